@@ -1,0 +1,82 @@
+#include "base/log.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "base/clock.hpp"
+
+namespace base {
+namespace {
+
+std::atomic<LogLevel> g_level{LogLevel::kInfo};
+std::atomic<LogFormat> g_format{LogFormat::kText};
+
+const char* LevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug: return "debug";
+    case LogLevel::kInfo: return "info";
+    case LogLevel::kWarning: return "warning";
+    case LogLevel::kError: return "error";
+  }
+  return "info";
+}
+
+/// Length of the valid UTF-8 sequence at `text[i]`, or 0.
+size_t Utf8Length(std::string_view text, size_t i) {
+  const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[k]); };
+  const unsigned char first = byte(i);
+  const size_t n = first < 0x80 ? 1 : (first >> 5) == 6 ? 2 : (first >> 4) == 14 ? 3 : (first >> 3) == 30 ? 4 : 0;
+  if (n == 0 || i + n > text.size()) return 0;
+  for (size_t k = 1; k < n; ++k)
+    if ((byte(i + k) >> 6) != 2) return 0;
+  return n;
+}
+
+}  // namespace
+
+void SetLog(LogLevel level, LogFormat format) {
+  g_level = level;
+  g_format = format;
+}
+
+std::string EscapeJson(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    const size_t n = Utf8Length(text, i);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += c == '\n' ? "\\n" : fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+    } else if (n == 0) {
+      out += "\\ufffd";
+    } else {
+      out.append(text, i, n);
+    }
+    i += n == 0 ? 1 : n;
+  }
+  return out;
+}
+
+void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields) {
+  if (level < g_level.load(std::memory_order_relaxed)) return;
+  const std::string time = FormatMicroTime(SystemClock::Get().Read().wall).substr(0, 23) + "Z";
+  std::string line;
+  if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
+    line = fmt::format(R"({{"time":"{}","level":"{}","msg":"{}")", time, LevelName(level), EscapeJson(message));
+    for (const Field& f : fields) line += fmt::format(R"(,"{}":"{}")", f.key, EscapeJson(f.value));
+    line += "}\n";
+  } else {
+    line = fmt::format("{} {:<7} {}", time, LevelName(level), EscapeJson(message));
+    for (const Field& f : fields) line += fmt::format(" {}=\"{}\"", f.key, EscapeJson(f.value));
+    line += "\n";
+  }
+  // A blocked or closed stderr must not stop the operator: one attempt, the result does not matter.
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+}  // namespace base
