@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kube/client.hpp"
+#include "runtime/event_recorder.hpp"
+#include "runtime/list_watch.hpp"
+
+namespace app {
+
+/// The runtime's ports over the Kubernetes client. `client` must outlive what is made.
+std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource, std::string ns);
+std::unique_ptr<runtime::EventSink> MakeEventSink(kube::Client& client);
+
+}  // namespace app

@@ -1,0 +1,42 @@
+#include "reconcile/declared_plugin_reconciler.hpp"
+
+#include <algorithm>
+
+#include "core/plugin_status.hpp"
+#include "reconcile/status_writer.hpp"
+
+namespace reconcile {
+
+base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::ObjectKey& key, std::stop_token stop) {
+  const auto plugin = on_.plugins.Get(key);
+  if (!plugin || plugin->meta.deletion_time) return runtime::Requeue::None();
+  const auto policy = on_.policy();
+  core::DeclaredPluginObservation observation;
+  observation.object = *plugin;
+  const auto uri = core::ParseSourceUri(plugin->spec.source);
+  if (!uri) {
+    observation.resolution.state = core::ResolutionView::State::kFailed;
+    observation.resolution.error = uri.error();
+  } else if (!plugin->spec.suspend) {
+    const auto requested = plugin->meta.annotations.find(api::kReconcileRequestedAnnotation);
+    const SourceQuestion question{
+        .uri = *uri,
+        .ns = key.ns,
+        .secret = plugin->spec.source_secret_ref,
+        .interval = base::Seconds{plugin->spec.update.interval_seconds},
+        .refresh = requested != plugin->meta.annotations.end() && requested->second != plugin->status.last_handled_reconcile_at};
+    observation.resolution = on_.sources.Find(question, {AskerKind::kDeclaredPlugin, key}, stop);
+  }
+  const auto selected = SelectedBy(on_, *plugin, &observation.workspaces_examined);
+  for (const auto& workspace : selected) observation.matched.push_back(workspace.get());
+  examined_ += observation.workspaces_examined;
+
+  const base::Now now = on_.clock->Read();
+  const core::DeclaredPluginSummary summary = core::SummariseDeclaredPlugin(observation, *policy, now);
+  auto wrote = WriteStatus(on_, *plugin, plugin->status, summary.status, stop);
+  if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
+  const auto left = std::chrono::ceil<base::Millis>(summary.next_check - on_.clock->Read().mono);
+  return runtime::Requeue::After(std::max(left, base::Millis{1}));
+}
+
+}  // namespace reconcile

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <stop_token>
+
+#include "core/plugin_plan.hpp"
+#include "reconcile/dependencies.hpp"
+
+namespace reconcile {
+
+/// Runs the steps of a plan in their order against the box; the plan leaves nothing to choose. Steps of one kind are one call of the port.
+/// The intent (debt, recovery stamp) has been written by the caller. A failed step stops only what needs it.
+core::Outcome RunPlan(const Dependencies& on, box::Box& box, const core::PluginPlan& plan, std::stop_token stop);
+
+}  // namespace reconcile

@@ -1,0 +1,131 @@
+#include "reconcile/instance_tokens.hpp"
+
+#include <fmt/format.h>
+
+#include "base/failpoint.hpp"
+#include "base/sha256.hpp"
+#include "codec/base64.hpp"
+#include "codec/json.hpp"
+#include "codec/resources.hpp"
+
+namespace reconcile {
+namespace {
+
+using codec::Json;
+
+std::string NewToken() {
+  const std::string bytes = base::RandomBytes(32);
+  return base::Hex({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+}
+
+bool OwnedBy(const meta::ObjectMeta& secret, const std::string& uid) {
+  for (const meta::OwnerRef& owner : secret.owners)
+    if (owner.uid == uid) return true;
+  return false;
+}
+
+fleet::SlotSettings SettingsOf(const api::Workspace& workspace) {
+  fleet::SlotSettings slot;
+  slot.uid = workspace.meta.uid;
+  slot.key = workspace.meta.Key();
+  slot.timeout = base::Seconds{workspace.spec.heartbeat.timeout_seconds};
+  slot.period_seconds = workspace.spec.heartbeat.period_seconds;
+  return slot;
+}
+
+}  // namespace
+
+std::string InstanceTokens::SecretName(const std::string& workspace) { return "workspace-" + workspace + "-token"; }
+
+base::Result<InstanceTokens::Texts> InstanceTokens::Create(const api::Workspace& workspace, std::stop_token stop) {
+  Texts texts{NewToken(), ""};
+  const Json body{
+      {"apiVersion", "v1"},
+      {"kind", "Secret"},
+      {"metadata",
+       {{"name", SecretName(workspace.meta.name)},
+        {"namespace", workspace.meta.ns},
+        {"labels", {{"app.kubernetes.io/managed-by", "workspace-operator"}, {"molecule.ai/workspace", workspace.meta.name}}},
+        {"ownerReferences",
+         Json::array({{{"apiVersion", api::kApiVersion}, {"kind", "Workspace"}, {"name", workspace.meta.name}, {"uid", workspace.meta.uid}}})}}},
+      {"type", "molecule.ai/instance-token"},
+      {"data", {{"current", codec::EncodeBase64(texts.current)}}}};
+  kube::WriteOptions options;
+  options.call = {.deadline = base::Seconds{30}, .stop = stop};
+  auto made = on_.client.Create({kube::kSecrets, workspace.meta.ns}, codec::Dump(body), options);
+  if (!made) return std::move(made).error();
+  return texts;
+}
+
+base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Workspace& workspace, std::stop_token stop) {
+  const kube::ObjectRef ref{kube::kSecrets, workspace.meta.ns, SecretName(workspace.meta.name)};
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto bytes = on_.client.Get(ref, {.deadline = base::Seconds{30}, .stop = stop});
+    if (!bytes && bytes.error().code != base::Code::kNotFound) return std::move(bytes).error();
+    if (!bytes) {
+      auto made = Create(workspace, stop);
+      // A create that was lost in flight, or another replica's: read what is there.
+      if (!made && made.error().code == base::Code::kAlreadyExists) continue;
+      return made;
+    }
+    auto owner = codec::DecodeObjectMeta(*bytes);
+    if (!owner) return std::move(owner).error();
+    if (!OwnedBy(*owner, workspace.meta.uid))
+      return base::MakeError(base::Code::kForbidden,
+                             fmt::format("Secret {} is not owned by this Workspace (uid {}); delete it so that the operator can make its own",
+                                         ref.Text(), workspace.meta.uid),
+                             "TokenSecretForeign");
+    auto json = codec::ParseJson(*bytes);
+    if (!json) return std::move(json).error();
+    const Json& data = codec::GetMember(*json, "data");
+    Texts texts{codec::DecodeBase64(codec::GetString(data, "current")).value_or(""),
+                codec::DecodeBase64(codec::GetString(data, "previous")).value_or("")};
+    if (texts.current.size() < 32)
+      return base::MakeError(base::Code::kInvalid,
+                             fmt::format("Secret {} has no usable `current` token; delete it so that the operator makes a new one", ref.Text()),
+                             "TokenSecretMalformed");
+    return texts;
+  }
+  return base::MakeError(base::Code::kConflict, fmt::format("make {}: it comes and goes", ref.Text()));
+}
+
+base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* box, std::stop_token stop) {
+  const std::string& uid = workspace.meta.uid;
+  Known known;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = known_.find(uid); found != known_.end()) known = found->second;
+  }
+  std::string identity;
+  if (box != nullptr) identity = box->State(stop).identity;
+  const bool give = box != nullptr && !identity.empty() && identity != known.box_with_token;
+  fleet::SlotSettings slot = SettingsOf(workspace);
+  if (known.slot.token_hash && !give) {
+    slot.token_hash = known.slot.token_hash;
+    slot.previous_token_hash = known.slot.previous_token_hash;
+    on_.fleet.Upsert(slot, on_.clock->Read());
+    return {};
+  }
+  auto texts = ReadOrCreate(workspace, stop);
+  if (!texts) return std::move(texts).error();
+  slot.token_hash = base::Sha256Of(texts->current);
+  if (!texts->previous.empty()) slot.previous_token_hash = base::Sha256Of(texts->previous);
+  on_.fleet.Upsert(slot, on_.clock->Read());
+  known.slot = slot;
+  base::Status given;
+  if (give) {
+    const base::FailpointScope failpoint("box.WriteToken");
+    given = box->WriteToken(texts->current, stop);
+    if (given) known.box_with_token = identity;
+  }
+  const std::lock_guard lock(mutex_);
+  known_[uid] = known;
+  return given;
+}
+
+void InstanceTokens::Forget(const std::string& uid) {
+  const std::lock_guard lock(mutex_);
+  known_.erase(uid);
+}
+
+}  // namespace reconcile

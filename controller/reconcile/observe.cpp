@@ -1,0 +1,137 @@
+#include "reconcile/observe.hpp"
+
+#include <fmt/format.h>
+
+#include "api/workspace.hpp"
+#include "base/failpoint.hpp"
+#include "core/declared_set.hpp"
+#include "core/plugin_plan.hpp"
+
+namespace reconcile {
+namespace {
+
+std::string Decimal(double value) {
+  std::string text = fmt::format("{:.4f}", value);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text;
+}
+
+core::HeartbeatView HeartbeatOf(const fleet::SlotSnapshot& slot) {
+  core::HeartbeatView view;
+  view.box_identity = slot.box_identity;
+  if (!slot.last) return view;
+  const protocol::Heartbeat& last = *slot.last;
+  view.has_report = true;
+  view.boot_id = last.boot_id;
+  view.sequence = last.sequence;
+  view.received = slot.seen.mono;
+  view.received_wall = slot.seen.wall;
+  view.agent_version = last.agent_version;
+  view.active_tasks = last.active_tasks;
+  view.current_task = last.current_task;
+  view.error_rate = last.error_rate;
+  view.sample_error = last.sample_error;
+  if (last.monthly_spend) view.monthly_spend = Decimal(*last.monthly_spend);
+  view.management_present = last.management_present;
+  view.model_present = last.model_present;
+  view.loaded_tools = last.loaded_tools.value_or(std::vector<std::string>{});
+  if (last.boot_install)
+    view.boot_install = api::BootInstallStatus{protocol::BootInstallStateName(last.boot_install->state), last.boot_install->error};
+  if (last.inventory) {
+    view.inventory.emplace();
+    for (const auto& item : *last.inventory) view.inventory->push_back({item.name, item.revision, item.digest, item.loaded});
+  }
+  view.inventory_digest = last.inventory_digest;
+  return view;
+}
+
+core::BoxState StateOf(box::BoxState state) {
+  return state == box::BoxState::kRunning ? core::BoxState::kRunning
+         : state == box::BoxState::kStopped ? core::BoxState::kStopped
+                                            : core::BoxState::kUnknown;
+}
+
+core::Presence PresenceOf(box::Presence presence) {
+  return presence == box::Presence::kPresent ? core::Presence::kPresent
+         : presence == box::Presence::kAbsent ? core::Presence::kAbsent
+                                              : core::Presence::kUnknown;
+}
+
+core::ProbeView ProbeOf(const box::ProbeReport& report, base::MonoTime taken) {
+  core::ProbeView view;
+  view.made = true;
+  view.taken = taken;
+  view.plugins_path_persistent = report.plugins_path_persistent;
+  for (const box::PluginProbe& p : report.plugins)
+    view.plugins.push_back({p.name, PresenceOf(p.presence), p.cause, p.has_receipt, p.revision, p.digest, p.receipt_digest,
+                            p.activated_boot_id, p.reload_none, p.mcp_merged});
+  for (const box::UnloadedRemoval& r : report.removals) view.removals.push_back({r.name, r.removed_boot_id});
+  return view;
+}
+
+core::ProbeView ProbeBox(const Dependencies& on, Observed& seen, std::stop_token stop) {
+  if (!seen.box) {
+    core::ProbeView none;
+    none.cause = seen.box_error ? seen.box_error->message : "the box cannot be reached";
+    return none;
+  }
+  const base::FailpointScope failpoint("box.Probe");
+  auto report = seen.box->Probe(seen.desired.probe_names, stop);
+  if (report) return ProbeOf(*report, on.clock->Read().mono);
+  core::ProbeView failed;
+  failed.cause = report.error().message;
+  return failed;
+}
+
+void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Observed& seen, std::stop_token stop) {
+  const auto requested = workspace.meta.annotations.find(api::kReconcileRequestedAnnotation);
+  const bool refresh = requested != workspace.meta.annotations.end() && requested->second != workspace.status.last_handled_reconcile_at;
+  for (core::DesiredPlugin& plugin : seen.desired.plugins) {
+    if (!plugin.uri || !plugin.blocked_reason.empty() || plugin.suspended) continue;
+    const SourceQuestion question{.uri = *plugin.uri, .ns = workspace.meta.ns, .secret = plugin.source_secret_ref, .refresh = refresh};
+    plugin.resolution = on.sources.Find(question, {AskerKind::kWorkspace, workspace.meta.Key()}, stop);
+  }
+}
+
+}  // namespace
+
+Observed Observe(const Dependencies& on, const ObserveRequest& request, std::stop_token stop) {
+  Observed seen;
+  core::WorkspaceObservation& observation = seen.observation;
+  const api::Workspace& workspace = request.workspace;
+  observation.workspace = workspace;
+  observation.memory = request.memory;
+  observation.takeover = on.fleet.TakeOverTime().value_or(on.clock->Read());
+  if (const auto slot = on.fleet.Snapshot(workspace.meta.uid)) observation.heartbeat = HeartbeatOf(*slot);
+
+  auto made = on.make_box(workspace);
+  if (made) seen.box = *std::move(made);
+  else seen.box_error = std::move(made).error();
+
+  const auto declared = DeclaredFor(on, workspace);
+  std::vector<const api::DeclaredPlugin*> pointers;
+  for (const auto& plugin : declared) pointers.push_back(plugin.get());
+  seen.desired = core::BuildDeclaredSet(workspace, pointers, request.policy);
+  if (workspace.spec.suspend) {
+    observation.box.cause = "the workspace is suspended: its box is left alone";
+    return seen;
+  }
+  ResolveSources(on, workspace, seen, stop);
+  if (seen.box) {
+    const base::FailpointScope failpoint("box.State");
+    const box::StateReport report = seen.box->State(stop);
+    observation.box = {StateOf(report.state), report.cause, report.identity, ""};
+  } else {
+    observation.box.cause = seen.box_error->message;
+  }
+  if (workspace.spec.box.type == api::BoxType::kExternal || !core::ProbeNeeded(seen.desired, observation, request.policy)) {
+    observation.probe = core::ProbeFromInventory(observation.heartbeat, seen.desired.probe_names);
+    observation.probe.taken = on.clock->Read().mono;
+  } else {
+    observation.probe = ProbeBox(on, seen, stop);
+  }
+  return seen;
+}
+
+}  // namespace reconcile

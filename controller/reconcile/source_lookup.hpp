@@ -1,0 +1,65 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "api/workspace.hpp"
+#include "base/clock.hpp"
+#include "core/declared_set.hpp"
+#include "core/source_uri.hpp"
+#include "kube/client.hpp"
+#include "source/resolver.hpp"
+
+namespace reconcile {
+
+/// Who asks, and is woken when more is known.
+enum class AskerKind { kWorkspace, kDeclaredPlugin };
+struct Asker {
+  AskerKind kind;
+  meta::ObjectKey key;
+  auto operator<=>(const Asker&) const = default;
+};
+
+struct SourceQuestion {
+  const core::SourceUri& uri;
+  std::string ns;                                ///< Where the Secret is looked for.
+  std::optional<api::LocalRef> secret;
+  base::Seconds interval{3600};
+  bool refresh = false;                          ///< Somebody asked for a reconcile: try again now.
+};
+
+/// Looks sources up for the reconcilers: adds the credentials, remembers who asked, and wakes them after every attempt. Thread safe.
+class SourceLookup {
+ public:
+  using Wake = std::function<void(const Asker&)>;
+  SourceLookup(kube::Client& client, const base::Clock& clock) : client_(client), clock_(clock) {}
+
+  /// Before the first Find: the resolver (whose wake-ups go to OnChanged) and where wake-ups go.
+  void Connect(source::Resolver& resolver, Wake wake);
+  core::ResolutionView Find(const SourceQuestion& question, const Asker& asker, std::stop_token stop);
+  /// For the resolver.
+  void OnChanged(const std::string& source_key);
+
+ private:
+  struct CachedSecret {
+    std::optional<source::Credentials> credentials;
+    std::optional<base::Error> error;
+    base::MonoTime read{};
+  };
+  base::Result<source::Credentials> ReadSecret(const std::string& ns, const std::string& name, std::stop_token stop);
+
+  kube::Client& client_;
+  const base::Clock& clock_;
+  source::Resolver* resolver_ = nullptr;
+  Wake wake_;
+  std::mutex mutex_;
+  std::map<std::string, std::set<Asker>> askers_;      ///< By source key; taken out when woken, so it cannot grow for ever.
+  std::map<std::string, CachedSecret> secrets_;        ///< By ns/name; read again after a minute.
+};
+
+}  // namespace reconcile

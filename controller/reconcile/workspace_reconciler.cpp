@@ -1,0 +1,246 @@
+#include "reconcile/workspace_reconciler.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/failpoint.hpp"
+#include "base/log.hpp"
+#include "codec/json.hpp"
+#include "codec/resources.hpp"
+#include "core/entitlement.hpp"
+#include "core/plugin_status.hpp"
+#include "core/requeue.hpp"
+#include "reconcile/executor.hpp"
+#include "reconcile/notes.hpp"
+#include "reconcile/status_writer.hpp"
+
+namespace reconcile {
+namespace {
+
+using codec::Json;
+
+/// External boxes have nothing that we could clean; the others hold our plugins and receipts.
+bool NeedsCleanup(const api::Workspace& workspace) { return workspace.spec.box.type != api::BoxType::kExternal; }
+
+bool HasFinalizer(const api::Workspace& workspace) {
+  const auto& all = workspace.meta.finalizers;
+  return std::find(all.begin(), all.end(), api::kFinalizer) != all.end();
+}
+
+runtime::Requeue Until(base::MonoTime at, const base::Clock& clock) {
+  const auto left = std::chrono::ceil<base::Millis>(at - clock.Read().mono);
+  return runtime::Requeue::After(std::max(left, base::Millis{1}));
+}
+
+kube::ObjectRef RefOf(const api::Workspace& workspace) { return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name}; }
+
+}  // namespace
+
+/// Everything of one pass.
+struct WorkspaceReconciler::Pass {
+  std::shared_ptr<const core::Policy> policy;
+  Observed seen;
+  core::PluginPlan plan;
+  api::WorkspaceStatus written;   ///< The status as the API has it now (the intent included).
+};
+
+core::WorkspaceMemory WorkspaceReconciler::Recall(const std::string& uid) {
+  const std::lock_guard lock(mutex_);
+  const auto found = memory_.find(uid);
+  return found == memory_.end() ? core::WorkspaceMemory{} : found->second;
+}
+
+base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey& key) {
+  on_.fleet.RemoveByKey(key);
+  const std::lock_guard lock(mutex_);
+  if (const auto uid = uids_.find(key); uid != uids_.end()) {
+    memory_.erase(uid->second);
+    tokens_.Forget(uid->second);
+    on_.downloads.Remove(uid->second);
+    uids_.erase(uid);
+  }
+  return runtime::Requeue::None();
+}
+
+base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::ObjectKey& key, std::stop_token stop) {
+  const std::shared_ptr<const api::Workspace> workspace = on_.workspaces.Get(key);
+  if (!workspace) return Forget(key);
+  {
+    const std::lock_guard lock(mutex_);
+    uids_[key] = workspace->meta.uid;
+  }
+  if (workspace->meta.deletion_time) return Delete(*workspace, stop);
+  // The finalizer comes before any effect outside of the API (WR-08).
+  if (NeedsCleanup(*workspace) && !HasFinalizer(*workspace)) {
+    if (auto added = AddFinalizer(*workspace, stop); !added) return std::move(added).error();
+    return runtime::Requeue::After(base::Millis{1});
+  }
+
+  Pass pass;
+  pass.policy = on_.policy();
+  base::Status token;
+  {
+    auto box = on_.make_box(*workspace);
+    token = tokens_.Ensure(*workspace, box && !workspace->spec.suspend ? box->get() : nullptr, stop);
+  }
+  pass.seen = Observe(on_, {*workspace, Recall(workspace->meta.uid), *pass.policy}, stop);
+  const core::WorkspaceObservation& observation = pass.seen.observation;
+  const base::Now now = on_.clock->Read();
+  const core::WorkspaceDecision decision = core::DecideWorkspace(observation, workspace->status, *pass.policy, now);
+  pass.plan = core::PlanPlugins(pass.seen.desired, observation, *pass.policy, now);
+  Publish(pass, decision);
+  pass.written = workspace->status;
+  const core::Outcome outcome = Act(pass, stop);
+  if (stop.stop_requested()) return base::MakeError(base::Code::kCancelled, "reconcile " + key.Text() + ": stopping");
+
+  const base::Now done = on_.clock->Read();
+  const api::WorkspaceStatus status = core::SummariseWorkspace(observation, decision, pass.plan, outcome, done);
+  {
+    const std::lock_guard lock(mutex_);
+    memory_[workspace->meta.uid] = core::Remember(pass.seen.desired, observation, pass.plan, outcome, *pass.policy, done);
+  }
+  auto wrote = WriteStatus(on_, *workspace, pass.written, status, stop);
+  if (!wrote && wrote.error().code == base::Code::kNotFound) return runtime::Requeue::After(base::Seconds{1});
+  if (!wrote) return std::move(wrote).error();
+  if (*wrote) {
+    RecordNotes(on_, {*workspace, status, pass.plan, outcome});
+    WakeDeclared(on_, *workspace);
+  }
+  if (outcome.intent_error) return *outcome.intent_error;
+  if (!token) return std::move(token).error();
+  return Until(std::min(decision.next_check, pass.plan.next_check), *on_.clock);
+}
+
+core::Outcome WorkspaceReconciler::Act(Pass& pass, std::stop_token stop) {
+  core::Outcome outcome;
+  outcome.steps.resize(pass.plan.steps.size());
+  if (pass.plan.steps.empty() || !pass.seen.box) return outcome;
+  const api::Workspace& workspace = pass.seen.observation.workspace;
+  if (pass.plan.ChangesBox()) {
+    const api::WorkspaceStatus intent = core::IntentStatus(workspace.status, pass.plan);
+    const base::FailpointScope failpoint("api.intent");
+    auto written = WriteIntent(on_, workspace, intent, stop);
+    if (!written) {
+      outcome.intent_error = std::move(written).error();
+      return outcome;
+    }
+    pass.written = intent;
+    if (!*written) {
+      // Nothing had to be written, so nothing has told us that this view is current: a live read does (S13).
+      auto live = on_.client.Get(RefOf(workspace), {.deadline = base::Seconds{30}, .stop = stop});
+      auto decoded = live ? codec::DecodeObjectMeta(*live) : base::Result<meta::ObjectMeta>(live.error());
+      if (decoded && (decoded->uid != workspace.meta.uid || decoded->generation != workspace.meta.generation || decoded->deletion_time))
+        decoded = base::MakeError(base::Code::kConflict, "act on " + workspace.meta.Key().Text() + ": it has changed meanwhile; deciding again");
+      if (!decoded) {
+        outcome.intent_error = decoded.error();
+        return outcome;
+      }
+    }
+  }
+  return RunPlan(on_, *pass.seen.box, pass.plan, stop);
+}
+
+/// What agents are told, and what they may download.
+void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecision& decision) {
+  const api::Workspace& workspace = pass.seen.observation.workspace;
+  const bool pulls = workspace.spec.box.type == api::BoxType::kExternal;
+  fleet::AnswerParts answer;
+  answer.state = decision.state;
+  answer.reason = decision.reason;
+  answer.message = decision.message;
+  answer.gate_failing = !decision.gate.Passed();
+  answer.restart_waits = pass.plan.restart_waits;
+  answer.plugins_known = true;
+  std::map<std::string, std::string> downloads;
+  for (const core::DesiredPlugin& plugin : pass.seen.desired.plugins) {
+    if (!plugin.blocked_reason.empty() || plugin.suspended) continue;
+    const core::ResolutionView& known = plugin.resolution;
+    if (known.digest.empty()) {
+      answer.plugins_known = answer.plugins_known && known.state == core::ResolutionView::State::kFailed;
+      continue;
+    }
+    if (!core::CheckEntitlement(workspace.spec.kind, plugin.name, plugin.source, known.digest, *pass.policy)) continue;
+    if (!known.manifest_name.empty() && known.manifest_name != plugin.name) continue;
+    downloads[plugin.name] = known.digest;
+    answer.plugins.push_back({plugin.name, known.commit, known.digest,
+                              fmt::format("/workspaces/{}/plugins/{}/download", workspace.meta.uid, plugin.name), plugin.source});
+  }
+  if (pulls)
+    for (const core::RowDecision& row : pass.plan.rows)
+      if (row.action == core::RowAction::kRemove) answer.remove.push_back(row.name);
+  on_.downloads.Set(workspace.meta.uid, std::move(downloads));
+  on_.fleet.SetAnswer(workspace.meta.uid, std::move(answer));
+}
+
+base::Status WorkspaceReconciler::AddFinalizer(const api::Workspace& workspace, std::stop_token stop) {
+  Json finalizers = workspace.meta.finalizers;
+  finalizers.push_back(api::kFinalizer);
+  const Json body{{"metadata",
+                   {{"uid", workspace.meta.uid}, {"resourceVersion", workspace.meta.resource_version}, {"finalizers", std::move(finalizers)}}}};
+  kube::WriteOptions options;
+  options.call.stop = stop;
+  const base::FailpointScope failpoint("api.finalizer.add");
+  auto answer = on_.client.Patch(RefOf(workspace), {kube::PatchType::kMerge, codec::Dump(body)}, options);
+  if (!answer) return std::move(answer).error();
+  auto written = codec::DecodeWorkspace(*answer);
+  if (!written) return std::move(written).error();
+  on_.workspaces.ObserveWrite(*std::move(written));
+  return {};
+}
+
+base::Status WorkspaceReconciler::RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop) {
+  Json left = Json::array();
+  for (const std::string& finalizer : workspace.meta.finalizers)
+    if (finalizer != api::kFinalizer) left.push_back(finalizer);
+  const Json body{{"metadata",
+                   {{"uid", workspace.meta.uid}, {"resourceVersion", workspace.meta.resource_version}, {"finalizers", std::move(left)}}}};
+  kube::WriteOptions options;
+  options.call.stop = stop;
+  const base::FailpointScope failpoint("api.finalizer.remove");
+  auto answer = on_.client.Patch(RefOf(workspace), {kube::PatchType::kMerge, codec::Dump(body)}, options);
+  if (!answer && answer.error().code != base::Code::kNotFound) return std::move(answer).error();
+  return {};
+}
+
+base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspace, const core::Policy& policy, std::stop_token stop) {
+  core::WorkspaceObservation observation;
+  observation.workspace = workspace;
+  observation.takeover = on_.fleet.TakeOverTime().value_or(on_.clock->Read());
+  const base::Now now = on_.clock->Read();
+  const auto decision = core::DecideWorkspace(observation, workspace.status, policy, now);
+  const auto plan = core::PlanPlugins({}, observation, policy, now);
+  auto wrote = WriteStatus(on_, workspace, workspace.status, core::SummariseWorkspace(observation, decision, plan, {}, now), stop);
+  if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
+  return {};
+}
+
+base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace& workspace, std::stop_token stop) {
+  if (!HasFinalizer(workspace)) return runtime::Requeue::None();
+  const auto policy = on_.policy();
+  if (auto shown = WriteTerminating(workspace, *policy, stop); !shown) return std::move(shown).error();
+  core::CleanupFacts facts;
+  auto ns = on_.client.Get({kube::kNamespaces, "", workspace.meta.ns}, {.deadline = base::Seconds{10}, .stop = stop});
+  if (ns)
+    if (const auto decoded = codec::DecodeObjectMeta(*ns)) facts.namespace_terminating = decoded->deletion_time.has_value();
+  core::CleanupPlan plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
+  if (!plan.release && !plan.remove.empty()) {
+    auto box = on_.make_box(workspace);
+    if (box) {
+      const std::string boot = workspace.status.agent ? workspace.status.agent->boot_id : "";
+      const base::FailpointScope failpoint("box.Remove");
+      const auto results = (*box)->Remove(plan.remove, boot, stop);
+      facts.removed = results && std::all_of(results->begin(), results->end(), [](const auto& r) { return r.status.has_value(); });
+    }
+  } else if (plan.remove.empty()) {
+    facts.removed = true;
+  }
+  if (!plan.release) plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
+  if (!plan.release) return Until(plan.next_check, *on_.clock);
+  if (!plan.warning.empty()) RecordWarning(on_, workspace, "CleanupIncomplete", "Delete", plan.warning);
+  const auto latest = on_.workspaces.Get(workspace.meta.Key());
+  if (auto removed = RemoveFinalizer(latest ? *latest : workspace, stop); !removed) return std::move(removed).error();
+  return runtime::Requeue::None();
+}
+
+}  // namespace reconcile

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "core/observation.hpp"
+#include "core/plugin_plan.hpp"
+#include "core/workspace_state.hpp"
+#include "reconcile/dependencies.hpp"
+#include "reconcile/instance_tokens.hpp"
+#include "reconcile/observe.hpp"
+#include "runtime/controller.hpp"
+
+namespace reconcile {
+
+/// One pass over a workspace: observe -> decide -> act -> summarise -> one write (walks.md walk 3). Level-triggered: it never asks why it
+/// was woken. Runs on several threads, one key at a time.
+class WorkspaceReconciler final : public runtime::Reconciler {
+ public:
+  explicit WorkspaceReconciler(Dependencies on) : on_(std::move(on)), tokens_(on_) {}
+  base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key, std::stop_token stop) override;
+
+ private:
+  struct Pass;
+  base::Result<runtime::Requeue> Forget(const meta::ObjectKey& key);
+  base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, std::stop_token stop);
+  base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
+  base::Status RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop);
+  base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy, std::stop_token stop);
+  core::Outcome Act(Pass& pass, std::stop_token stop);
+  void Publish(const Pass& pass, const core::WorkspaceDecision& decision);
+  core::WorkspaceMemory Recall(const std::string& uid);
+
+  const Dependencies on_;
+  InstanceTokens tokens_;
+  std::mutex mutex_;
+  std::map<std::string, core::WorkspaceMemory> memory_;       ///< By uid.
+  std::map<meta::ObjectKey, std::string> uids_;               ///< Last seen uid of a key, to forget it when it is gone.
+};
+
+}  // namespace reconcile
