@@ -1,0 +1,30 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "api/workspace.hpp"
+#include "app/settings.hpp"
+#include "box/agent_supervisor.hpp"
+
+namespace app {
+
+/// Starts and keeps the agents of Directory boxes with `run: Operator`. Thread safe.
+class AgentKeeper {
+ public:
+  AgentKeeper(std::string program, std::function<std::shared_ptr<const Settings>()> settings);
+  /// Where agents report; before the first Look.
+  void SetUrl(std::string url) { url_ = std::move(url); }
+  /// What the workspace asks for now.
+  void Look(const api::Workspace& workspace);
+  void Forget(const api::Workspace& workspace);
+
+ private:
+  std::string program_;
+  std::string url_;
+  std::function<std::shared_ptr<const Settings>()> settings_;
+  box::AgentSupervisor supervisor_;
+};
+
+}  // namespace app

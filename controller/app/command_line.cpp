@@ -1,0 +1,182 @@
+#include "app/command_line.hpp"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <thread>
+
+#include "agent/agent.hpp"
+#include "app/build_info.hpp"
+#include "app/embedded.hpp"
+#include "app/operator.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+
+namespace app {
+namespace {
+
+int ExitCodeOf(const base::Error& error) {
+  if (error.reason == "PortInUse" || error.reason == "Locked" || error.reason == "DataDirLocked") return 3;
+  if (error.reason == "ReadOnly" || error.reason == "NoSpace" || error.reason == "Corrupt" || error.reason == "NewerSchema" ||
+      error.reason == "DatabaseCorrupt" || error.reason == "DatabaseNewer")
+    return 4;
+  return 1;
+}
+
+int Report(const base::Status& status) {
+  if (status) return 0;
+  base::LogError("stopped by an error", {{"error", status.error().message}, {"reason", status.error().reason}});
+  fmt::print(stderr, "workspace-operator: {}\n", status.error().message);
+  return ExitCodeOf(status.error());
+}
+
+/// Runs `work` with a stop token that SIGINT and SIGTERM request; a second signal, or 10 s, ends the process at once.
+int RunUntilSignalled(const std::function<base::Status(std::stop_token)>& work) {
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::stop_source stop;
+  std::jthread listener([&](std::stop_token ended) {
+    timespec wait{0, 100'000'000};
+    std::optional<std::chrono::steady_clock::time_point> asked;
+    while (!ended.stop_requested()) {
+      const int got = ::sigtimedwait(&signals, nullptr, &wait);
+      if (got > 0 && asked) ::_exit(1);
+      if (got > 0) {
+        asked = std::chrono::steady_clock::now();
+        stop.request_stop();
+      }
+      if (asked && std::chrono::steady_clock::now() - *asked > std::chrono::milliseconds{9500}) {
+        base::LogError("some part did not stop in time; leaving");
+        ::_exit(1);
+      }
+    }
+  });
+  const int code = Report(work(stop.get_token()));
+  if (code != 0) ::_exit(code);  // Parts that did not stop may still use what would be destroyed now.
+  return code;
+}
+
+struct LogFlags {
+  std::string level = "info";
+  std::string format = "text";
+
+  void Add(CLI::App& command) {
+    command.add_option("--log-level", level, "Least level that is written")->check(CLI::IsMember({"debug", "info", "warning", "error"}))->capture_default_str();
+    command.add_option("--log-format", format, "Form of the log lines on stderr")->check(CLI::IsMember({"text", "json"}))->capture_default_str();
+  }
+  void Use() const {
+    const base::LogLevel least = level == "debug"     ? base::LogLevel::kDebug
+                                 : level == "warning" ? base::LogLevel::kWarning
+                                 : level == "error"   ? base::LogLevel::kError
+                                                      : base::LogLevel::kInfo;
+    base::SetLog(least, format == "json" ? base::LogFormat::kJson : base::LogFormat::kText);
+  }
+};
+
+/// Flags that several subcommands read into.
+struct Flags {
+  LogFlags log;
+  EmbeddedOptions dev;
+  OperatorOptions run;
+  std::string kubeconfig, context;
+  agent::AgentOptions agent;
+  double period_seconds = 30;
+  bool no_boot_install = false;
+};
+
+CLI::App* AddDev(CLI::App& app, Flags& flags) {
+  CLI::App* dev = app.add_subcommand("dev", "Serve a Kubernetes API on this machine (SQLite, loopback HTTPS) and run the operator against it");
+  dev->add_option("--data-dir", flags.dev.data_dir, "Folder for database, kubeconfig, certificates and artifacts; made if missing")->required();
+  dev->add_option("--settings", flags.dev.settings_path, "Operator settings (YAML); read again when it changes")->check(CLI::ExistingFile);
+  dev->add_option("--api-port", flags.dev.api_port, "TCP port of the Kubernetes API; 0: the last one, else any free one")->capture_default_str();
+  dev->add_option("--http-port", flags.dev.http_port, "TCP port of the operator's HTTP API (heartbeats); 0: the last one, else any free one")->capture_default_str();
+  dev->add_option("--crds", flags.dev.crds_folder, "Folder of CRD YAML files instead of the built-in ones")->check(CLI::ExistingDirectory);
+  dev->add_option("--workers", flags.dev.workers, "Workspaces worked on at the same time, a count")->check(CLI::Range(1, 64))->capture_default_str();
+  flags.log.Add(*dev);
+  return dev;
+}
+
+CLI::App* AddRun(CLI::App& app, Flags& flags) {
+  CLI::App* run = app.add_subcommand("run", "Run the operator against an existing Kubernetes API (kubeconfig or in-cluster)");
+  run->add_option("--kubeconfig", flags.kubeconfig, "Kubeconfig file; default: $KUBECONFIG, in-cluster, ~/.kube/config");
+  run->add_option("--context", flags.context, "Context of the kubeconfig; default: its current one");
+  run->add_option("--namespace", flags.run.ns, "Watch this namespace only; default: all");
+  run->add_option("--data-dir", flags.run.data_dir, "Folder for artifacts; made if missing")->required();
+  run->add_option("--settings", flags.run.settings_path, "Operator settings (YAML); read again when it changes")->check(CLI::ExistingFile);
+  run->add_option("--http-address", flags.run.address, "IP address of the operator's HTTP API")->capture_default_str();
+  run->add_option("--http-port", flags.run.port, "TCP port of the operator's HTTP API; 0: any free one")->capture_default_str();
+  run->add_option("--workers", flags.run.workers, "Workspaces worked on at the same time, a count")->check(CLI::Range(1, 64))->capture_default_str();
+  flags.log.Add(*run);
+  return run;
+}
+
+CLI::App* AddAgent(CLI::App& app, Flags& flags) {
+  agent::AgentOptions& o = flags.agent;
+  CLI::App* agent = app.add_subcommand("agent", "Run inside a box: install plugins at boot, run the runtime process, send heartbeats");
+  agent->add_option("--root", o.root, "The box's root folder; plugins are in ROOT/configs/plugins")->required();
+  agent->add_option("--operator-url", o.operator_url, "URL of the operator's HTTP API, e.g. https://operator:8443")->required();
+  agent->add_option("--workspace", o.workspace, "The workspace's UID or namespace.name")->required();
+  agent->add_option("--ca-file", o.ca_file, "PEM file of the certificate authority to trust; default: the system's");
+  agent->add_option("--token-file", o.token_file, "File of the instance token; default: ROOT/configs/.molecule/token");
+  agent->add_option("--runtime", o.runtime_name, "Name of the runtime, told to the operator, e.g. claude-code");
+  agent->add_option("--settings-file", o.settings_path, "The runtime's settings file; default: ROOT/configs/settings.json");
+  agent->add_option("--report-file", o.report_path, "What the runtime writes when it has loaded; default: ROOT/configs/.molecule/runtime-report.json");
+  agent->add_option("--status-file", o.status_path, "What the runtime keeps up to date; default: ROOT/configs/.molecule/runtime-status.json");
+  agent->add_option("--runtime-log", o.runtime_log, "File for the runtime's output; default: the agent's own output");
+  agent->add_option("--management-plugin", o.management_plugin, "Name of the management plugin (Platform workspaces); default: not reported");
+  agent->add_option("--period", flags.period_seconds, "Seconds between heartbeats until the operator says otherwise")->check(CLI::Range(0.2, 3600.0))->capture_default_str();
+  agent->add_flag("--no-boot-install", flags.no_boot_install, "Install nothing at boot");
+  agent->add_flag("--pull", o.pull, "Fetch and remove plugins after boot too: for boxes that the operator cannot reach");
+  agent->add_option("runtime-command", o.runtime_argv, "Program and arguments of the runtime process, after --; default: none");
+  flags.log.Add(*agent);
+  return agent;
+}
+
+int RunAgent(Flags& flags) {
+  flags.agent.version = kVersion;
+  flags.agent.boot_install = !flags.no_boot_install;
+  flags.agent.period = base::Millis{static_cast<int64_t>(flags.period_seconds * 1000)};
+  return agent::RunUntilSignalled(flags.agent);
+}
+
+int RunCluster(Flags& flags) {
+  auto config = kube::LoadConfig({flags.kubeconfig, flags.context});
+  if (!config) return Report(std::move(config).error());
+  if (auto made = base::MakeDirectories(flags.run.data_dir, 0700); !made) return Report(made);
+  flags.run.api = *std::move(config);
+  flags.run.mode = "cluster";
+  flags.run.on_ready = [](const std::string& url) { base::LogInfo("ready", {{"url", url}}); };
+  return RunUntilSignalled([&](std::stop_token stop) { return RunOperator(flags.run, stop); });
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+  CLI::App app("workspace-operator: keeps the plugins of agent workspaces as declared", "workspace-operator");
+  app.require_subcommand(1);
+  Flags flags;
+  const CLI::App* dev = AddDev(app, flags);
+  const CLI::App* run = AddRun(app, flags);
+  const CLI::App* agent = AddAgent(app, flags);
+  app.add_subcommand("version", "Print version and commit");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  flags.log.Use();
+  if (dev->parsed()) return RunUntilSignalled([&](std::stop_token stop) { return RunEmbedded(flags.dev, stop); });
+  if (run->parsed()) return RunCluster(flags);
+  if (agent->parsed()) return RunAgent(flags);
+  fmt::print("workspace-operator {} ({})\n", kVersion, kCommit[0] == '\0' ? "unknown commit" : kCommit);
+  return 0;
+}
+
+}  // namespace app

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <set>
+
+#include "runtime/controller.hpp"
+
+namespace app {
+
+/// Runs a reconciler and calls `done` once every key that existed at the start has had its first pass: from then on all tokens are known,
+/// and an unknown one is refused instead of asked to come back.
+class FirstPasses final : public runtime::Reconciler {
+ public:
+  FirstPasses(runtime::Reconciler& inner, std::function<void()> done) : inner_(inner), done_(std::move(done)) {}
+  void Expect(const std::vector<meta::ObjectKey>& keys) {
+    bool empty;
+    {
+      const std::lock_guard lock(mutex_);
+      waiting_.insert(keys.begin(), keys.end());
+      armed_ = true;
+      empty = waiting_.empty();
+    }
+    if (empty) Fire();
+  }
+  base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key, std::stop_token stop) override {
+    auto result = inner_.Reconcile(key, stop);
+    bool last = false;
+    {
+      const std::lock_guard lock(mutex_);
+      last = waiting_.erase(key) > 0 && armed_ && waiting_.empty();
+    }
+    if (last) Fire();
+    return result;
+  }
+
+ private:
+  void Fire() {
+    std::function<void()> done;
+    {
+      const std::lock_guard lock(mutex_);
+      done.swap(done_);
+    }
+    if (done) done();
+  }
+
+  runtime::Reconciler& inner_;
+  std::mutex mutex_;
+  std::set<meta::ObjectKey> waiting_;
+  bool armed_ = false;
+  std::function<void()> done_;
+};
+
+}  // namespace app

@@ -1,0 +1,344 @@
+#include "app/operator.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <climits>
+
+#include "app/agent_keeper.hpp"
+#include "app/build_info.hpp"
+#include "app/first_passes.hpp"
+#include "app/kube_ports.hpp"
+#include "app/plugin_routes.hpp"
+#include "app/settings_file.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "box/box_factory.hpp"
+#include "codec/packed_workspace.hpp"
+#include "codec/resources.hpp"
+#include "core/declared_set.hpp"
+#include "http/server.hpp"
+#include "reconcile/declared_plugin_reconciler.hpp"
+#include "reconcile/workspace_reconciler.hpp"
+#include "runtime/manager.hpp"
+#include "runtime/metrics.hpp"
+#include "server/operator_server.hpp"
+#include "source/source_set.hpp"
+
+namespace app {
+namespace {
+
+using runtime::ObjectEventKind;
+
+std::string OwnProgram() {
+  char path[PATH_MAX];
+  const ssize_t n = ::readlink("/proc/self/exe", path, sizeof path);
+  return n > 0 ? std::string(path, static_cast<size_t>(n)) : "workspace-operator";
+}
+
+std::string HostName() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+template <typename T>
+runtime::InformerFormat<T> FormatOf(base::Result<T> (*decode)(std::string_view), base::Result<T> (*unpack)(std::string_view, const codec::StringInterner&),
+                                    codec::StringInterner& interner) {
+  runtime::InformerFormat<T> format;
+  format.decode = decode;
+  format.cache.pack = [&interner](const T& object) { return codec::Pack(object, interner); };
+  format.cache.unpack = [&interner, unpack](std::string_view bytes) { return unpack(bytes, interner); };
+  format.cache.index = [](const T& object) { return reconcile::IndexOf(object); };
+  return format;
+}
+
+/// All parts of a running operator, in the order in which they need each other.
+class Operator {
+ public:
+  explicit Operator(OperatorOptions options) : options_(std::move(options)) {}
+
+  base::Status Run(std::stop_token stop) {
+    for (auto step : {&Operator::OpenSettings, &Operator::OpenClient, &Operator::OpenSources})
+      if (auto opened = (this->*step)(); !opened) return opened;
+    MakeInformers();
+    MakeReconcilers();
+    if (auto listening = Listen(); !listening) return listening;
+    ConnectHandlers();
+    AddParts();
+    return manager_.Run(stop);
+  }
+
+ private:
+  base::Status OpenSettings() {
+    auto file = SettingsFile::Open(options_.settings_path, options_.defaults);
+    if (!file) return std::move(file).error();
+    settings_ = *std::move(file);
+    return {};
+  }
+
+  base::Status OpenClient() {
+    kube::ClientOptions client;
+    client.user_agent = fmt::format("workspace-operator/{}", kVersion);
+    client.observe = [this](const kube::RequestSample& sample) {
+      rest_metrics_.Observe(sample.method, sample.host, sample.code, static_cast<double>(sample.duration.count()) / 1000);
+    };
+    auto made = kube::Client::Create(options_.api, client);
+    if (!made) return std::move(made).error();
+    client_ = *std::move(made);
+    event_sink_ = MakeEventSink(*client_);
+    runtime::EventRecorderOptions events;
+    events.reporting_controller = "molecule.ai/workspace-operator";
+    events.reporting_instance = HostName();
+    events.metrics = &metrics_;
+    events_ = std::make_unique<runtime::EventRecorder>(events, *event_sink_);
+    return {};
+  }
+
+  base::Result<std::shared_ptr<source::PluginSource>> MakeSource() {
+    source::SourceSettings sources = settings_->Current()->sources;
+    sources.work_directory = options_.data_dir + "/scratch";
+    if (auto made = base::MakeDirectories(sources.work_directory, 0700); !made) return std::move(made).error();
+    auto made = source::MakeSources(sources);
+    if (!made) return std::move(made).error();
+    return std::shared_ptr<source::PluginSource>(*std::move(made));
+  }
+
+  base::Status OpenSources() {
+    const std::string folder = options_.data_dir + "/artifacts";
+    if (auto made = base::MakeDirectories(folder, 0700); !made) return made;
+    auto store = source::ArtifactStore::Open({.directory = folder});
+    if (!store) return std::move(store).error();
+    artifacts_ = *std::move(store);
+    auto sources = MakeSource();
+    if (!sources) return std::move(sources).error();
+    lookup_ = std::make_unique<reconcile::SourceLookup>(*client_, clock_);
+    resolver_ = std::make_unique<source::Resolver>(*sources, artifacts_, source::Resolver::Options{},
+                                                   [this](const std::string& key) { lookup_->OnChanged(key); });
+    return {};
+  }
+
+  void MakeInformers() {
+    const auto with = [this](const char* name) {
+      runtime::InformerOptions informer;
+      informer.name = name;
+      informer.resync = settings_->Current()->policy.resync;
+      informer.metrics = &metrics_;
+      return informer;
+    };
+    workspace_source_ = MakeListWatch(*client_, kube::kWorkspaces, options_.ns);
+    plugin_source_ = MakeListWatch(*client_, kube::kDeclaredPlugins, options_.ns);
+    workspaces_ = std::make_unique<runtime::Informer<api::Workspace>>(
+        with("workspaces"), FormatOf<api::Workspace>(codec::DecodeWorkspace, codec::UnpackWorkspace, interner_), *workspace_source_);
+    plugins_ = std::make_unique<runtime::Informer<api::DeclaredPlugin>>(
+        with("declaredplugins"), FormatOf<api::DeclaredPlugin>(codec::DecodeDeclaredPlugin, codec::UnpackDeclaredPlugin, interner_), *plugin_source_);
+    fleet_ = std::make_unique<fleet::HeartbeatTable>(fleet::TableOptions{}, [this](const meta::ObjectKey& key) { Wake(key); });
+  }
+
+  box::BoxDependencies BoxNeeds() {
+    box::BoxDependencies needs;
+    const auto settings = settings_->Current();
+    needs.request_restart = [this](const api::Workspace& workspace, const std::string& boot) -> base::Status {
+      fleet_->RequestRestart(workspace.meta.uid, boot);
+      return {};
+    };
+    needs.inventory = [this](const api::Workspace& workspace) -> std::optional<std::vector<bundle::InventoryItem>> {
+      const auto slot = fleet_->Snapshot(workspace.meta.uid);
+      if (!slot || !slot->last || !slot->last->inventory) return std::nullopt;
+      std::vector<bundle::InventoryItem> items;
+      for (const auto& item : *slot->last->inventory) items.push_back({item.name, item.revision, item.digest, item.loaded});
+      return items;
+    };
+    needs.settings_file_by_runtime = settings->settings_file_by_runtime;
+    needs.directory_roots = settings->directory_roots;
+    needs.digest_cache = digest_cache_;
+    return needs;
+  }
+
+  void MakeReconcilers() {
+    on_ = std::make_unique<reconcile::Dependencies>(reconcile::Dependencies{
+        .client = *client_,
+        .workspaces = *workspaces_,
+        .plugins = *plugins_,
+        .fleet = *fleet_,
+        .sources = *lookup_,
+        .artifacts = *artifacts_,
+        .events = *events_,
+        .downloads = downloads_,
+        .make_box = [this](const api::Workspace& workspace) { return box::MakeBox(workspace, BoxNeeds()); },
+        .policy = [this] {
+          const auto settings = settings_->Current();
+          return std::shared_ptr<const core::Policy>(settings, &settings->policy);
+        },
+        .wake_declared = [this](const std::vector<meta::ObjectKey>& keys) {
+          for (const auto& key : keys) plugin_controller_->Queue().Add(key);
+        }});
+    workspace_reconciler_ = std::make_unique<reconcile::WorkspaceReconciler>(*on_);
+    plugin_reconciler_ = std::make_unique<reconcile::DeclaredPluginReconciler>(*on_);
+    first_passes_ = std::make_unique<FirstPasses>(*workspace_reconciler_, [this] { fleet_->TakeOver(clock_.Read()); });
+    workspace_controller_ = std::make_unique<runtime::Controller>(ControllerOptionsFor("workspace"), *first_passes_);
+    plugin_controller_ = std::make_unique<runtime::Controller>(ControllerOptionsFor("declaredplugin"), *plugin_reconciler_);
+    lookup_->Connect(*resolver_, [this](const reconcile::Asker& asker) {
+      auto& controller = asker.kind == reconcile::AskerKind::kWorkspace ? workspace_controller_ : plugin_controller_;
+      controller->Queue().Add(asker.key);
+    });
+    agents_ = std::make_unique<AgentKeeper>(OwnProgram(), [this] { return settings_->Current(); });
+    ready_gauge_ = metrics_.OnScrape([this] {
+      const auto counts = fleet_->Counts();
+      metrics_.GaugeOf({"workspace_operator_heartbeat_slots", "Workspaces that may report."}).Set(static_cast<double>(counts.slots));
+      metrics_.GaugeOf({"workspace_operator_heartbeat_reporting", "Workspaces whose last report is fresh."}).Set(static_cast<double>(counts.reporting));
+      metrics_.GaugeOf({"workspace_operator_heartbeats_recorded", "Heartbeats recorded since the start."}).Set(static_cast<double>(counts.recorded));
+      metrics_.GaugeOf({"workspace_operator_heartbeats_refused", "Heartbeats refused as replays or floods since the start."}).Set(static_cast<double>(counts.refused));
+      metrics_.GaugeOf({"workspace_operator_sweep_examined", "Workspaces that the declared plugins' sweep has examined since the start."})
+          .Set(static_cast<double>(plugin_reconciler_->Examined()));
+      metrics_.GaugeOf({"workspace_operator_source_fetches", "Fetches of plugin sources since the start."}).Set(static_cast<double>(artifacts_->FetchCount()));
+    });
+  }
+
+  runtime::ControllerOptions ControllerOptionsFor(const char* name) {
+    runtime::ControllerOptions controller;
+    controller.name = name;
+    controller.workers = options_.workers;
+    controller.metrics = &metrics_;
+    const auto settings = settings_->Current();
+    controller.queue.backoff = {settings->policy.backoff_base, settings->policy.backoff_max, 1.0};
+    controller.wait_for = {{"workspaces", [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }},
+                           {"declaredplugins", [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }}};
+    return controller;
+  }
+
+  void Wake(const meta::ObjectKey& key) { workspace_controller_->Queue().Add(key); }
+
+  base::Status Listen() {
+    server::ServerPorts ports;
+    ports.wake = [this](const meta::ObjectKey& key) { Wake(key); };
+    ConnectPluginRoutes(ports, *on_);
+    ports.metrics = [this] { return metrics_.Text(); };
+    ports.build = {kVersion, kCommit, options_.mode};
+    ports.ready = {{"informers", [this]() -> std::optional<std::string> {
+                      if (workspaces_->HasSynced() && plugins_->HasSynced()) return std::nullopt;
+                      return "not synced yet: " + workspaces_->Stats().last_error + plugins_->Stats().last_error;
+                    }},
+                   {"api", [this]() -> std::optional<std::string> {
+                      const std::string problem = options_.not_ready ? options_.not_ready() : "";
+                      return problem.empty() ? std::nullopt : std::optional(problem);
+                    }},
+                   {"settings", [this]() -> std::optional<std::string> {
+                      const std::string problem = settings_->Problem();
+                      return problem.empty() ? std::nullopt : std::optional(problem);
+                    }}};
+    routes_ = std::make_unique<server::OperatorServer>(*fleet_, clock_, std::move(ports));
+    http::ServerOptions http;
+    http.address = options_.address;
+    http.port = options_.port;
+    auto server = http::Server::Start(http, routes_->Handlers());
+    if (!server) return std::move(server).error();
+    server_ = *std::move(server);
+    url_ = fmt::format("http://{}:{}", options_.address, server_->Port());
+    agents_->SetUrl(url_);
+    return {};
+  }
+
+  void ConnectHandlers() {
+    workspaces_->AddHandler([this](const runtime::ObjectEvent<api::Workspace>& event) {
+      workspace_controller_->Queue().Add(event.key, event.WakePriority());
+      if (event.kind == ObjectEventKind::kResync) return;
+      if (event.kind == ObjectEventKind::kDeleted) agents_->Forget(*event.old_object);
+      else agents_->Look(*event.object);
+      for (const auto& workspace : {event.object, event.old_object})
+        if (workspace) WakeDeclarations(*workspace);
+    });
+    plugins_->AddHandler([this](const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
+      plugin_controller_->Queue().Add(event.key, event.WakePriority());
+      if (event.kind == ObjectEventKind::kResync) return;
+      // The workspaces of the old and of the new selection.
+      for (const auto& plugin : {event.object, event.old_object})
+        if (plugin)
+          for (const auto& workspace : SelectedByEither(*plugin)) Wake(workspace->meta.Key());
+    });
+  }
+
+  void WakeDeclarations(const api::Workspace& workspace) {
+    for (const auto& plugin : reconcile::DeclaredFor(*on_, workspace)) plugin_controller_->Queue().Add(plugin->meta.Key());
+  }
+
+  /// Selects() is false for a plugin that is being deleted, whose workspaces must be woken all the same.
+  std::vector<std::shared_ptr<const api::Workspace>> SelectedByEither(api::DeclaredPlugin plugin) {
+    plugin.meta.deletion_time.reset();
+    return reconcile::SelectedBy(*on_, plugin, nullptr);
+  }
+
+  void AddParts() {
+    manager_.Add({"http", [this](std::stop_token stop) { return ServeUntil(stop); }});
+    manager_.Add({"events", [this](std::stop_token stop) { return events_->Run(stop); }});
+    manager_.Add({"settings", [this](std::stop_token stop) { return settings_->Run([this] { OnSettings(); }, stop); }});
+    manager_.Add({"heartbeats", [this](std::stop_token stop) -> base::Status {
+                    fleet_->Run(clock_, stop);
+                    return {};
+                  }});
+    manager_.Add({"workspaces", [this](std::stop_token stop) { return workspaces_->Run(stop); },
+                  [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }});
+    manager_.Add({"declaredplugins", [this](std::stop_token stop) { return plugins_->Run(stop); },
+                  [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }});
+    manager_.Add({"declaredplugin-controller", [this](std::stop_token stop) { return plugin_controller_->Run(stop); }});
+    manager_.Add({"workspace-controller", [this](std::stop_token stop) { return workspace_controller_->Run(stop); },
+                  [this](std::stop_token) -> base::Status {
+                    first_passes_->Expect(workspaces_->Cache().Keys());
+                    if (options_.on_ready) options_.on_ready(url_);
+                    return {};
+                  }});
+  }
+
+  base::Status ServeUntil(std::stop_token stop) {
+    runtime::SleepFor(clock_, runtime::kLongestDelay, stop);
+    server_->Stop(base::Seconds{2});
+    return {};
+  }
+
+  void OnSettings() {
+    auto sources = MakeSource();
+    if (sources) resolver_->SetSource(*std::move(sources));
+    else base::LogError("sources not taken from the settings", {{"error", sources.error().message}});
+    for (const auto& key : workspaces_->Cache().Keys()) workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
+  }
+
+  OperatorOptions options_;
+  const base::SystemClock& clock_ = base::SystemClock::Get();
+  runtime::Metrics metrics_;
+  runtime::RestClientMetrics rest_metrics_{metrics_};
+  runtime::Metrics::Collector process_metrics_ = runtime::AddProcessMetrics(metrics_);
+  codec::StringInterner interner_;
+  reconcile::DownloadTable downloads_;
+  std::shared_ptr<bundle::DigestCache> digest_cache_ = std::make_shared<bundle::DigestCache>();
+  std::unique_ptr<SettingsFile> settings_;
+  std::unique_ptr<kube::Client> client_;
+  std::unique_ptr<runtime::EventSink> event_sink_;
+  std::unique_ptr<runtime::EventRecorder> events_;
+  std::shared_ptr<source::ArtifactStore> artifacts_;
+  std::unique_ptr<reconcile::SourceLookup> lookup_;
+  std::unique_ptr<runtime::ListWatch> workspace_source_, plugin_source_;
+  std::unique_ptr<runtime::Informer<api::Workspace>> workspaces_;
+  std::unique_ptr<runtime::Informer<api::DeclaredPlugin>> plugins_;
+  std::unique_ptr<fleet::HeartbeatTable> fleet_;
+  std::unique_ptr<reconcile::Dependencies> on_;
+  std::unique_ptr<reconcile::WorkspaceReconciler> workspace_reconciler_;
+  std::unique_ptr<reconcile::DeclaredPluginReconciler> plugin_reconciler_;
+  std::unique_ptr<FirstPasses> first_passes_;
+  std::unique_ptr<runtime::Controller> workspace_controller_, plugin_controller_;
+  std::unique_ptr<AgentKeeper> agents_;
+  std::unique_ptr<server::OperatorServer> routes_;
+  std::unique_ptr<http::Server> server_;
+  std::unique_ptr<source::Resolver> resolver_;   ///< Destroyed before what its wake-ups use.
+  runtime::Metrics::Collector ready_gauge_;
+  runtime::Manager manager_;
+  std::string url_;
+};
+
+}  // namespace
+
+base::Status RunOperator(OperatorOptions options, std::stop_token stop) {
+  Operator running(std::move(options));
+  return running.Run(std::move(stop));
+}
+
+}  // namespace app

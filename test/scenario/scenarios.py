@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""The scenarios of the specification, end to end: scenarios.py PROGRAM [NAME...]. Prints one line each; ends with 'N passed, N failed'."""
+import sys
+import time
+import traceback
+
+from world import World, Failed, condition, declared, holds, is_ready, row, until, workspace
+
+
+def expect(what, got, wanted):
+    if got != wanted:
+        raise Failed(f"{what}: wanted {wanted!r}, observed {got!r}")
+
+
+def sc1_a_plugin_that_is_on_the_box_is_recorded_and_causes_no_restart(w):
+    source = w.plugin("alpha")
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box, [("alpha", source)]))
+    w.boot_install(box, "alpha")
+    before = (box / "configs/plugins/alpha").stat().st_ino
+    agent = w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    seen = w.workspace("a")
+    expect("origin", row(seen, "alpha")["origin"], "BootInstalled")
+    expect("loaded", row(seen, "alpha")["loaded"], True)
+    for _ in range(3):
+        w.poke("a")
+    expect("starts of the runtime", agent.boots(), 1)
+    expect("the folder is the one that boot made", (box / "configs/plugins/alpha").stat().st_ino, before)
+    expect("debt", w.workspace("a")["status"].get("pendingRestart"), None)
+
+
+def sc2_convergence_depends_on_state_not_on_having_seen_a_transition(w):
+    alpha, beta = w.plugin("alpha"), w.plugin("beta")
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box, [("alpha", alpha)]))
+    agent = w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    # Every event below happens while nobody watches: the operator is dead.
+    w.kill_operator()
+    import shutil
+    shutil.rmtree(box / "configs/plugins/alpha")
+    w.up()
+    w.apply(declared("beta", beta, "a"))
+    until(30, "alpha back and beta there", lambda: (box / "configs/plugins/alpha/plugin.yaml").exists() and (box / "configs/plugins/beta/plugin.yaml").exists())
+    until(30, "Ready", lambda: is_ready(w.workspace("a")))
+    expect("beta", row(w.workspace("a"), "beta")["origin"], "Delivered")
+    if agent.boots() > 4:
+        raise Failed(f"{agent.boots()} starts for three changes")
+
+
+def platform_world(w):
+    """A management plugin whose digest the settings entitle; the digest is learned from a fetch of an ordinary declaration first."""
+    source = w.plugin("manage", mcp=True, files={"bin/manage": "#!/bin/sh\n"})
+    w.up()
+    w.apply(declared("probe", source, "nobody"))
+    digest = until(20, "digest", lambda: w.declared("probe")["status"]["resolved"]["digest"])
+    w.kubectl("delete", "declaredplugins.molecule.ai", "probe")
+    w.settings["privilegedPlugins"] = [{"name": "manage", "source": source, "allowedDigests": [digest], "management": True}]
+    w.settings["timing"]["recoveryCooldownSeconds"] = 4
+    w.write_settings()
+    until(10, "settings read again", lambda: "settings read again" in w.tail("operator.log", 200))
+    return source
+
+
+def sc3_a_platform_workspace_without_management_fails_closed_and_is_repaired(w):
+    platform_world(w)
+    box = w.box("p")
+    w.apply(workspace("p", box, kind="Platform"))
+    agent = w.agent("p", flags=["--management-plugin", "manage"])
+    until(20, "Failed while the gate fails", lambda: w.workspace("p")["status"]["state"] == "Failed" or is_ready(w.workspace("p")))
+    until(40, "Ready after recovery", lambda: is_ready(w.workspace("p")))
+    seen = w.workspace("p")
+    expect("gate", condition(seen, "GatePassed")["status"], "True")
+    expect("attempts were stamped", seen["status"]["recovery"]["attempts"] >= 1, True)
+    expect("state", seen["status"]["state"], "Online")
+    if agent.boots() > 3:
+        raise Failed(f"{agent.boots()} starts of the runtime for one recovery")
+
+
+def sc3_a_missing_model_fails_closed_and_starts_no_attempt(w):
+    platform_world(w)
+    w.agent_environment = {"MOLECULE_MODEL": "0"}
+    box = w.box("p")
+    w.apply(workspace("p", box, kind="Platform"))
+    w.agent("p", flags=["--management-plugin", "manage"])
+    until(40, "ModelMissing", lambda: condition(w.workspace("p"), "GatePassed").get("reason") == "ModelMissing")
+    expect("state", w.workspace("p")["status"]["state"], "Failed")
+    attempts = w.workspace("p")["status"].get("recovery", {}).get("attempts", 0)
+    holds(6, "no attempt for a missing model", lambda: w.workspace("p")["status"].get("recovery", {}).get("attempts", 0) == attempts)
+
+
+def sc4_the_cool_down_survives_a_restart_of_the_operator(w):
+    platform_world(w)
+    w.settings["timing"]["recoveryCooldownSeconds"] = 600
+    w.write_settings()
+    until(10, "settings read again", lambda: w.tail("operator.log", 400).count("settings read again") >= 2)
+    box = w.box("p")
+    w.apply(workspace("p", box, kind="Platform"))
+    w.agent("p", flags=["--management-plugin", "manage"])
+    until(40, "an attempt", lambda: w.workspace("p")["status"]["recovery"]["attempts"] >= 1)
+    until(30, "Ready", lambda: is_ready(w.workspace("p")))
+    stamp = w.workspace("p")["status"]["recovery"]
+    import shutil
+    shutil.rmtree(box / "configs/plugins/manage")
+    w.kill_operator()
+    w.up()
+    until(30, "Failed again", lambda: w.workspace("p")["status"]["state"] == "Failed")
+    w.poke("p")
+    holds(4, "no attempt inside the cool-down", lambda: w.workspace("p")["status"]["recovery"] == stamp)
+    expect("nothing delivered", (box / "configs/plugins/manage").exists(), False)
+
+
+def sc5_stopped_and_unknown_are_two_different_answers(w):
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box))
+    agent = w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    away = box.with_name("away")
+    box.rename(away)
+    w.poke("a")
+    expect("a box that cannot be read is Unknown", condition(w.workspace("a"), "BoxRunning")["status"], "Unknown")
+    expect("and keeps its state", w.workspace("a")["status"]["state"], "Online")
+    away.rename(box)
+    w.poke("a")
+    expect("back", condition(w.workspace("a"), "BoxRunning")["status"], "True")
+    agent.stop()
+    until(15, "a stopped box is Offline at once", lambda: w.poke("a") or w.workspace("a")["status"]["state"] == "Offline")
+    expect("reason", condition(w.workspace("a"), "BoxRunning")["status"], "False")
+
+
+def sc7_a_privileged_plugin_never_reaches_an_ordinary_workspace(w):
+    source = platform_world(w)
+    ordinary = w.plugin("ordinary")
+    box = w.box("a")
+    w.apply(workspace("a", box), declared("manage", source, "a"), declared("ordinary", ordinary, "a"))
+    w.agent("a", boot_install=True)
+    until(20, "the ordinary one arrives", lambda: (box / "configs/plugins/ordinary/plugin.yaml").exists())
+    until(20, "NotEntitled is shown", lambda: "NotEntitled" in str(w.workspace("a")["status"]) and "NotEntitled" in str(w.declared("manage")["status"]))
+    w.poke("a")
+    expect("the privileged one is not on the box", (box / "configs/plugins/manage").exists(), False)
+    status, _ = w.http("GET", f"/workspaces/default.a/plugins/manage/download", token=(box / "configs/.molecule/token").read_text().strip())
+    expect("nor can it be downloaded", status in (403, 404), True)
+
+
+def sc8_the_sweep_says_how_many_objects_it_examined(w):
+    source = w.plugin("alpha")
+    w.up()
+    w.apply(workspace("a", w.box("a")), declared("alpha", source))
+    until(15, "examined", lambda: (w.metric("workspace_operator_sweep_examined") or 0) > 0)
+    expect("matched", until(15, "count", lambda: w.declared("alpha")["status"]["workspaces"])["matched"], 1)
+
+
+def sc9_installed_is_not_loaded_and_ready_needs_loaded(w):
+    source = w.plugin("alpha")
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box, restart={"policy": "Manual"}))
+    agent = w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    w.apply(declared("alpha", source, "a"))
+    until(20, "a restart is owed and waits for its request",
+          lambda: w.workspace("a")["status"].get("pendingRestart") or row(w.workspace("a"), "alpha").get("reason") == "AwaitingRestartRequest")
+    holds(3, "Ready is not True while it is not loaded", lambda: not is_ready(w.workspace("a")))
+    expect("no restart happened", agent.boots(), 1)
+    w.kubectl("annotate", "workspaces.molecule.ai", "a", f"molecule.ai/restart-requested-at={time.time_ns()}", "--overwrite")
+    until(20, "Ready once it is loaded", lambda: is_ready(w.workspace("a")))
+    expect("one restart", agent.boots(), 2)
+    expect("loaded", row(w.workspace("a"), "alpha")["loaded"], True)
+
+
+def bad_sources_are_named_and_block_nobody_else(w):
+    good = w.plugin("good")
+    w.plugin("bad")
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box), declared("good", good, "a"), declared("missing-tag", "gitea://demo/bad#tag:nope", "a", pluginName="missing-tag"),
+            declared("missing-repo", "gitea://demo/none#tag:v1", "a", pluginName="missing-repo"))
+    w.agent("a")
+    until(20, "the good one is loaded", lambda: row(w.workspace("a"), "good").get("loaded"))
+    until(15, "RefNotFound", lambda: condition(w.declared("missing-tag"), "SourceResolved").get("reason") == "RefNotFound")
+    until(15, "a reason for the missing repository", lambda: condition(w.declared("missing-repo"), "SourceResolved").get("status") == "False")
+    expect("not Ready", is_ready(w.workspace("a")), False)
+
+
+def a_private_repository_needs_the_token_of_a_secret(w):
+    w.plugin("secret-plugin", repository="private/secret-plugin")
+    w.up()
+    token = (w.folder / "git/token").read_text().strip()
+    w.apply(declared("p", "gitea://private/secret-plugin#tag:v1", "a", sourceSecretRef={"name": "git"}))
+    until(15, "SecretMissing", lambda: condition(w.declared("p"), "SourceResolved").get("reason") == "SecretMissing")
+    w.kubectl("create", "secret", "generic", "git", "--from-literal=username=reader", f"--from-literal=password={token}")
+    w.kubectl("annotate", "declaredplugins.molecule.ai", "p", "molecule.ai/reconcile-requested-at=1", "--overwrite")
+    until(20, "resolved", lambda: w.declared("p")["status"]["resolved"]["digest"])
+    expect("the token is in no status", token in str(w.declared("p")), False)
+    expect("nor in a log", token in (w.folder / "operator.log").read_text(), False)
+
+
+def deleting_a_workspace_removes_its_plugins_and_ends(w):
+    source = w.plugin("alpha")
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box, [("alpha", source)]))
+    (box / "configs/plugins/foreign").mkdir(parents=True, exist_ok=True)
+    w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    w.kubectl("delete", "workspaces.molecule.ai", "a", "--timeout=20s")
+    expect("removed from the box", (box / "configs/plugins/alpha").exists(), False)
+    expect("what is not ours stays", (box / "configs/plugins/foreign").exists(), True)
+
+
+def an_idle_workspace_is_not_written(w):
+    source = w.plugin("alpha")
+    w.up()
+    w.apply(workspace("a", w.box("a"), [("alpha", source)]))
+    w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    w.poke("a")
+    version = w.workspace("a")["metadata"]["resourceVersion"]
+    holds(6, "resourceVersion under heartbeats and resyncs", lambda: w.workspace("a")["metadata"]["resourceVersion"] == version)
+
+
+def the_operator_stops_in_order_at_any_moment(w):
+    source = w.plugin("alpha")
+    for wait in (0.0, 0.05, 0.2, 0.5):
+        w.start_operator()
+        time.sleep(wait)  # The moment is the input here, not a wait for an effect.
+        if wait:
+            w.stop_operator()
+        else:
+            w.kill_operator()
+    w.up()
+    w.apply(workspace("a", w.box("a"), [("alpha", source)]))
+    w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    w.stop_operator()
+
+
+def main():
+    program, chosen = sys.argv[1], sys.argv[2:]
+    every = [(n, f) for n, f in globals().items() if callable(f) and getattr(f, "__module__", "") == "__main__" and f.__code__.co_varnames[:1] == ("w",)
+             and n != "platform_world"]
+    passed = failed = 0
+    for name, scenario in every:
+        if chosen and not any(c in name for c in chosen):
+            continue
+        world = World(program)
+        begin = time.monotonic()
+        try:
+            scenario(world)
+            for agent in world.agents:
+                agent.stop()
+            passed += 1
+            print(f"ok      {name} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except Exception as error:  # pylint: disable=broad-except
+            failed += 1
+            print(f"FAILED  {name}: {error}", flush=True)
+            if not isinstance(error, Failed):
+                traceback.print_exc()
+                if hasattr(error, "stderr"):
+                    print(error.stderr)
+            print("---- operator\n" + world.tail("operator.log", 25))
+            for agent in world.agents:
+                print("---- agent\n" + world.tail(agent.log.name, 15))
+            result = world.kubectl("get", "workspaces.molecule.ai,declaredplugins.molecule.ai", "-A", "-o", "yaml", check=False)
+            print("---- objects\n" + "\n".join(result.stdout.splitlines()[:200]))
+        finally:
+            world.close()
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""A world for one scenario: a real git server, the real operator, real kubectl, boxes with real agents and runtimes.
+
+Everything is started by this process, listens on loopback, lives below one temporary folder and is gone afterwards. Nothing sleeps for an
+effect: every wait is for a condition, with a deadline that prints what was seen last.
+"""
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KUBECTL = ROOT / ".cache/bin/kubectl"
+GIT_SERVER = ROOT / "test/e2e/git_server"
+RUNTIME = ROOT / "manifests/samples/quickstart/runtime/sample-runtime"
+
+
+class Failed(Exception):
+    """A scenario does not hold; the text says what was wanted and what was observed."""
+
+
+def until(seconds, what, probe):
+    """Polls probe() until it is truthy and returns that; Failed with the last value after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            value = probe()
+        except (subprocess.CalledProcessError, json.JSONDecodeError, OSError, KeyError, IndexError, TypeError) as error:
+            value, last = None, repr(error)
+        else:
+            last = value
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Failed(f"{what}: not within {seconds} s; seen last: {last}")
+        time.sleep(0.05)
+
+
+def holds(seconds, what, probe):
+    """probe() stays truthy for `seconds`: for what must not happen."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not probe():
+            raise Failed(f"{what}: it did not stay so")
+        time.sleep(0.05)
+
+
+class Agent:
+    def __init__(self, world, name, root, arguments):
+        self.root, self.log = root, world.folder / f"agent-{name}.log"
+        self.starts = root / "runtime-starts"
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, env={**os.environ, **world.agent_environment})
+
+    def boots(self):
+        """How often the runtime was started."""
+        return len(self.starts.read_text().splitlines()) if self.starts.exists() else 0
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(12)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise Failed("the agent did not stop within 12 s of SIGTERM")
+
+
+class World:
+    def __init__(self, program, settings=None):
+        self.program = str(program)
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="wo-scenario-"))
+        self.data = self.folder / "data"
+        self.operator = None
+        self.agents = []
+        self.agent_environment = {}
+        self.environment = {**os.environ, "KUBECONFIG": str(self.data / "kubeconfig"), "KUBECACHEDIR": str(self.folder / "kubecache")}
+        self.git_url = self._start_git()
+        self.settings = {
+            "sources": {"giteaURL": self.git_url, "plainHTTPHosts": [self.git_url.removeprefix("http://")]},
+            "timing": {"resyncSeconds": 2, "backoffBaseSeconds": 0.2, "backoffMaxSeconds": 2, "slowRetrySeconds": 3, "restartWaitSeconds": 10},
+        }
+        for key, value in (settings or {}).items():
+            self.settings.setdefault(key, {}).update(value) if isinstance(value, dict) else self.settings.__setitem__(key, value)
+        self.write_settings()
+
+    # -- parts
+
+    def _start_git(self):
+        subprocess.run([GIT_SERVER, "start", self.folder / "git"], check=True, capture_output=True)
+        return "http://127.0.0.1:" + (self.folder / "git/port").read_text().strip()
+
+    def write_settings(self):
+        (self.folder / "settings.yaml").write_text(json.dumps(self.settings))
+
+    def plugin(self, name, tag="v1", files=None, mcp=False, repository=None):
+        """Makes (or moves) a plugin repository demo/NAME and returns its gitea:// source."""
+        tree = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        manifest = f"name: {name}\nversion: 1.0.0\ndescription: test plugin {name}\n"
+        if mcp:
+            manifest += f"mcpServers:\n  {name}:\n    command: bin/{name}\n"
+        (tree / "plugin.yaml").write_text(manifest)
+        for path, text in (files or {"README": f"{name} {tag}\n"}).items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        where = repository or f"demo/{name}"
+        subprocess.run([GIT_SERVER, "add", self.folder / "git", where, tree, tag], check=True, capture_output=True)
+        return f"gitea://{where}#tag:{tag}"
+
+    def boot_install(self, root, name, tag="v1"):
+        """What a box's own boot does: the plugin's files, no record anywhere."""
+        target = root / "configs/plugins" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["git", "clone", "-q", "-c", "advice.detachedHead=false", "--branch", tag, f"{self.git_url}/demo/{name}.git", target],
+                       check=True, capture_output=True)
+        shutil.rmtree(target / ".git")
+
+    def start_operator(self, failpoints=""):
+        out = open(self.folder / "operator.out", "wb")
+        log = open(self.folder / "operator.log", "ab")
+        self.operator = subprocess.Popen([self.program, "dev", "--data-dir", self.data, "--settings", self.folder / "settings.yaml"],
+                                         stdout=out, stderr=log, env={**os.environ, "WORKSPACE_OPERATOR_FAILPOINTS": failpoints})
+        out.close()
+        log.close()
+
+    def wait_operator(self):
+        def ready():
+            if self.operator.poll() is not None:
+                raise Failed(f"the operator ended with {self.operator.returncode}: {self.tail('operator.log')}")
+            return re.search(r"^ready", (self.folder / "operator.out").read_text(), re.M)
+        until(15, "operator ready", ready)
+        self.url = re.search(r"^operator: (\S+)", (self.folder / "operator.out").read_text(), re.M).group(1)
+        return self
+
+    def up(self, failpoints=""):
+        self.start_operator(failpoints)
+        return self.wait_operator()
+
+    def kill_operator(self):
+        self.operator.send_signal(signal.SIGKILL)
+        self.operator.wait()
+
+    def stop_operator(self):
+        self.operator.terminate()
+        begin = time.monotonic()
+        try:
+            code = self.operator.wait(12)
+        except subprocess.TimeoutExpired:
+            self.kill_operator()
+            raise Failed("the operator did not stop within 12 s of SIGTERM")
+        if code != 0 or time.monotonic() - begin > 10:
+            raise Failed(f"SIGTERM: exit {code} after {time.monotonic() - begin:.1f} s")
+
+    def box(self, name):
+        root = self.folder / f"box-{name}"
+        root.mkdir(exist_ok=True)
+        return root
+
+    def agent(self, name, root=None, flags=(), boot_install=False):
+        root = root or self.box(name)
+        until(10, f"token in the box of {name}", lambda: (root / "configs/.molecule/token").exists())
+        arguments = [self.program, "agent", "--root", root, "--operator-url", self.url, "--workspace", f"default.{name}", "--runtime", "sample",
+                     "--period", "0.3", *([] if boot_install else ["--no-boot-install"]), *flags, "--", RUNTIME, root / "runtime-starts"]
+        agent = Agent(self, name, root, [str(a) for a in arguments])
+        self.agents.append(agent)
+        return agent
+
+    # -- talking to it
+
+    def kubectl(self, *arguments, stdin=None, check=True):
+        result = subprocess.run([KUBECTL, *arguments], input=stdin, capture_output=True, text=True, env=self.environment, timeout=60)
+        if check and result.returncode != 0:
+            raise subprocess.CalledProcessError(result.returncode, result.args, result.stdout, result.stderr)
+        return result
+
+    def apply(self, *objects):
+        self.kubectl("apply", "-f", "-", stdin="\n---\n".join(json.dumps(o) for o in objects))
+
+    def get(self, kind, name):
+        return json.loads(self.kubectl("get", f"{kind}.molecule.ai", name, "-o", "json").stdout)
+
+    def workspace(self, name):
+        return self.get("workspaces", name)
+
+    def declared(self, name):
+        return self.get("declaredplugins", name)
+
+    def poke(self, name, value=None):
+        """Asks for a reconcile and waits until it is handled."""
+        value = value or str(time.time_ns())
+        self.kubectl("annotate", "workspaces.molecule.ai", name, f"molecule.ai/reconcile-requested-at={value}", "--overwrite")
+        until(15, "the requested pass", lambda: self.workspace(name)["status"].get("lastHandledReconcileAt") == value)
+
+    def metrics(self):
+        with urllib.request.urlopen(self.url + "/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
+    def metric(self, name):
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(), re.M)
+        return float(found.group(1)) if found else None
+
+    def http(self, method, path, token=None, body=None):
+        request = urllib.request.Request(self.url + path, method=method, data=body)
+        if token:
+            request.add_header("Authorization", "Bearer " + token)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def tail(self, name, lines=30):
+        path = self.folder / name
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def close(self):
+        for agent in self.agents:
+            if agent.process.poll() is None:
+                agent.process.kill()
+                agent.process.wait()
+        if self.operator and self.operator.poll() is None:
+            self.operator.kill()
+            self.operator.wait()
+        subprocess.run([GIT_SERVER, "stop", self.folder / "git"], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def workspace(name, box, plugins=(), **spec):
+    return {"apiVersion": "molecule.ai/v1alpha1", "kind": "Workspace", "metadata": {"name": name, "namespace": "default", "labels": {"team": "t"}},
+            "spec": {"runtime": "sample", "box": {"type": "Directory", "directory": {"path": str(box), "run": "External"}},
+                     "heartbeat": {"periodSeconds": 1, "timeoutSeconds": 5},
+                     **({"plugins": [{"name": n, "source": s} for n, s in plugins]} if plugins else {}), **spec}}
+
+
+def declared(name, source, target=None, **spec):
+    return {"apiVersion": "molecule.ai/v1alpha1", "kind": "DeclaredPlugin", "metadata": {"name": name, "namespace": "default"},
+            "spec": {**({"workspaceRef": {"name": target}} if target else {"workspaceSelector": {"matchLabels": {"team": "t"}}}), "source": source, **spec}}
+
+
+def condition(obj, kind):
+    return next((c for c in obj.get("status", {}).get("conditions", []) if c["type"] == kind), {})
+
+
+def is_ready(obj):
+    return condition(obj, "Ready").get("status") == "True" and obj["status"]["observedGeneration"] == obj["metadata"]["generation"]
+
+
+def row(obj, name):
+    return next((p for p in obj.get("status", {}).get("plugins", []) if p["name"] == name), {})
