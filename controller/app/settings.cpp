@@ -155,7 +155,6 @@ base::Result<Settings> ParseSettings(std::string_view yaml, const Settings& defa
        {"health", section({{"degradedAtErrorRate", Number(p.degraded_at, 0, 1)}, {"recoveredBelowErrorRate", Number(p.recovered_below, 0, 1)}})}});
   if (!read) return std::move(read).error();
   p.allow_unpinned = s.allow_unpinned;
-  p.allow_plain_http = !s.plain_http_hosts.empty();
   return out;
 }
 

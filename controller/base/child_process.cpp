@@ -68,12 +68,25 @@ Result<Prepared> Prepare(const Command& command) {
   return out;
 }
 
+/// fork with all signals blocked in the child until it has dropped our handlers: a signal that arrives before exec must not run them
+/// there (a handler that writes to a shared pipe would stop the parent).
+pid_t ForkQuiet() {
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t pid = ::fork();
+  const int problem = errno;
+  if (pid != 0) ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = problem;
+  return pid;
+}
+
 [[noreturn]] void ExecChild(const Command& command, const Prepared& prepared, int in, int out, int err) {
   ::setpgid(0, 0);
+  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::signal(SIGPIPE, SIG_DFL);
   if (in >= 0) ::dup2(in, 0);
   if (out >= 0) ::dup2(out, 1);
   if (err >= 0) ::dup2(err, 2);
@@ -153,7 +166,7 @@ Result<CommandResult> RunCommand(const Command& command, std::stop_token stop) {
   for (auto* p : {&in, &out, &err})
     if (!*p) return p->error();
   const auto started = std::chrono::steady_clock::now();
-  const pid_t pid = ::fork();
+  const pid_t pid = ForkQuiet();
   if (pid < 0) return ErrnoError(errno, "fork for " + command.argv[0]);
   if (pid == 0) ExecChild(command, *prepared, in->read.Get(), out->write.Get(), err->write.Get());
   ::setpgid(pid, pid);
@@ -181,7 +194,7 @@ Result<std::unique_ptr<ChildProcess>> ChildProcess::Start(const Command& command
     if (!log.Valid()) return ErrnoError(errno, "open " + log_path);
   }
   const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  const pid_t pid = ::fork();
+  const pid_t pid = ForkQuiet();
   if (pid < 0) return ErrnoError(errno, "fork for " + command.argv[0]);
   if (pid == 0) ExecChild(command, *prepared, null.Get(), log.Get(), log.Get());
   ::setpgid(pid, pid);

@@ -15,25 +15,29 @@ namespace box {
 enum class BoxState { kRunning, kStopped, kUnknown };
 enum class Presence { kPresent, kAbsent, kUnknown };
 
-/// The one answer to "is it running?" (SC-5). Stopped is definitive; Unknown is transient and says why.
+/// The one answer to "is it running?" (SC-5). Stopped is definitive; Unknown is transient and says
+/// why.
 struct StateReport {
   BoxState state = BoxState::kUnknown;
   std::string cause;     ///< Why Stopped or Unknown.
-  std::string identity;  ///< Which box this is (container id, Pod UID, device:inode ...); empty when Unknown.
+  std::string identity;  ///< Which box this is (container id, Pod UID, device:inode ...); empty
+                         ///< when Unknown.
 };
 
 /// What the probe found of one plugin.
 struct PluginProbe {
   std::string name;
   Presence presence = Presence::kUnknown;
-  std::string cause;             ///< For Unknown.
+  std::string cause;  ///< For Unknown.
   bool has_receipt = false;
-  std::string revision;          ///< From the receipt.
-  std::string digest;            ///< Of the bytes now on the box over the receipt's files (recomputed). Without a receipt: of the whole tree.
-  std::string receipt_digest;    ///< What the receipt says was activated. Differs from `digest` when a listed file was changed: Drifted.
-  std::string activated_boot_id; ///< Boot id current when its bytes were activated.
-  bool reload_none = false;      ///< The manifest says `reload: none`: no restart is owed for it.
-  bool mcp_merged = true;        ///< Its mcpServers are in the runtime's settings as its manifest says.
+  std::string revision;  ///< From the receipt.
+  std::string digest;    ///< Of the bytes now on the box over the receipt's files (recomputed).
+                         ///< Without a receipt: of the whole tree.
+  std::string receipt_digest;  ///< What the receipt says was activated. Differs from `digest` when
+                               ///< a listed file was changed: Drifted.
+  std::string activated_boot_id;  ///< Boot id current when its bytes were activated.
+  bool reload_none = false;       ///< The manifest says `reload: none`: no restart is owed for it.
+  bool mcp_merged = true;  ///< Its mcpServers are in the runtime's settings as its manifest says.
 };
 
 /// A removal whose old code may still be loaded.
@@ -43,8 +47,9 @@ struct UnloadedRemoval {
 };
 
 struct ProbeReport {
-  std::vector<PluginProbe> plugins;          ///< One for each name asked, in that order, then others that have our receipt.
-  std::vector<UnloadedRemoval> removals;     ///< Tombstones in the box.
+  std::vector<PluginProbe>
+      plugins;  ///< One for each name asked, in that order, then others that have our receipt.
+  std::vector<UnloadedRemoval> removals;  ///< Tombstones in the box.
   bool plugins_path_persistent = true;
 };
 
@@ -52,14 +57,14 @@ struct ProbeReport {
 struct Delivery {
   std::string name;
   std::string revision;
-  std::string digest;     ///< sha256:... of the tar; verified in the box before it is activated.
+  std::string digest;  ///< sha256:... of the tar; verified in the box before it is activated.
   std::string source;
-  std::string tar_path;   ///< Local file that holds the tar.
+  std::string tar_path;  ///< Local file that holds the tar.
 };
 
 struct ActivateRequest {
   std::vector<std::string> names;
-  std::string boot_id;   ///< Recorded in each receipt.
+  std::string boot_id;  ///< Recorded in each receipt.
 };
 
 struct StepResult {
@@ -67,26 +72,37 @@ struct StepResult {
   base::Status status;
 };
 
-/// A workspace's box. All calls are idempotent, bounded in time, and safe to repeat after a crash at any point.
-/// Errors everywhere: kUnavailable or kTimeout (transient, with the cause), kInvalid (cannot work: reason names it), kCancelled.
+/// A workspace's box. All calls are idempotent, bounded in time, and safe to repeat after a crash
+/// at any point. Errors everywhere: kUnavailable or kTimeout (transient, with the cause), kInvalid
+/// (cannot work: reason names it), kCancelled.
 class Box {
  public:
   virtual ~Box() = default;
   virtual StateReport State(std::stop_token stop) = 0;
-  /// All names in one call. A failure of the whole call is an Error: the caller treats every name as Unknown.
-  virtual base::Result<ProbeReport> Probe(const std::vector<std::string>& names, std::stop_token stop) = 0;
-  /// Everything missing in one stream: bytes into staging, verified. Nothing visible changes. Per-plugin results; one bad plugin does not stop the others.
-  virtual base::Result<std::vector<StepResult>> Deliver(const std::vector<Delivery>& deliveries, std::stop_token stop) = 0;
-  /// Atomic swap of staged trees, receipt last, previous tree kept (and restored if it fails). Already active with the same digest: success, nothing changes.
-  virtual base::Result<std::vector<StepResult>> Activate(const ActivateRequest& request, std::stop_token stop) = 0;
+  /// All names in one call. A failure of the whole call is an Error: the caller treats every name
+  /// as Unknown.
+  virtual base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                          std::stop_token stop) = 0;
+  /// Everything missing in one stream: bytes into staging, verified. Nothing visible changes.
+  /// Per-plugin results; one bad plugin does not stop the others.
+  virtual base::Result<std::vector<StepResult>> Deliver(const std::vector<Delivery>& deliveries,
+                                                        std::stop_token stop) = 0;
+  /// Atomic swap of staged trees, receipt last, previous tree kept (and restored if it fails).
+  /// Already active with the same digest: success, nothing changes.
+  virtual base::Result<std::vector<StepResult>> Activate(const ActivateRequest& request,
+                                                         std::stop_token stop) = 0;
   /// Removes plugins that have our receipt, leaving a tombstone with `boot_id`. Not there: success.
-  virtual base::Result<std::vector<StepResult>> Remove(const std::vector<std::string>& names, const std::string& boot_id, std::stop_token stop) = 0;
+  virtual base::Result<std::vector<StepResult>> Remove(const std::vector<std::string>& names,
+                                                       const std::string& boot_id,
+                                                       std::stop_token stop) = 0;
   /// Forgets tombstones whose boot id is not `boot_id` (a start has happened since).
   virtual base::Status ClearRemovals(const std::string& boot_id, std::stop_token stop) = 0;
-  /// A new boot id, by the lightest act. Does nothing when the boot is already another one. kInvalid RestartUnsupported if it cannot.
-  /// Pull boxes: asks for it in the next heartbeat's answer, and returns at once.
+  /// A new boot id, by the lightest act. Does nothing when the boot is already another one.
+  /// kInvalid RestartUnsupported if it cannot. Pull boxes: asks for it in the next heartbeat's
+  /// answer, and returns at once.
   virtual base::Status Restart(const std::string& expected_boot_id, std::stop_token stop) = 0;
-  /// Writes the instance token (0600) where the agent reads it; a no-op where the box already has this very token.
+  /// Writes the instance token (0600) where the agent reads it; a no-op where the box already has
+  /// this very token.
   virtual base::Status WriteToken(const std::string& token, std::stop_token stop) = 0;
 };
 

@@ -13,37 +13,42 @@
 namespace http {
 
 struct ClientOptions {
-  std::string base_url;                 ///< http://host:port or https://host:port, no path.
-  std::string ca_pem;                   ///< The only roots trusted (https); empty: the system's roots.
-  std::string client_certificate_pem;   ///< With client_key_pem, or empty.
-  std::string client_key_pem;
-  std::string server_name;              ///< Name to verify if it differs from the URL's host.
-  size_t response_limit = 64 << 20;     ///< Bytes of one body; more is kInvalid.
+  std::string base_url = {};  ///< http://host:port or https://host:port, no path.
+  std::string ca_pem = {};    ///< The only roots trusted (https); empty: the system's roots.
+  std::string client_certificate_pem = {};  ///< With client_key_pem, or empty.
+  std::string client_key_pem = {};
+  std::string server_name = {};      ///< Name to verify if it differs from the URL's host.
+  size_t response_limit = 64 << 20;  ///< Bytes of one body; more is kInvalid.
 };
 
-/// Receives body bytes as they arrive; returning false ends the request (kCancelled). Runs on a client thread; may block (back-pressure).
+/// Receives body bytes as they arrive; returning false ends the request (kCancelled). Runs on a
+/// client thread; may block (back-pressure).
 using BodySink = std::function<bool(std::string_view bytes)>;
 
 struct CallOptions {
-  base::Millis deadline{30'000};   ///< Total, for Send; for Stream: until the response head.
-  base::Millis idle{300'000};      ///< Stream only: longest silence between body bytes.
-  std::stop_token stop;
+  base::Millis deadline{30'000};  ///< Total, for Send; for Stream: until the response head.
+  base::Millis idle{300'000};     ///< Stream only: longest silence between body bytes.
+  std::stop_token stop = {};
 };
 
-/// An HTTP client for one server (cpprestsdk http_client behind it): pooled keep-alive connections, total deadlines, prompt cancellation.
-/// Thread safe. A POST may be sent again by the library on a stale connection, so every write must be idempotent.
-/// Errors: kTimeout, kCancelled, kUnavailable (refused, DNS, reset), kUnauthorized with reason TlsFailure (certificate), kInvalid (too large).
+/// An HTTP client for one server (cpprestsdk http_client behind it): pooled keep-alive connections,
+/// total deadlines, prompt cancellation. Thread safe. A POST may be sent again by the library on a
+/// stale connection, so every write must be idempotent. Errors: kTimeout, kCancelled, kUnavailable
+/// (refused, DNS, reset), kUnauthorized with reason TlsFailure (certificate), kInvalid (too large).
 class Client {
  public:
   static base::Result<std::unique_ptr<Client>> Create(ClientOptions options);
   virtual ~Client() = default;
   /// Any HTTP status is a value here.
   virtual base::Result<Response> Send(const Request& request, const CallOptions& call) = 0;
-  /// Streams the body of a 2xx response into `sink` until it ends (value: head without body); for other statuses the body is collected.
-  virtual base::Result<Response> Stream(const Request& request, const CallOptions& call, const BodySink& sink) = 0;
+  /// Streams the body of a 2xx response into `sink` until it ends (value: head without body); for
+  /// other statuses the body is collected.
+  virtual base::Result<Response> Stream(const Request& request, const CallOptions& call,
+                                        const BodySink& sink) = 0;
 };
 
-/// To be called as the first statement of main: sizes cpprestsdk's pool (its default is 40 threads).
+/// To be called as the first statement of main: sizes cpprestsdk's pool (its default is 40
+/// threads).
 void InitialiseClientThreads(int threads);
 
 }  // namespace http

@@ -15,15 +15,15 @@ std::string_view FindHeader(const Headers& headers, std::string_view name);
 /// Bodies are bytes: this folder knows no JSON.
 struct Request {
   std::string method = "GET";
-  std::string target;  ///< Path and query, starting with '/'.
-  Headers headers;
-  std::string body;
+  std::string target = {};  ///< Path and query, starting with '/'.
+  Headers headers = {};
+  std::string body = {};
 };
 
 struct Response {
   int status = 0;
-  Headers headers;
-  std::string body;
+  Headers headers = {};
+  std::string body = {};
 };
 
 }  // namespace http

@@ -7,25 +7,26 @@ namespace kube {
 
 /// A kind of object as the URL names it.
 struct Resource {
-  std::string group;    ///< Empty: the core group.
-  std::string version;  ///< "v1", "v1alpha1".
-  std::string plural;   ///< "workspaces", "secrets".
+  std::string group = {};    ///< Empty: the core group.
+  std::string version = {};  ///< "v1", "v1alpha1".
+  std::string plural = {};   ///< "workspaces", "secrets".
   bool operator==(const Resource&) const = default;
   /// "molecule.ai/v1alpha1", "v1".
   std::string ApiVersion() const { return group.empty() ? version : group + "/" + version; }
 };
 
-/// All objects of a resource; an empty namespace means all namespaces, or a cluster-scoped resource.
+/// All objects of a resource; an empty namespace means all namespaces, or a cluster-scoped
+/// resource.
 struct Collection {
   Resource resource;
-  std::string ns;
+  std::string ns = {};
 };
 
 /// One object; an empty namespace means cluster-scoped.
 struct ObjectRef {
   Resource resource;
-  std::string ns;
-  std::string name;
+  std::string ns = {};
+  std::string name = {};
   std::string subresource = {};  ///< "status", "finalizers", or empty.
   /// "workspaces.molecule.ai team-a/w1", for messages.
   std::string Text() const;
@@ -46,6 +47,7 @@ inline const Resource kNamespaces{"", "v1", "namespaces"};
 inline const Resource kPods{"", "v1", "pods"};
 inline const Resource kEvents{"", "v1", "events"};
 inline const Resource kLeases{"coordination.k8s.io", "v1", "leases"};
-inline const Resource kCustomResourceDefinitions{"apiextensions.k8s.io", "v1", "customresourcedefinitions"};
+inline const Resource kCustomResourceDefinitions{"apiextensions.k8s.io", "v1",
+                                                 "customresourcedefinitions"};
 
 }  // namespace kube

@@ -20,28 +20,33 @@ struct WatchEvent {
   std::string_view object;  ///< The bytes of the object member (a metav1.Status for kError).
 };
 
-/// What to do after an event: an Error ends the watch with that error. May block: the socket is then not read (back-pressure),
-/// and the idle limit does not run.
+/// What to do after an event: an Error ends the watch with that error. May block: the socket is
+/// then not read (back-pressure), and the idle limit does not run.
 using EventSink = std::function<base::Status(const WatchEvent&)>;
 
 struct WatchOptions {
-  std::string resource_version;      ///< Empty: current state first (synthetic ADDED events), then changes.
-  bool send_initial_events = false;  ///< Streaming list; asks with resourceVersionMatch=NotOlderThan. Ends with a marked bookmark.
+  std::string resource_version =
+      {};  ///< Empty: current state first (synthetic ADDED events), then changes.
+  bool send_initial_events =
+      false;  ///< Streaming list; asks with resourceVersionMatch=NotOlderThan. Ends with a marked
+              ///< bookmark.
   bool bookmarks = true;
-  int timeout_seconds = 0;           ///< timeoutSeconds asked of the server; 0: the server's choice.
-  std::string label_selector;
-  std::string field_selector;
-  base::Millis head_deadline{30'000};       ///< Until the answer's head.
-  std::optional<base::Millis> idle;         ///< Default: ClientOptions::watch_idle.
-  std::stop_token stop;
+  int timeout_seconds = 0;  ///< timeoutSeconds asked of the server; 0: the server's choice.
+  std::string label_selector = {};
+  std::string field_selector = {};
+  base::Millis head_deadline{30'000};     ///< Until the answer's head.
+  std::optional<base::Millis> idle = {};  ///< Default: ClientOptions::watch_idle.
+  std::stop_token stop = {};
 };
 
 /// Splits a byte stream into lines, with a bounded line size. Bytes may arrive cut anywhere.
 class LineSplitter {
  public:
   explicit LineSplitter(size_t limit) : limit_(limit) {}
-  /// Calls `sink` for each complete, non-empty line. kInvalid with reason BadFrame if a line is over the limit, or the sink's error.
-  base::Status Push(std::string_view bytes, const std::function<base::Status(std::string_view line)>& sink);
+  /// Calls `sink` for each complete, non-empty line. kInvalid with reason BadFrame if a line is
+  /// over the limit, or the sink's error.
+  base::Status Push(std::string_view bytes,
+                    const std::function<base::Status(std::string_view line)>& sink);
   /// Bytes of a line whose end has not come: at the end of a stream this means that it was cut.
   size_t Pending() const { return partial_.size(); }
 
@@ -50,9 +55,14 @@ class LineSplitter {
   std::string partial_;
 };
 
-/// Finds type and object of a watch line without building a document: scans the outermost members only, in any order.
-/// The object's inside is checked for balance, not for validity (the decoder does that). kInvalid with reason BadFrame.
+/// Finds type and object of a watch line without building a document: scans the outermost members
+/// only, in any order. The object's inside is checked for balance, not for validity (the decoder
+/// does that). kInvalid with reason BadFrame.
 base::Result<WatchEvent> ReadWatchLine(std::string_view line);
+
+/// The Error that a kError event's object (a metav1.Status) stands for: kGone when the version is
+/// compacted, and so on as in kube/client.hpp.
+base::Error WatchError(const WatchEvent& event);
 
 /// True if a BOOKMARK's object carries the annotation k8s.io/initial-events-end: "true".
 bool EndsInitialEvents(const WatchEvent& event);

@@ -56,6 +56,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey
   const std::lock_guard lock(mutex_);
   if (const auto uid = uids_.find(key); uid != uids_.end()) {
     memory_.erase(uid->second);
+    deleting_since_.erase(uid->second);
     tokens_.Forget(uid->second);
     on_.downloads.Remove(uid->second);
     uids_.erase(uid);
@@ -85,7 +86,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
     token = tokens_.Ensure(*workspace, box && !workspace->spec.suspend ? box->get() : nullptr, stop);
   }
   pass.seen = Observe(on_, {*workspace, Recall(workspace->meta.uid), *pass.policy}, stop);
-  const core::WorkspaceObservation& observation = pass.seen.observation;
+  core::WorkspaceObservation& observation = pass.seen.observation;
   const base::Now now = on_.clock->Read();
   const core::WorkspaceDecision decision = core::DecideWorkspace(observation, workspace->status, *pass.policy, now);
   pass.plan = core::PlanPlugins(pass.seen.desired, observation, *pass.policy, now);
@@ -95,10 +96,12 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   if (stop.stop_requested()) return base::MakeError(base::Code::kCancelled, "reconcile " + key.Text() + ": stopping");
 
   const base::Now done = on_.clock->Read();
+  observation.workspace.status = pass.written;
   const api::WorkspaceStatus status = core::SummariseWorkspace(observation, decision, pass.plan, outcome, done);
+  const core::WorkspaceMemory memory = core::Remember(pass.seen.desired, observation, pass.plan, outcome, *pass.policy, done);
   {
     const std::lock_guard lock(mutex_);
-    memory_[workspace->meta.uid] = core::Remember(pass.seen.desired, observation, pass.plan, outcome, *pass.policy, done);
+    memory_[workspace->meta.uid] = memory;
   }
   auto wrote = WriteStatus(on_, *workspace, pass.written, status, stop);
   if (!wrote && wrote.error().code == base::Code::kNotFound) return runtime::Requeue::After(base::Seconds{1});
@@ -109,7 +112,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   }
   if (outcome.intent_error) return *outcome.intent_error;
   if (!token) return std::move(token).error();
-  return Until(std::min(decision.next_check, pass.plan.next_check), *on_.clock);
+  return Until(core::NextWake(decision, pass.plan, memory, on_.clock->Read()), *on_.clock);
 }
 
 core::Outcome WorkspaceReconciler::Act(Pass& pass, std::stop_token stop) {
@@ -220,6 +223,10 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
   const auto policy = on_.policy();
   if (auto shown = WriteTerminating(workspace, *policy, stop); !shown) return std::move(shown).error();
   core::CleanupFacts facts;
+  {
+    const std::lock_guard lock(mutex_);
+    facts.first_tried = deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono).first->second;
+  }
   auto ns = on_.client.Get({kube::kNamespaces, "", workspace.meta.ns}, {.deadline = base::Seconds{10}, .stop = stop});
   if (ns)
     if (const auto decoded = codec::DecodeObjectMeta(*ns)) facts.namespace_terminating = decoded->deletion_time.has_value();

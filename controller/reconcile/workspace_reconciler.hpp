@@ -37,6 +37,7 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   InstanceTokens tokens_;
   std::mutex mutex_;
   std::map<std::string, core::WorkspaceMemory> memory_;       ///< By uid.
+  std::map<std::string, base::MonoTime> deleting_since_;      ///< By uid: when this process first tried to clean up.
   std::map<meta::ObjectKey, std::string> uids_;               ///< Last seen uid of a key, to forget it when it is gone.
 };
 

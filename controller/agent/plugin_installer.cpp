@@ -1,0 +1,35 @@
+#include "agent/plugin_installer.hpp"
+
+#include <unistd.h>
+
+#include "base/failpoint.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+
+namespace agent {
+
+base::Status PluginInstaller::Ensure(const protocol::PluginToFetch& plugin,
+                                     const std::string& boot_id, std::stop_token stop) {
+  const auto inventory = installed_.Probe({plugin.name}, stop);
+  if (!inventory) return inventory.error();
+  const auto& there = inventory->plugins.front();
+  if (there.found == bundle::Found::kPresent && there.digest == plugin.digest) return {};
+  if (auto made = base::MakeDirectories(scratch_, 0700); !made) return made;
+  const std::string tar = scratch_ + "/incoming.tar";
+  base::Status status = link_.Download(plugin.path, plugin.digest, tar, stop);
+  if (status) {
+    const base::FailpointScope scope("agent.stage");
+    status =
+        installed_.Stage({plugin.name, plugin.source, plugin.revision, plugin.digest, tar}, stop);
+  }
+  if (status) {
+    const base::FailpointScope scope("agent.activate");
+    status = installed_.Activate(plugin.name, boot_id);
+  }
+  ::unlink(tar.c_str());
+  if (status)
+    base::LogInfo("plugin installed", {{"plugin", plugin.name}, {"digest", plugin.digest}});
+  return status;
+}
+
+}  // namespace agent

@@ -1,0 +1,186 @@
+#include "agent/reporter.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "agent/runtime_files.hpp"
+#include "base/log.hpp"
+#include "protocol/heartbeat.hpp"
+
+namespace agent {
+namespace {
+
+constexpr base::Millis kBootInstallPeriod{1'000};  ///< While the answers are waited for.
+
+base::Now ReadNow() { return base::SystemClock::Get().Read(); }
+
+/// The folders beneath configs/plugins; the probe adds what has a receipt.
+std::vector<std::string> PluginFolders(const std::string& root) {
+  std::vector<std::string> names;
+  std::error_code error;
+  std::filesystem::directory_iterator folder(root + "/configs/plugins", error);
+  for (; !error && folder != std::filesystem::directory_iterator(); folder.increment(error)) {
+    const std::string name = folder->path().filename().string();
+    std::error_code ignored;
+    if (name.starts_with('.') || !folder->is_directory(ignored)) continue;
+    names.push_back(name);
+    if (names.size() == protocol::kInventoryItems) break;
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string BoxIdentity(const std::string& root) {
+  struct stat info {};
+  if (::stat(root.c_str(), &info) != 0) return {};
+  return fmt::format("{}:{}", info.st_dev, info.st_ino);
+}
+
+}  // namespace
+
+Reporter::Reporter(const AgentOptions& options, OperatorLink& link,
+                   const bundle::InstalledPlugins& installed, SharedState& shared)
+    : options_(options),
+      link_(link),
+      installed_(installed),
+      shared_(shared),
+      backoff_(options.back_off_base, options.back_off_limit),
+      began_(ReadNow().mono) {}
+
+void Reporter::AddInventory(protocol::Heartbeat& heartbeat, const SharedState::View& view,
+                            std::stop_token stop) {
+  const auto report =
+      view.runtime_running ? ReadReport(options_.report_path, view.boot_id) : std::nullopt;
+  if (report) {
+    heartbeat.loaded_tools = report->tools;
+    heartbeat.model_present = report->model;
+    if (!report->error.empty() && heartbeat.sample_error.empty()) {
+      heartbeat.sample_error = report->error;
+    }
+  }
+  if (!options_.management_plugin.empty()) {
+    heartbeat.management_present = report && report->plugins.contains(options_.management_plugin);
+  }
+  const auto found = installed_.Probe(PluginFolders(options_.root), stop);
+  if (!found) return;  // unknown is not empty: neither inventory nor digest is sent
+  std::vector<bundle::InventoryItem> items;
+  for (const auto& plugin : found->plugins) {
+    if (plugin.found != bundle::Found::kPresent || items.size() == protocol::kInventoryItems)
+      continue;
+    // Bytes that arrived after this start are not what is loaded, whatever the runtime lists.
+    const bool newer = plugin.receipt && plugin.receipt->activated_boot_id == view.boot_id;
+    const bool loaded = report && report->plugins.contains(plugin.name) && !newer;
+    items.push_back(
+        {plugin.name, plugin.receipt ? plugin.receipt->revision : "", plugin.digest, loaded});
+  }
+  heartbeat.inventory_digest = bundle::InventoryDigest(items);
+  if (heartbeat.inventory_digest == acknowledged_inventory_) return;
+  heartbeat.inventory.emplace();
+  for (const auto& item : items) {
+    heartbeat.inventory->push_back({item.name, item.revision, item.digest, item.loaded});
+  }
+}
+
+protocol::Heartbeat Reporter::Build(const SharedState::View& view, std::stop_token stop) {
+  const base::Now now = ReadNow();
+  protocol::Heartbeat heartbeat;
+  if (sequence_boot_ != view.boot_id) {
+    sequence_boot_ = view.boot_id;
+    sequence_ = 0;
+  }
+  heartbeat.workspace = options_.workspace;
+  heartbeat.boot_id = view.boot_id;
+  heartbeat.sequence = ++sequence_;
+  heartbeat.time = now.wall;
+  heartbeat.agent_version = options_.version;
+  heartbeat.runtime = options_.runtime_name;
+  heartbeat.uptime_seconds = std::chrono::duration_cast<base::Seconds>(now.mono - began_).count();
+  heartbeat.boot_install = view.boot_install;
+  if (view.runtime_running) {
+    const RuntimeStatus status = ReadStatus(options_.status_path, view.boot_id);
+    heartbeat.active_tasks = status.active_tasks;
+    heartbeat.current_task = status.current_task;
+    heartbeat.error_rate = status.error_rate;
+    heartbeat.sample_error = status.sample_error;
+    heartbeat.monthly_spend = status.monthly_spend;
+  }
+  AddInventory(heartbeat, view, stop);
+  return heartbeat;
+}
+
+base::Millis Reporter::Trouble(const std::string& what) {
+  if (what != last_trouble_) {
+    last_trouble_ = what;
+    base::LogWarning("the operator does not take reports", {{"cause", what}});
+  }
+  return backoff_.Next();
+}
+
+/// The next wait by what was answered.
+base::Millis Reporter::Heed(const http::Response& response) {
+  if (response.status != 200) {
+    const auto body = protocol::DecodeError(response.body);
+    const std::string what =
+        fmt::format("{} {}", response.status, body ? body->message : std::string());
+    // Recorded all the same: a replay that the library sent twice, or a register while the gate
+    // fails.
+    if (response.status == 409 && body && body->error == "stale_sequence")
+      return options_.min_period;
+    return Trouble(what);
+  }
+  auto answer = protocol::DecodeHeartbeatAnswer(response.body);
+  if (!answer) return Trouble(answer.error().message);
+  if (!last_trouble_.empty()) base::LogInfo("the operator takes reports again");
+  last_trouble_.clear();
+  backoff_.Reset();
+  acknowledged_inventory_ = answer->inventory_digest;
+  base::Millis period = options_.period;
+  if (options_.follow_period && answer->next_period_seconds > 0) {
+    period = base::Seconds{answer->next_period_seconds};
+  }
+  shared_.PutAnswer(std::move(*answer));
+  return backoff_.Jittered(std::max(period, options_.min_period));
+}
+
+base::Millis Reporter::ReportOnce(const SharedState::View& view, std::stop_token stop) {
+  const protocol::Heartbeat heartbeat = Build(view, stop);
+  if (registered_) {
+    const auto response =
+        link_.Post("/registry/heartbeat", protocol::EncodeHeartbeat(heartbeat), stop);
+    return response ? Heed(*response) : Trouble(response.error().message);
+  }
+  const protocol::Register body{heartbeat, BoxIdentity(options_.root), options_.pull, {}};
+  const auto response = link_.Post("/registry/register", protocol::EncodeRegister(body), stop);
+  if (!response) return Trouble(response.error().message);
+  // Register is optional: whatever else is answered, heartbeats go on. 401 and 5xx were no hearing
+  // at all.
+  registered_ = response->status == 200 || response->status == 400 || response->status == 404 ||
+                response->status == 409;
+  if (response->status == 200) return Heed(*response);
+  const auto wait =
+      Trouble(fmt::format("register: {} {}", response->status, response->body.substr(0, 512)));
+  return registered_ ? options_.min_period : wait;
+}
+
+void Reporter::Run(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    const SharedState::View view = shared_.Get();
+    if (view.boot_id.empty()) {
+      shared_.AwaitNews(view.news, options_.period, stop);
+      continue;
+    }
+    base::Millis wait = ReportOnce(view, stop);
+    const bool waiting =
+        view.boot_install && view.boot_install->state == protocol::BootInstallState::kRunning;
+    if (waiting && last_trouble_.empty()) wait = std::min(wait, kBootInstallPeriod);
+    // News is sent at once, but never faster than the smallest period; trouble is waited out.
+    const base::Millis pause = last_trouble_.empty() ? options_.min_period : wait;
+    shared_.AwaitNews(UINT64_MAX, std::min(pause, wait), stop);
+    if (wait > pause) shared_.AwaitNews(view.news, wait - pause, stop);
+  }
+}
+
+}  // namespace agent

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "agent/agent.hpp"
+#include "agent/backoff.hpp"
+#include "agent/operator_link.hpp"
+#include "agent/shared_state.hpp"
+#include "bundle/installed_plugins.hpp"
+
+/// Private to agent/: registers, sends heartbeats, and hands the answers on.
+namespace agent {
+
+class Reporter {
+ public:
+  Reporter(const AgentOptions& options, OperatorLink& link,
+           const bundle::InstalledPlugins& installed, SharedState& shared);
+  /// Reports until stopped; a thread's body.
+  void Run(std::stop_token stop);
+
+ private:
+  protocol::Heartbeat Build(const SharedState::View& view, std::stop_token stop);
+  void AddInventory(protocol::Heartbeat& heartbeat, const SharedState::View& view,
+                    std::stop_token stop);
+  /// One report; how long to wait before the next.
+  base::Millis ReportOnce(const SharedState::View& view, std::stop_token stop);
+  base::Millis Heed(const http::Response& response);
+  base::Millis Trouble(const std::string& what);
+
+  const AgentOptions& options_;
+  OperatorLink& link_;
+  const bundle::InstalledPlugins& installed_;
+  SharedState& shared_;
+  Backoff backoff_;
+  base::MonoTime began_;
+  bool registered_ = false;
+  std::string sequence_boot_;
+  int64_t sequence_ = 0;
+  std::string acknowledged_inventory_;  ///< Digest that the operator said it holds.
+  std::string last_trouble_;            ///< Logged once, not at every beat.
+};
+
+}  // namespace agent

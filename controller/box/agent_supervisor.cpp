@@ -1,0 +1,166 @@
+#include "box/agent_supervisor.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/failpoint.hpp"
+#include "base/log.hpp"
+#include "bundle/installed_plugins.hpp"
+
+namespace box {
+namespace {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+struct Slot {
+  AgentSupervisor::Agent agent;
+  AgentSupervisor::View view;
+  std::unique_ptr<base::ChildProcess> child;
+  SteadyTime next_start{};
+  SteadyTime started{};
+  base::Millis backoff{};
+};
+
+bool SameAgent(const AgentSupervisor::Agent& a, const AgentSupervisor::Agent& b) {
+  return a.command.argv == b.command.argv && a.command.environment == b.command.environment &&
+         a.command.working_directory == b.command.working_directory &&
+         a.configs_path == b.configs_path && a.log_path == b.log_path;
+}
+
+}  // namespace
+
+struct AgentSupervisor::State {
+  explicit State(Options o) : options(o) {}
+  void Work(std::stop_token stop);
+  void Tick(const std::string& key, Slot& slot, SteadyTime now);
+  void Start(const std::string& key, Slot& slot, SteadyTime now);
+
+  Options options;
+  mutable std::mutex mutex;
+  std::condition_variable_any changed;
+  std::map<std::string, Slot> slots;
+  std::jthread thread;
+};
+
+void AgentSupervisor::State::Start(const std::string& key, Slot& slot, SteadyTime now) {
+  const auto taken = bundle::IsAgentRunning(slot.agent.configs_path);
+  slot.view.adopted = taken && *taken;
+  slot.next_start = now + options.min_backoff;
+  if (slot.view.adopted) return;
+  const base::FailpointScope point("box.agent.start");
+  auto child = base::ChildProcess::Start(slot.agent.command, slot.agent.log_path);
+  ++slot.view.starts;
+  slot.started = now;
+  if (!child) {
+    slot.view.last_error = child.error().message;
+    slot.backoff = std::clamp(slot.backoff * 2, options.min_backoff, options.max_backoff);
+    slot.next_start = now + slot.backoff;
+    base::LogError("an agent could not be started",
+                   {{"workspace", key}, {"error", slot.view.last_error}});
+    return;
+  }
+  slot.child = *std::move(child);
+  slot.view.pid = slot.child->Pid();
+  slot.view.running = true;
+  slot.view.last_error.clear();
+}
+
+void AgentSupervisor::State::Tick(const std::string& key, Slot& slot, SteadyTime now) {
+  if (!slot.child) {
+    if (now >= slot.next_start) Start(key, slot, now);
+    return;
+  }
+  const auto code = slot.child->Poll();
+  if (!code) return;
+  if (now - slot.started >= options.stable_after) slot.backoff = base::Millis(0);
+  slot.backoff = std::clamp(slot.backoff * 2, options.min_backoff, options.max_backoff);
+  slot.next_start = now + slot.backoff;
+  slot.view.last_exit = *code;
+  slot.view.running = false;
+  slot.view.pid = 0;
+  slot.child.reset();
+  base::LogWarning("an agent ended; it is started again",
+                   {{"workspace", key},
+                    {"exitCode", std::to_string(*code)},
+                    {"afterMillis", std::to_string(slot.backoff.count())}});
+}
+
+void AgentSupervisor::State::Work(std::stop_token stop) {
+  std::unique_lock lock(mutex);
+  while (!stop.stop_requested()) {
+    const auto now = std::chrono::steady_clock::now();
+    for (auto& [key, slot] : slots) Tick(key, slot, now);
+    if (slots.empty())
+      changed.wait(lock, stop, [this] { return !slots.empty(); });
+    else
+      changed.wait_for(lock, stop, options.poll, [] { return false; });
+  }
+}
+
+AgentSupervisor::AgentSupervisor(Options options) : state_(std::make_unique<State>(options)) {
+  state_->thread =
+      std::jthread([state = state_.get()](std::stop_token stop) { state->Work(stop); });
+}
+
+AgentSupervisor::~AgentSupervisor() {
+  state_->thread.request_stop();
+  state_->thread.join();
+  // All get their SIGTERM at once; then each is waited for with what is left of one grace period.
+  const auto end = std::chrono::steady_clock::now() + state_->options.grace;
+  for (auto& [key, slot] : state_->slots)
+    if (slot.child) slot.child->Signal(SIGTERM);
+  for (auto& [key, slot] : state_->slots)
+    if (slot.child)
+      slot.child->Terminate(std::max(base::Millis(0), std::chrono::duration_cast<base::Millis>(
+                                                          end - std::chrono::steady_clock::now())));
+}
+
+void AgentSupervisor::Ensure(const std::string& key, Agent agent) {
+  std::unique_ptr<base::ChildProcess> old;
+  {
+    const std::lock_guard lock(state_->mutex);
+    Slot& slot = state_->slots[key];
+    if (SameAgent(slot.agent, agent)) return;
+    old = std::move(slot.child);
+    slot = Slot{};
+    slot.agent = std::move(agent);
+    if (old) slot.next_start = std::chrono::steady_clock::now() + state_->options.grace;
+  }
+  if (old) {
+    old->Terminate(state_->options.grace);
+    const std::lock_guard lock(state_->mutex);
+    if (const auto found = state_->slots.find(key); found != state_->slots.end())
+      found->second.next_start = {};
+  }
+  state_->changed.notify_all();
+}
+
+void AgentSupervisor::Remove(const std::string& key) {
+  std::unique_ptr<base::ChildProcess> old;
+  {
+    const std::lock_guard lock(state_->mutex);
+    const auto found = state_->slots.find(key);
+    if (found == state_->slots.end()) return;
+    if (found->second.view.adopted)
+      base::LogWarning("an agent that this operator did not start is left running",
+                       {{"workspace", key}});
+    old = std::move(found->second.child);
+    state_->slots.erase(found);
+  }
+  if (old) old->Terminate(state_->options.grace);
+}
+
+std::optional<AgentSupervisor::View> AgentSupervisor::Find(const std::string& key) const {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->slots.find(key);
+  if (found == state_->slots.end()) return std::nullopt;
+  return found->second.view;
+}
+
+}  // namespace box

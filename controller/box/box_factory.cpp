@@ -1,0 +1,88 @@
+#include "box/box_factory.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "box/directory_box.hpp"
+#include "box/external_box.hpp"
+#include "bundle/tree_check.hpp"
+
+namespace box {
+namespace {
+
+using MadeBox = base::Result<std::unique_ptr<Box>>;
+
+base::Error Invalid(std::string message, const char* reason) {
+  return base::MakeError(base::Code::kInvalid, std::move(message), reason);
+}
+
+RequestRestart RestartOf(const api::Workspace& workspace, const BoxDependencies& dependencies) {
+  if (!dependencies.request_restart) return nullptr;
+  return [ask = dependencies.request_restart, workspace](const std::string& expected_boot_id) {
+    return ask(workspace, expected_boot_id);
+  };
+}
+
+bool IsBeneath(std::string_view path, std::string_view root) {
+  while (root.size() > 1 && root.back() == '/') root.remove_suffix(1);
+  return root == "/" || path == root ||
+         (path.size() > root.size() && path.starts_with(root) && path[root.size()] == '/');
+}
+
+MadeBox MakeDirectory(const api::Workspace& workspace, const BoxDependencies& dependencies) {
+  if (!workspace.spec.box.directory)
+    return Invalid("spec.box.directory is missing; add it with `path`", "SpecInvalid");
+  std::string path = workspace.spec.box.directory->path;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (path.size() < 2 || path[0] != '/' || !bundle::CheckPath(path.substr(1), {.depth = 64}))
+    return Invalid(fmt::format("spec.box.directory.path `{}` must be absolute and plain",
+                               bundle::Printable(path)),
+                   "SpecInvalid");
+  if (std::none_of(dependencies.directory_roots.begin(), dependencies.directory_roots.end(),
+                   [&](const std::string& root) { return IsBeneath(path, root); }))
+    return Invalid(
+        fmt::format(
+            "spec.box.directory.path `{}` is not beneath a folder that the admin allows for boxes",
+            bundle::Printable(path)),
+        "BoxPathNotAllowed");
+  DirectoryBoxOptions options{.root = path, .limits = dependencies.limits};
+  const auto settings = dependencies.settings_file_by_runtime.find(workspace.spec.runtime);
+  if (settings != dependencies.settings_file_by_runtime.end())
+    options.settings_file = settings->second;
+  return MakeDirectoryBox(std::move(options), dependencies.digest_cache,
+                          RestartOf(workspace, dependencies), *dependencies.clock);
+}
+
+MadeBox MakeExternal(const api::Workspace& workspace, const BoxDependencies& dependencies) {
+  InventoryView view;
+  if (dependencies.inventory)
+    view = [ask = dependencies.inventory, workspace] { return ask(workspace); };
+  return MakeExternalBox(std::move(view), RestartOf(workspace, dependencies));
+}
+
+MadeBox Unavailable(const char* type) {
+  return Invalid(
+      fmt::format("box type {} is not served by this operator; use Directory or External", type),
+      "BoxTypeUnavailable");
+}
+
+}  // namespace
+
+MadeBox MakeBox(const api::Workspace& workspace, const BoxDependencies& dependencies) {
+  switch (workspace.spec.box.type) {
+    case api::BoxType::kDirectory:
+      return MakeDirectory(workspace, dependencies);
+    case api::BoxType::kExternal:
+      return MakeExternal(workspace, dependencies);
+    case api::BoxType::kPod:
+      return Unavailable("Pod");
+    case api::BoxType::kDocker:
+      return Unavailable("Docker");
+    case api::BoxType::kSSH:
+      return Unavailable("SSH");
+  }
+  return Unavailable("unknown");
+}
+
+}  // namespace box

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace codec {
+
+/// Gives repeated strings (source URLs, namespaces, reasons, digests) a small number each, for the
+/// packed forms of cached objects.
+///
+/// Strings are kept for the life of the interner, so it is bounded: by bytes and by count; a string
+/// that does not fit any more, or is longer than `max_length`, gets no number and is packed inline.
+/// Thread safe; Find() takes no lock.
+class StringInterner {
+ public:
+  struct Limits {
+    size_t bytes = 32 << 20;   ///< Text only; the index adds about 70 bytes a string.
+    uint32_t count = 1 << 18;  ///< Strings.
+    size_t max_length = 1024;  ///< Bytes of one string.
+  };
+  StringInterner();
+  explicit StringInterner(Limits limits);
+  ~StringInterner();
+  StringInterner(const StringInterner&) = delete;
+  StringInterner& operator=(const StringInterner&) = delete;
+
+  /// The number of `text`, the same for equal texts; nothing when it cannot be taken in.
+  std::optional<uint32_t> Intern(std::string_view text);
+  /// The same, but a text gets its number only when it comes a second time (roughly: as far as a
+  /// small table remembers), so that texts that never come again, such as messages with a time in
+  /// them, do not fill the interner.
+  std::optional<uint32_t> InternRepeated(std::string_view text);
+  /// The text of a number that Intern() gave; it lives as long as the interner. An unknown number
+  /// is nothing.
+  std::optional<std::string_view> Find(uint32_t number) const;
+
+  struct Usage {
+    size_t bytes;
+    uint32_t count;
+  };
+  Usage Used() const;
+
+ private:
+  static constexpr uint32_t kChunk = 4096;
+  static constexpr size_t kSeen = 1 << 15;
+  std::optional<uint32_t> Add(std::string_view text);
+  std::string_view Store(std::string_view text);
+
+  const Limits limits_;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::string_view, uint32_t>
+      numbers_;  ///< Guarded by mutex_; keys point into blocks_.
+  std::vector<std::unique_ptr<char[]>> blocks_;
+  size_t block_left_ = 0;
+  char* block_at_ = nullptr;
+  size_t bytes_ = 0;
+  std::unique_ptr<uint32_t[]> seen_;  ///< Hashes of texts seen once, by their low bits.
+  uint32_t chunk_count_;
+  std::unique_ptr<std::atomic<std::string_view*>[]>
+      chunks_;  ///< A reader that has a number sees its chunk.
+  std::atomic<uint32_t> count_{0};
+};
+
+}  // namespace codec

@@ -1,0 +1,103 @@
+#include "core/observation.hpp"
+
+#include <algorithm>
+
+namespace core {
+
+std::string CurrentIdentity(const WorkspaceObservation& observation) {
+  if (!observation.box.identity.empty()) return observation.box.identity;
+  const auto& last = observation.workspace.status.box;
+  return last ? last->identity : std::string();
+}
+
+bool HeartbeatIsOfThisBox(const WorkspaceObservation& observation) {
+  const HeartbeatView& hb = observation.heartbeat;
+  if (!hb.has_report) return false;
+  const std::string identity = CurrentIdentity(observation);
+  return hb.box_identity.empty() || identity.empty() || hb.box_identity == identity;
+}
+
+bool HeartbeatIsFresh(const WorkspaceObservation& observation, base::Now now) {
+  const base::Seconds timeout(observation.workspace.spec.heartbeat.timeout_seconds);
+  return HeartbeatIsOfThisBox(observation) && now.mono - observation.heartbeat.received <= timeout;
+}
+
+bool HasReported(const WorkspaceObservation& observation) {
+  if (HeartbeatIsOfThisBox(observation)) return true;
+  const api::WorkspaceStatus& last = observation.workspace.status;
+  if (!last.agent || last.agent->boot_id.empty()) return false;
+  return !last.box || last.box->identity == CurrentIdentity(observation);
+}
+
+std::string CurrentBootId(const WorkspaceObservation& observation) {
+  if (HeartbeatIsOfThisBox(observation)) return observation.heartbeat.boot_id;
+  if (!observation.box.boot_id.empty()) return observation.box.boot_id;
+  if (HasReported(observation)) return observation.workspace.status.agent->boot_id;
+  return "";
+}
+
+base::MonoTime ProvisioningDeadline(const WorkspaceObservation& observation, base::Now now) {
+  const api::Workspace& w = observation.workspace;
+  const base::Millis allowed = base::Seconds(w.spec.provisioning.deadline_seconds);
+  base::WallTime start = w.meta.creation_time.value_or(now.wall);
+  if (w.status.box && w.status.box->observed_time)
+    start = std::max(start, *w.status.box->observed_time);
+  const bool new_box = w.status.box && !observation.box.identity.empty() &&
+                       w.status.box->identity != observation.box.identity;
+  if (new_box) start = now.wall;
+  // A start in the future (a clock that went back) waits once, not for years.
+  const base::Millis left = std::min(start + allowed - now.wall, allowed);
+  const base::MonoTime grace =
+      observation.takeover.mono + base::Seconds(w.spec.heartbeat.timeout_seconds);
+  base::MonoTime deadline = now.mono + left;
+  if (observation.memory.box_seen_at &&
+      observation.memory.box_identity == CurrentIdentity(observation))
+    deadline = std::min(deadline, *observation.memory.box_seen_at + allowed);
+  return std::max(deadline, grace);
+}
+
+PluginView FindPlugin(const ProbeView& probe, const std::string& name) {
+  PluginView unknown;
+  unknown.name = name;
+  unknown.cause = probe.cause.empty() ? "the box was not asked" : probe.cause;
+  if (!probe.made) return unknown;
+  for (const PluginView& plugin : probe.plugins)
+    if (plugin.name == name) return plugin;
+  unknown.cause = "the probe did not say";
+  return unknown;
+}
+
+ProbeView ProbeFromInventory(const HeartbeatView& heartbeat,
+                             const std::vector<std::string>& names) {
+  ProbeView probe;
+  probe.from_inventory = true;
+  probe.taken = heartbeat.received;
+  if (!heartbeat.has_report || !heartbeat.inventory) {
+    probe.cause = "the agent has sent no inventory yet";
+    return probe;
+  }
+  probe.made = true;
+  for (const InventoryItem& item : *heartbeat.inventory) {
+    PluginView view;
+    view.name = item.name;
+    view.presence = Presence::kPresent;
+    view.has_receipt = true;
+    view.revision = item.revision;
+    view.digest = item.digest;
+    view.receipt_digest = item.digest;
+    // Only "this boot or an earlier one" is known; no boot id has this form.
+    view.activated_boot_id = item.loaded ? "(earlier)" : heartbeat.boot_id;
+    probe.plugins.push_back(std::move(view));
+  }
+  for (const std::string& name : names) {
+    const auto named = [&](const PluginView& p) { return p.name == name; };
+    if (std::any_of(probe.plugins.begin(), probe.plugins.end(), named)) continue;
+    PluginView view;
+    view.name = name;
+    view.presence = Presence::kAbsent;
+    probe.plugins.push_back(std::move(view));
+  }
+  return probe;
+}
+
+}  // namespace core

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+
+#include "core/plugin_plan.hpp"
+
+/// The five-row table of behaviour.md section 4, for one plugin and without regard to time: what
+/// would be right to do. plugin_plan.cpp decides whether it may be done now.
+namespace core {
+
+/// The decision on one declared plugin. Actions: kKeep, kRecord, kFetch, kDeliver, kWait, kRemove
+/// (entitlement withdrawn), kBlocked. With kDeliver, `deliver_*` say which bytes.
+struct TableDecision {
+  RowDecision decision;
+  std::string deliver_revision;
+  std::string deliver_digest;
+  std::string deliver_source;
+};
+TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObservation& observation,
+                             const Policy& policy);
+
+/// The decision on a tracking row whose plugin is no longer declared: kRemove, kDrop, kWait or
+/// kPull.
+RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservation& observation);
+
+/// The tracking row of that name as last written, or null.
+const api::PluginRow* FindRow(const WorkspaceObservation& observation, const std::string& name);
+/// True if the reconcile annotation asks for something that no pass has answered yet.
+bool ReconcileRequested(const WorkspaceObservation& observation);
+/// Consecutive Unknown probes of the plugin on a Running box, this one included.
+int UnknownStreak(const WorkspaceObservation& observation, const std::string& name);
+/// Sets reason, message and health of a decision.
+void Explain(RowDecision* decision, RowHealth health, std::string reason, std::string message);
+
+}  // namespace core

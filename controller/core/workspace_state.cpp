@@ -1,0 +1,290 @@
+#include "core/workspace_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/reasons.hpp"
+#include "core/requeue.hpp"
+
+namespace core {
+namespace {
+
+using meta::Condition;
+using meta::ConditionStatus;
+
+struct Case {
+  const WorkspaceObservation& o;
+  const api::WorkspaceStatus& last;
+  const Policy& policy;
+  base::Now now;
+  base::Millis timeout;
+  bool external;
+  bool fresh;  ///< The agent of this box reports, and its box is not stopped.
+};
+
+void Set(WorkspaceDecision* d, const char* state, const char* why, std::string message) {
+  d->state = state;
+  d->reason = why;
+  d->message = std::move(message);
+}
+
+void CheckAt(WorkspaceDecision* d, base::MonoTime at) {
+  d->next_check = std::min(d->next_check, at);
+}
+
+Condition BoxRunning(const Case& c) {
+  Condition out{"BoxRunning", ConditionStatus::kUnknown, 0, {}, "", ""};
+  if (c.external) {
+    out.reason = reason::kBoxNotReachable;
+    out.message = "an External box is not reached by the operator; its agent pulls";
+  } else if (c.o.box.state == BoxState::kRunning) {
+    out.status = ConditionStatus::kTrue;
+    out.reason = reason::kBoxRunning;
+  } else if (c.o.box.state == BoxState::kStopped) {
+    out.status = ConditionStatus::kFalse;
+    out.reason = reason::kBoxStopped;
+    out.message = c.o.box.cause;
+  } else {
+    out.reason = reason::kBoxUnknown;
+    out.message = c.o.box.cause;
+  }
+  return out;
+}
+
+Condition AgentReporting(const Case& c) {
+  Condition out{"AgentReporting", ConditionStatus::kUnknown, 0, {}, "", ""};
+  if (HeartbeatIsFresh(c.o, c.now)) {
+    out.status = ConditionStatus::kTrue;
+    out.reason = reason::kHeartbeatFresh;
+  } else if (HeartbeatIsOfThisBox(c.o)) {
+    out.status = ConditionStatus::kFalse;
+    out.reason = reason::kHeartbeatStale;
+    out.message =
+        fmt::format("no heartbeat since {}", base::FormatTime(c.o.heartbeat.received_wall));
+  } else if (HasReported(c.o)) {
+    const bool grace = c.now.mono - c.o.takeover.mono <= c.timeout;
+    const Condition* before = meta::FindCondition(c.last.conditions, out.type);
+    out.status = grace && before != nullptr ? before->status : ConditionStatus::kFalse;
+    out.reason = grace ? reason::kTakeOver : reason::kHeartbeatStale;
+    out.message = grace ? "the operator has just started and waits for the next heartbeat"
+                        : "no heartbeat since the operator started";
+  } else {
+    out.reason = reason::kAwaitingFirstReport;
+    out.message = "the agent of this box has not reported yet";
+  }
+  return out;
+}
+
+/// Row 3. A gate that repairing can open is worked on; a missing model or a missing setting needs a
+/// human.
+bool GateFails(const Case& c, WorkspaceDecision* d) {
+  const bool seen_missing = d->gate.status == ConditionStatus::kFalse && HasReported(c.o) &&
+                            c.o.box.state != BoxState::kStopped && !HeartbeatIsOfThisBox(c.o);
+  if (d->gate.Passed() || (!c.fresh && !seen_missing)) return false;
+  Set(d, reason::kFailed, d->gate.reason.c_str(), d->gate.message);
+  d->ready = ConditionStatus::kFalse;
+  d->stalled =
+      d->gate.reason == reason::kModelMissing || d->gate.reason == reason::kManagementNotConfigured;
+  d->reconciling = !d->stalled;
+  return true;
+}
+
+/// Row 4.
+bool NeverReported(const Case& c, WorkspaceDecision* d) {
+  if (HasReported(c.o)) return false;
+  d->reconciling = true;
+  if (c.external) {
+    Set(d, reason::kAwaitingAgent, reason::kAwaitingAgent,
+        "waiting for the first heartbeat of the external agent; give it the workspace's token and "
+        "the operator's address");
+    return true;
+  }
+  const base::MonoTime deadline = ProvisioningDeadline(c.o, c.now);
+  if (c.now.mono < deadline) {
+    Set(d, reason::kProvisioning, reason::kProvisioning,
+        "waiting for the first heartbeat of this box");
+    CheckAt(d, deadline);
+    return true;
+  }
+  Set(d, reason::kFailed, reason::kProvisioningTimeout,
+      fmt::format(
+          "no heartbeat within spec.provisioning.deadlineSeconds ({}); look at the box and at "
+          "its agent's log{}{}",
+          c.o.workspace.spec.provisioning.deadline_seconds, c.o.box.cause.empty() ? "" : ": ",
+          c.o.box.cause));
+  d->ready = ConditionStatus::kFalse;
+  d->reconciling = false;
+  d->stalled = true;
+  return true;
+}
+
+/// Row 5.
+bool Stopped(const Case& c, WorkspaceDecision* d) {
+  if (c.o.box.state != BoxState::kStopped || c.external) return false;
+  Set(d, reason::kOffline, reason::kBoxStopped,
+      c.o.box.cause.empty() ? "the box is stopped"
+                            : fmt::format("the box is stopped: {}", c.o.box.cause));
+  return true;
+}
+
+bool IsState(const std::string& state, std::initializer_list<const char*> any) {
+  return std::any_of(any.begin(), any.end(), [&](const char* s) { return state == s; });
+}
+
+/// After a start or a leader change the last written state stands, with its Ready.
+void HoldLast(const Case& c, WorkspaceDecision* d) {
+  d->held = true;
+  CheckAt(d, c.o.takeover.mono + c.timeout + base::Millis(1));
+  const bool usable = IsState(c.last.state, {reason::kOnline, reason::kDegraded, reason::kFailed,
+                                             reason::kOffline, reason::kAwaitingAgent});
+  Set(d,
+      usable       ? c.last.state.c_str()
+      : c.external ? reason::kAwaitingAgent
+                   : reason::kProvisioning,
+      reason::kTakeOver, "the operator has just started and waits for the next heartbeat");
+  if (!usable) {
+    d->reconciling = true;
+    return;
+  }
+  if (c.last.state == reason::kOnline) {
+    d->ready = ConditionStatus::kTrue;
+    d->reason = reason::kReady;
+    d->message = "the agent reports";
+    return;
+  }
+  const auto is_true = [&](const char* type) {
+    const Condition* found = meta::FindCondition(c.last.conditions, type);
+    return found != nullptr && found->status == ConditionStatus::kTrue;
+  };
+  d->reconciling = is_true("Reconciling");
+  d->stalled = is_true("Stalled");
+  if (const Condition* ready = meta::FindCondition(c.last.conditions, "Ready")) {
+    d->ready = ready->status;
+    d->reason = ready->reason;
+    d->message = ready->message;
+  }
+}
+
+/// Row 6.
+bool Silent(const Case& c, WorkspaceDecision* d) {
+  if (c.fresh) return false;
+  const bool in_memory = HeartbeatIsOfThisBox(c.o);
+  const base::MonoTime since = in_memory ? c.o.heartbeat.received : c.o.takeover.mono;
+  const auto silence = c.now.mono - since;
+  if (silence <= c.timeout) {
+    HoldLast(c, d);
+    return true;
+  }
+  const std::string message = in_memory ? fmt::format("no heartbeat since {}",
+                                                      base::FormatTime(c.o.heartbeat.received_wall))
+                                        : std::string("no heartbeat since the operator started");
+  if (c.external) {
+    Set(d, reason::kAwaitingAgent, reason::kHeartbeatStale, message);
+    return true;
+  }
+  const bool evidence_lost = d->gate.applies && !d->gate.evidence_expires;
+  if (c.o.box.state == BoxState::kUnknown && silence <= 3 * c.timeout && !evidence_lost &&
+      IsState(c.last.state, {reason::kOnline, reason::kDegraded, reason::kFailed})) {
+    Set(d, c.last.state.c_str(), reason::kHeartbeatStale,
+        fmt::format("{}, and the box cannot be asked: {}", message, c.o.box.cause));
+    d->held = true;
+    CheckAt(d, since + 3 * c.timeout + base::Millis(1));
+    return true;
+  }
+  Set(d, reason::kOffline, reason::kHeartbeatStale, message);
+  return true;
+}
+
+/// Rows 7 and 8.
+void Reporting(const Case& c, WorkspaceDecision* d) {
+  CheckAt(d, c.o.heartbeat.received + c.timeout + base::Millis(1));
+  if (d->gate.evidence_expires) CheckAt(d, *d->gate.evidence_expires + base::Millis(1));
+  const double rate = c.o.heartbeat.error_rate.value_or(0.0);
+  const double limit =
+      c.last.state == reason::kDegraded ? c.policy.recovered_below : c.policy.degraded_at;
+  if (std::isfinite(rate) && rate >= limit) {
+    // The rate itself changes with every heartbeat; the message must not.
+    Set(d, reason::kDegraded, reason::kErrorRateHigh,
+        fmt::format("the agent's error rate reached {} (back to Online below {})",
+                    c.policy.degraded_at, c.policy.recovered_below));
+    d->ready = ConditionStatus::kFalse;
+    return;
+  }
+  Set(d, reason::kOnline, reason::kReady, "the agent reports");
+  d->ready = ConditionStatus::kTrue;
+}
+
+/// The ordered table: the first row that applies decides.
+void DecideRow(const Case& c, WorkspaceDecision* d) {
+  if (c.o.workspace.meta.deletion_time) {
+    Set(d, reason::kTerminating, reason::kTerminating, "the workspace is being deleted");
+    d->ready = ConditionStatus::kFalse;
+    return;
+  }
+  if (c.o.workspace.spec.suspend) {
+    Set(d, reason::kSuspended, reason::kSuspended, "spec.suspend is true: the box is left alone");
+    return;
+  }
+  if (GateFails(c, d)) return;
+  if (NeverReported(c, d)) return;
+  if (Stopped(c, d)) return;
+  if (Silent(c, d)) return;
+  Reporting(c, d);
+}
+
+}  // namespace
+
+WorkspaceDecision DecideWorkspace(const WorkspaceObservation& observation,
+                                  const api::WorkspaceStatus& last_status, const Policy& policy,
+                                  base::Now now) {
+  const api::WorkspaceSpec& spec = observation.workspace.spec;
+  const Case c{observation,
+               last_status,
+               policy,
+               now,
+               base::Seconds(spec.heartbeat.timeout_seconds),
+               spec.box.type == api::BoxType::kExternal,
+               HeartbeatIsFresh(observation, now) && observation.box.state != BoxState::kStopped};
+  WorkspaceDecision d;
+  d.next_check = After(now, Jittered(policy.resync, policy.resync_jitter,
+                                     JitterSeed(observation.workspace.meta.uid, 0)));
+  d.gate = EvaluateGate(observation, policy, now);
+  d.box_running = BoxRunning(c);
+  d.agent_reporting = AgentReporting(c);
+  DecideRow(c, &d);
+  if (d.gate.applies) {
+    d.gate_passed = Condition{"GatePassed", d.gate.status, 0, {}, d.gate.reason, d.gate.message};
+    const Condition* before = meta::FindCondition(last_status.conditions, "GatePassed");
+    if (d.held && before != nullptr && d.gate.status == ConditionStatus::kUnknown)
+      d.gate_passed = *before;
+  }
+  if (HeartbeatIsFresh(observation, now))
+    CheckAt(&d, observation.heartbeat.received + c.timeout + base::Millis(1));
+  d.next_check = std::max(d.next_check, After(now, base::Millis(1)));
+  return d;
+}
+
+std::vector<Condition> WorkspaceDecision::Conditions(int64_t generation) const {
+  const auto truth = [](bool value) {
+    return value ? ConditionStatus::kTrue : ConditionStatus::kFalse;
+  };
+  std::vector<Condition> out;
+  out.push_back({"Ready", ready, 0, {}, reason, message});
+  out.push_back({"Reconciling",
+                 truth(reconciling),
+                 0,
+                 {},
+                 reconciling ? reason : reason::kIdle,
+                 reconciling ? message : ""});
+  out.push_back(
+      {"Stalled", truth(stalled), 0, {}, stalled ? reason : reason::kIdle, stalled ? message : ""});
+  out.push_back(box_running);
+  out.push_back(agent_reporting);
+  if (gate_passed) out.push_back(*gate_passed);
+  for (Condition& c : out) c.observed_generation = generation;
+  return out;
+}
+
+}  // namespace core

@@ -1,0 +1,388 @@
+#include "fleet/heartbeat_table.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <unordered_map>
+
+#include "fleet/expiry_wheel.hpp"
+#include "fleet/slot_data.hpp"
+#include "fleet/token_index.hpp"
+
+namespace fleet {
+namespace {
+
+base::Error Gone() {
+  return base::MakeError(base::Code::kNotFound, "the workspace of this token is gone",
+                         "WorkspaceGone");
+}
+
+bool NamesWorkspace(const SlotSettings& settings, std::string_view id) {
+  if (id == settings.uid) return true;
+  const auto& [ns, name] = settings.key;
+  return id.size() == ns.size() + 1 + name.size() && id.starts_with(ns) && id[ns.size()] == '.' &&
+         id.ends_with(name);
+}
+
+}  // namespace
+
+struct HeartbeatTable::State {
+  TableOptions options;
+  std::function<void(const meta::ObjectKey&)> expired;
+  mutable std::mutex mutex;
+  std::condition_variable_any wake;  ///< Only for a prompt stop of Run.
+  std::deque<SlotData> slots;        ///< Addresses stay.
+  std::vector<uint32_t> free;
+  std::unordered_map<std::string, uint32_t> by_uid;
+  std::unordered_map<meta::ObjectKey, uint32_t> by_key;
+  TokenIndex tokens;
+  ExpiryWheel wheel;
+  std::optional<base::Now> take_over;
+  uint64_t recorded = 0;
+  uint64_t refused = 0;
+
+  explicit State(TableOptions o) : options(o), wheel(o.tick) {}
+
+  SlotData* Find(Slot slot) {
+    if (slot.index >= slots.size()) return nullptr;
+    SlotData& data = slots[slot.index];
+    return data.used && data.generation == slot.generation ? &data : nullptr;
+  }
+  SlotData* FindUid(const std::string& uid) {
+    const auto found = by_uid.find(uid);
+    return found == by_uid.end() ? nullptr : &slots[found->second];
+  }
+  uint32_t Allocate();
+  void Free(uint32_t index);
+  void SetTokens(SlotData& data, uint32_t index, const SlotSettings& settings, base::MonoTime now);
+  void RetirePrevious(SlotData& data, uint32_t index);
+  void ArmFor(SlotData& data, uint32_t index, base::MonoTime now);
+  base::Result<Change> Record(Slot slot, protocol::Heartbeat& heartbeat, base::Now now);
+};
+
+uint32_t HeartbeatTable::State::Allocate() {
+  if (free.empty()) {
+    slots.emplace_back();
+    return static_cast<uint32_t>(slots.size() - 1);
+  }
+  const uint32_t index = free.back();
+  free.pop_back();
+  return index;
+}
+
+void HeartbeatTable::State::Free(uint32_t index) {
+  SlotData& data = slots[index];
+  if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, index);
+  RetirePrevious(data, index);
+  by_uid.erase(data.settings.uid);
+  by_key.erase(data.settings.key);
+  const uint32_t generation = data.generation + 1;
+  data = SlotData();
+  data.generation = generation;
+  free.push_back(index);
+}
+
+void HeartbeatTable::State::RetirePrevious(SlotData& data, uint32_t index) {
+  if (!data.previous_valid) return;
+  tokens.Remove(*data.settings.previous_token_hash, index);
+  data.previous_valid = false;
+}
+
+void HeartbeatTable::State::SetTokens(SlotData& data, uint32_t index, const SlotSettings& settings,
+                                      base::MonoTime now) {
+  if (data.settings.token_hash != settings.token_hash) {
+    if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, index);
+    if (settings.token_hash) tokens.Add(*settings.token_hash, {index, true});
+  }
+  // The Secret goes on naming a previous token that is retired here: only another one counts.
+  if (data.settings.previous_token_hash == settings.previous_token_hash) return;
+  RetirePrevious(data, index);
+  if (!settings.previous_token_hash) return;
+  tokens.Add(*settings.previous_token_hash, {index, false});
+  data.previous_valid = true;
+  data.previous_until = now + options.previous_token_lifetime;
+}
+
+/// (Re)arms the wheel after a change of the deadline's base; a later deadline needs nothing, the
+/// wheel finds it when it gets there.
+void HeartbeatTable::State::ArmFor(SlotData& data, uint32_t index, base::MonoTime now) {
+  data.armed_tick = wheel.Arm(index, data.generation, data.deadline, now);
+}
+
+base::Result<Change> HeartbeatTable::State::Record(Slot slot, protocol::Heartbeat& heartbeat,
+                                                   base::Now now) {
+  SlotData* data = Find(slot);
+  if (data == nullptr) return Gone();
+  if (!NamesWorkspace(data->settings, heartbeat.workspace)) {
+    ++refused;
+    return base::MakeError(base::Code::kForbidden, "this token is not for the workspace named",
+                           "OtherWorkspace");
+  }
+  if (data->reported) {
+    if (auto status = CheckOrder(*data->reported, heartbeat); !status) {
+      ++refused;
+      return status.error();
+    }
+  }
+  Change change = Compare(data->reported.get(), heartbeat);
+  if (!data->reported) data->reported = std::make_unique<Reported>();
+  Reported& reported = *data->reported;
+  const double rate = heartbeat.error_rate.value_or(0);
+  const bool degraded =
+      reported.degraded ? rate >= options.recovered_below : rate >= options.degraded_at;
+  change.error_rate_crossed = degraded != reported.degraded;
+  change.resumed = data->expired && !change.first_report;
+  change.restart_waits = data->answer.restart_waits;
+  reported.degraded = degraded;
+  const std::string* held = &reported.held_inventory_digest;
+  const bool inventory_news = heartbeat.inventory || heartbeat.inventory_digest != *held;
+  Take(reported, heartbeat, now);
+  if (inventory_news) data->encoded.reset();
+  if (data->restart && *data->restart != reported.last.boot_id) {
+    data->restart.reset();
+    data->encoded.reset();
+  }
+  data->expired = false;
+  data->deadline = now.mono + data->settings.timeout;
+  if (data->armed_tick == 0) ArmFor(*data, slot.index, now.mono);
+  if (change.Matters()) change.key = data->settings.key;
+  ++recorded;
+  return change;
+}
+
+HeartbeatTable::HeartbeatTable(TableOptions options,
+                               std::function<void(const meta::ObjectKey&)> expired)
+    : state_(std::make_unique<State>(options)) {
+  state_->expired = std::move(expired);
+}
+
+HeartbeatTable::~HeartbeatTable() = default;
+
+void HeartbeatTable::TakeOver(base::Now now) {
+  const std::lock_guard lock(state_->mutex);
+  state_->take_over = now;
+  for (uint32_t i = 0; i < state_->slots.size(); ++i) {
+    SlotData& data = state_->slots[i];
+    if (!data.used) continue;
+    data.expired = false;
+    data.deadline = now.mono + data.settings.timeout;
+    state_->ArmFor(data, i, now.mono);
+  }
+}
+
+std::optional<base::Now> HeartbeatTable::TakeOverTime() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->take_over;
+}
+
+void HeartbeatTable::Upsert(const SlotSettings& settings, base::Now now) {
+  const std::lock_guard lock(state_->mutex);
+  const auto named = state_->by_key.find(settings.key);
+  if (named != state_->by_key.end() && state_->slots[named->second].settings.uid != settings.uid) {
+    state_->Free(named->second);
+  }
+  const auto found = state_->by_uid.find(settings.uid);
+  const bool is_new = found == state_->by_uid.end();
+  const uint32_t index = is_new ? state_->Allocate() : found->second;
+  SlotData& data = state_->slots[index];
+  state_->SetTokens(data, index, settings, now.mono);
+  const base::Millis old_timeout = data.settings.timeout;
+  if (data.settings.period_seconds != settings.period_seconds) data.encoded.reset();
+  data.settings = settings;
+  if (is_new) {
+    data.used = true;
+    state_->by_uid.emplace(settings.uid, index);
+    state_->by_key.emplace(settings.key, index);
+    data.deadline = now.mono + settings.timeout;
+    if (state_->take_over) state_->ArmFor(data, index, now.mono);
+  } else if (settings.timeout != old_timeout && data.armed_tick != 0) {
+    data.deadline += settings.timeout - old_timeout;
+    state_->ArmFor(data, index, now.mono);
+  }
+}
+
+void HeartbeatTable::Remove(const std::string& uid) {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->by_uid.find(uid);
+  if (found != state_->by_uid.end()) state_->Free(found->second);
+}
+
+void HeartbeatTable::RemoveByKey(const meta::ObjectKey& key) {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->by_key.find(key);
+  if (found != state_->by_key.end()) state_->Free(found->second);
+}
+
+base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::MonoTime now) {
+  const auto unknown = [] {
+    return base::MakeError(base::Code::kUnauthorized, "the token is not known", "UnknownToken");
+  };
+  if (token.empty() || token.size() > 4096) return unknown();
+  const base::Sha256Digest hash = base::Sha256Of(token);
+  const std::lock_guard lock(state_->mutex);
+  const auto match = state_->tokens.Find(hash);
+  if (!match) {
+    if (state_->take_over) return unknown();
+    base::Error error =
+        base::MakeError(base::Code::kUnavailable, "the tokens are not loaded yet", "NotReady");
+    error.retry_after = base::Millis{1000};
+    return error;
+  }
+  SlotData& data = state_->slots[match->index];
+  if (match->current || now >= data.previous_until) state_->RetirePrevious(data, match->index);
+  if (!match->current && !data.previous_valid) return unknown();
+  return Slot{match->index, data.generation};
+}
+
+bool HeartbeatTable::Names(Slot slot, std::string_view workspace_id) const {
+  const std::lock_guard lock(state_->mutex);
+  const SlotData* data = state_->Find(slot);
+  return data != nullptr && NamesWorkspace(data->settings, workspace_id);
+}
+
+std::optional<std::pair<std::string, meta::ObjectKey>> HeartbeatTable::Identify(Slot slot) const {
+  const std::lock_guard lock(state_->mutex);
+  const SlotData* data = state_->Find(slot);
+  if (data == nullptr) return std::nullopt;
+  return std::pair{data->settings.uid, data->settings.key};
+}
+
+base::Status HeartbeatTable::Admit(Slot slot, base::MonoTime now) {
+  const std::lock_guard lock(state_->mutex);
+  SlotData* data = state_->Find(slot);
+  if (data == nullptr) return Gone();
+  const std::chrono::nanoseconds cost{1'000'000'000 / std::max(state_->options.max_per_second, 1)};
+  const base::MonoTime paid = std::max(data->admitted_until, now);
+  const auto over = paid - now - cost * std::max(state_->options.burst - 1, 0);
+  if (over.count() <= 0) {
+    data->admitted_until = paid + cost;
+    return {};
+  }
+  ++state_->refused;
+  base::Error error =
+      base::MakeError(base::Code::kUnavailable,
+                      fmt::format("more than {} requests a second", state_->options.max_per_second),
+                      "TooManyRequests");
+  error.retry_after = std::chrono::ceil<base::Millis>(over);
+  return error;
+}
+
+base::Result<Change> HeartbeatTable::Record(Slot slot, protocol::Heartbeat& heartbeat,
+                                            base::Now now) {
+  const std::lock_guard lock(state_->mutex);
+  return state_->Record(slot, heartbeat, now);
+}
+
+base::Result<Change> HeartbeatTable::RecordRegister(Slot slot, protocol::Register& body,
+                                                    base::Now now) {
+  const std::lock_guard lock(state_->mutex);
+  auto change = state_->Record(slot, body.heartbeat, now);
+  if (!change) return change;
+  const SlotData& data = *state_->Find(slot);
+  Reported& reported = *data.reported;
+  change->box_changed = reported.box_identity != body.box_identity || reported.pull != body.pull ||
+                        reported.address != body.address;
+  reported.box_identity = std::move(body.box_identity);
+  reported.pull = body.pull;
+  reported.address = std::move(body.address);
+  if (change->Matters()) change->key = data.settings.key;
+  return change;
+}
+
+std::shared_ptr<const std::string> HeartbeatTable::Answer(Slot slot) {
+  const std::lock_guard lock(state_->mutex);
+  SlotData* data = state_->Find(slot);
+  if (data == nullptr) return std::make_shared<const std::string>("{}");
+  if (!data->encoded) data->encoded = std::make_shared<const std::string>(EncodeAnswerOf(*data));
+  return data->encoded;
+}
+
+std::optional<AnswerParts> HeartbeatTable::GateFailure(Slot slot) const {
+  const std::lock_guard lock(state_->mutex);
+  const SlotData* data = state_->Find(slot);
+  if (data == nullptr || !data->answer.gate_failing) return std::nullopt;
+  return data->answer;
+}
+
+void HeartbeatTable::SetAnswer(const std::string& uid, AnswerParts parts) {
+  const std::lock_guard lock(state_->mutex);
+  SlotData* data = state_->FindUid(uid);
+  if (data == nullptr || data->answer == parts) return;
+  data->answer = std::move(parts);
+  data->encoded.reset();
+}
+
+bool HeartbeatTable::RequestRestart(const std::string& uid, const std::string& expected_boot_id) {
+  const std::lock_guard lock(state_->mutex);
+  SlotData* data = state_->FindUid(uid);
+  if (data == nullptr) return false;
+  if (data->reported && data->reported->last.boot_id != expected_boot_id) return false;
+  if (data->restart == expected_boot_id) return true;
+  data->restart = expected_boot_id;
+  data->encoded.reset();
+  return true;
+}
+
+std::optional<SlotSnapshot> HeartbeatTable::Snapshot(const std::string& uid) const {
+  const std::lock_guard lock(state_->mutex);
+  const SlotData* data = state_->FindUid(uid);
+  if (data == nullptr) return std::nullopt;
+  SlotSnapshot snapshot;
+  snapshot.key = data->settings.key;
+  snapshot.uid = uid;
+  snapshot.expired = data->expired;
+  snapshot.restart_requested = data->restart;
+  if (!data->reported) return snapshot;
+  const Reported& reported = *data->reported;
+  snapshot.last = reported.last;
+  snapshot.seen = reported.seen;
+  snapshot.degraded = reported.degraded;
+  snapshot.box_identity = reported.box_identity;
+  snapshot.pull = reported.pull;
+  snapshot.address = reported.address;
+  return snapshot;
+}
+
+TableCounts HeartbeatTable::Counts() const {
+  const std::lock_guard lock(state_->mutex);
+  TableCounts counts{state_->by_uid.size(), 0, state_->recorded, state_->refused};
+  for (const SlotData& data : state_->slots) {
+    if (data.used && data.reported && !data.expired) ++counts.reporting;
+  }
+  return counts;
+}
+
+size_t HeartbeatTable::Tick(base::MonoTime now) {
+  std::vector<meta::ObjectKey> silent;
+  {
+    const std::lock_guard lock(state_->mutex);
+    for (const auto& entry : state_->wheel.Take(now)) {
+      SlotData* data = state_->Find(Slot{entry.index, entry.generation});
+      if (data == nullptr || data->armed_tick != entry.tick) continue;
+      if (data->deadline > now) {
+        state_->ArmFor(*data, entry.index, now);
+        continue;
+      }
+      data->armed_tick = 0;
+      data->expired = true;
+      silent.push_back(data->settings.key);
+    }
+  }
+  if (state_->expired) {
+    for (const auto& key : silent) state_->expired(key);
+  }
+  return silent.size();
+}
+
+void HeartbeatTable::Run(const base::Clock& clock, std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    Tick(clock.Read().mono);
+    std::unique_lock lock(state_->mutex);
+    state_->wake.wait_for(lock, stop, state_->options.tick, [] { return false; });
+  }
+}
+
+}  // namespace fleet

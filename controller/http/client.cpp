@@ -1,0 +1,167 @@
+#include "http/client.hpp"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <pplx/threadpool.h>
+
+#include <cstdlib>
+#include <mutex>
+
+#include "base/log.hpp"
+#include "http/client_call.hpp"
+#include "http/pem.hpp"
+
+namespace http {
+namespace {
+
+/// Longer than any call: the library's timer is an idle timer that also runs while we hold it back,
+/// so ours do the work.
+constexpr std::chrono::hours kLibraryTimeout{24 * 7};
+constexpr int kDefaultThreads = 2;
+
+struct SystemRoots {
+  std::string file;
+  std::string folder;
+};
+
+/// Where the system's roots are, as it was before InitialiseClientThreads hid them.
+SystemRoots& Roots() {
+  static SystemRoots roots;
+  return roots;
+}
+
+void InitialiseOnce(int threads) {
+  static std::once_flag once;
+  std::call_once(once, [&] {
+    const char* file = std::getenv(X509_get_default_cert_file_env());
+    const char* folder = std::getenv(X509_get_default_cert_dir_env());
+    Roots() = {file != nullptr ? file : X509_get_default_cert_file(),
+               folder != nullptr ? folder : X509_get_default_cert_dir()};
+    // The library parses the system's bundle for each connection (30 ms) before we replace the
+    // store; an empty one costs nothing.
+    ::setenv(X509_get_default_cert_file_env(), "/dev/null", 1);
+    ::setenv(X509_get_default_cert_dir_env(), "/dev/null", 1);
+    // Before the pool, so that at exit its threads are joined while OpenSSL can still free what it
+    // keeps for them.
+    OPENSSL_init_ssl(0, nullptr);
+    try {
+      crossplat::threadpool::initialize_with_threads(static_cast<size_t>(threads));
+    } catch (const std::exception& error) {
+      base::LogWarning("the HTTP client's threads are already running", {{"error", error.what()}});
+    }
+  });
+}
+
+/// Roots and identity, parsed once and given to each new connection.
+struct TlsSettings {
+  std::shared_ptr<X509_STORE> roots;
+  std::vector<CertificatePtr> chain;
+  KeyPtr key;
+};
+
+base::Error BadTls(const std::string& what) {
+  return base::MakeError(base::Code::kInvalid, "TLS settings of an HTTP client: " + what,
+                         "BadTlsMaterial");
+}
+
+base::Result<std::shared_ptr<TlsSettings>> MakeTlsSettings(const ClientOptions& options) {
+  auto settings = std::make_shared<TlsSettings>();
+  settings->roots = std::shared_ptr<X509_STORE>(X509_STORE_new(), X509_STORE_free);
+  if (options.ca_pem.empty()) {
+    X509_STORE_load_file(settings->roots.get(), Roots().file.c_str());
+    X509_STORE_load_path(settings->roots.get(), Roots().folder.c_str());
+    ERR_clear_error();
+  } else {
+    const auto certificates = ReadCertificates(options.ca_pem);
+    if (certificates.empty()) return BadTls("the CA text holds no certificate");
+    for (const auto& certificate : certificates)
+      X509_STORE_add_cert(settings->roots.get(), certificate.get());
+  }
+  if (options.client_certificate_pem.empty()) return settings;
+  settings->chain = ReadCertificates(options.client_certificate_pem);
+  settings->key = ReadPrivateKey(options.client_key_pem);
+  if (settings->chain.empty() || !settings->key)
+    return BadTls("the client certificate or its key is unreadable");
+  if (X509_check_private_key(settings->chain.front().get(), settings->key.get()) != 1)
+    return BadTls("the client key does not belong to the certificate");
+  return settings;
+}
+
+void Apply(const TlsSettings& settings, SSL_CTX* context) {
+  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  SSL_CTX_set1_cert_store(context, settings.roots.get());
+  if (settings.chain.empty()) return;
+  SSL_CTX_use_certificate(context, settings.chain.front().get());
+  for (size_t i = 1; i < settings.chain.size(); ++i)
+    SSL_CTX_add1_chain_cert(context, settings.chain[i].get());
+  SSL_CTX_use_PrivateKey(context, settings.key.get());
+}
+
+class CpprestClient final : public Client {
+ public:
+  CpprestClient(std::shared_ptr<web::http::client::http_client> client, ClientOptions options)
+      : client_(std::move(client)),
+        server_name_(std::move(options.server_name)),
+        limit_(options.response_limit) {}
+
+  base::Result<Response> Send(const Request& request, const CallOptions& call) override {
+    return Run(request, call, nullptr);
+  }
+  base::Result<Response> Stream(const Request& request, const CallOptions& call,
+                                const BodySink& sink) override {
+    return Run(request, call, &sink);
+  }
+
+ private:
+  base::Result<Response> Run(const Request& request, const CallOptions& call,
+                             const BodySink* sink) {
+    const auto running = std::make_shared<ClientCall>(client_);
+    if (server_name_.empty()) return running->Run(request, call, sink, limit_);
+    // The library takes the name to verify from the Host header.
+    Request named = request;
+    named.headers.emplace_back("Host", server_name_);
+    return running->Run(named, call, sink, limit_);
+  }
+
+  const std::shared_ptr<web::http::client::http_client> client_;
+  const std::string server_name_;
+  const size_t limit_;
+};
+
+}  // namespace
+
+void InitialiseClientThreads(int threads) { InitialiseOnce(threads < 1 ? 1 : threads); }
+
+base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
+  InitialiseOnce(kDefaultThreads);
+  const bool tls = options.base_url.starts_with("https://");
+  if (!tls && !options.base_url.starts_with("http://"))
+    return base::MakeError(base::Code::kInvalid,
+                           "an HTTP client's URL must start with http:// or https://");
+  if (options.base_url.find("://[") != std::string::npos)
+    return base::MakeError(
+        base::Code::kInvalid,
+        "an IPv6 address cannot be used in `" + options.base_url + "`: use a name",
+        "Ipv6LiteralUnsupported");
+  web::http::client::http_client_config config;
+  config.set_timeout(std::chrono::duration_cast<utility::seconds>(kLibraryTimeout));
+  config.set_max_redirects(0);  // A redirect would carry our credentials elsewhere.
+  config.set_validate_certificates(true);
+  if (tls) {
+    auto settings = MakeTlsSettings(options);
+    if (!settings) return settings.error();
+    config.set_ssl_context_callback([shared = *settings](boost::asio::ssl::context& context) {
+      Apply(*shared, context.native_handle());
+    });
+  }
+  try {
+    auto client =
+        std::make_shared<web::http::client::http_client>(web::uri(options.base_url), config);
+    return std::unique_ptr<Client>(
+        std::make_unique<CpprestClient>(std::move(client), std::move(options)));
+  } catch (const std::exception&) {
+    return base::MakeError(base::Code::kInvalid, "malformed URL `" + options.base_url + "`");
+  }
+}
+
+}  // namespace http

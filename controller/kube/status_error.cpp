@@ -1,0 +1,116 @@
+#include "kube/status_error.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "codec/json.hpp"
+
+namespace kube {
+namespace {
+
+constexpr size_t kMessageLimit = 1'000;
+constexpr size_t kCausesShown = 5;
+
+base::Code CodeOf(int status, std::string_view reason) {
+  using base::Code;
+  if (status == 410 || reason == "Expired" || reason == "Gone") return Code::kGone;
+  switch (status) {
+    case 401:
+      return Code::kUnauthorized;
+    case 403:
+      return Code::kForbidden;
+    case 404:
+      return Code::kNotFound;
+    case 408:
+    case 504:
+      return Code::kTimeout;
+    case 409:
+      return reason == "AlreadyExists" ? Code::kAlreadyExists : Code::kConflict;
+    case 429:
+      return Code::kUnavailable;
+    default:
+      break;
+  }
+  if (status >= 500) return Code::kUnavailable;
+  return status >= 400 ? Code::kInvalid : Code::kInternal;
+}
+
+std::string Causes(const codec::Json& details) {
+  const codec::Json& causes = codec::GetMember(details, "causes");
+  if (!causes.is_array()) return {};
+  std::string text;
+  size_t shown = 0;
+  for (const auto& cause : causes) {
+    if (++shown > kCausesShown)
+      return text + fmt::format("; and {} more", causes.size() - kCausesShown);
+    text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", codec::GetString(cause, "field"),
+                        codec::GetString(cause, "message"));
+  }
+  return text;
+}
+
+std::string Short(std::string text) {
+  if (text.size() > kMessageLimit) text = text.substr(0, kMessageLimit) + "...";
+  return text;
+}
+
+base::Error FromStatus(int http_status, const codec::Json& status, const std::string& what) {
+  const int code =
+      http_status != 0 ? http_status : static_cast<int>(codec::GetInt(status, "code", 500));
+  std::string reason = codec::GetString(status, "reason");
+  std::string message = codec::GetString(status, "message");
+  const codec::Json& details = codec::GetMember(status, "details");
+  const std::string causes = Causes(details);
+  // The API server puts the causes into the message itself, most of the time.
+  if (!causes.empty() &&
+      message.find(codec::GetString(details["causes"].front(), "message")) == std::string::npos)
+    message += " (" + causes + ")";
+  if (message.empty()) message = fmt::format("HTTP {}", code);
+  const base::Code kind = CodeOf(code, reason);
+  base::Error error = base::MakeError(kind, Short(what + ": " + message), std::move(reason));
+  if (const int64_t seconds = codec::GetInt(details, "retryAfterSeconds");
+      seconds > 0 && seconds < 3600)
+    error.retry_after = base::Seconds(seconds);
+  return error;
+}
+
+}  // namespace
+
+std::optional<base::Millis> RetryAfter(const http::Response& response) {
+  const std::string_view text = http::FindHeader(response.headers, "Retry-After");
+  int seconds = -1;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (text.empty() || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() ||
+      seconds < 0 || seconds > 3600)
+    return std::nullopt;
+  return base::Seconds(seconds);
+}
+
+base::Error ErrorOf(const http::Response& response, const std::string& what) {
+  const auto json =
+      codec::ParseJson(response.body, {.bytes = 256 << 10, .reject_duplicate_keys = false});
+  base::Error error;
+  if (json && json->is_object() && codec::GetString(*json, "kind") == "Status") {
+    error = FromStatus(response.status, *json, what);
+  } else {
+    // A proxy's page or nothing at all: its text is not ours to repeat.
+    error = base::MakeError(
+        CodeOf(response.status, ""),
+        fmt::format("{}: HTTP {} without a Status ({} bytes of {})", what, response.status,
+                    response.body.size(),
+                    http::FindHeader(response.headers, "Content-Type").empty() ? "unknown type"
+                                                                               : "another type"));
+  }
+  if (const auto wait = RetryAfter(response)) error.retry_after = wait;
+  return error;
+}
+
+base::Error ErrorOfStatus(std::string_view status, const std::string& what) {
+  const auto json = codec::ParseJson(status, {.bytes = 256 << 10, .reject_duplicate_keys = false});
+  if (!json || !json->is_object())
+    return base::MakeError(base::Code::kInvalid, what + ": a malformed Status", "BadFrame");
+  return FromStatus(0, *json, what);
+}
+
+}  // namespace kube

@@ -1,0 +1,160 @@
+#include "protocol/answer.hpp"
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "codec/json.hpp"
+
+namespace protocol {
+namespace {
+
+constexpr size_t kAnswerBytes = 1 << 20;
+constexpr size_t kAnswerPlugins = 256;
+
+base::Error Wrong(std::string_view field, std::string_view what) {
+  return base::MakeError(base::Code::kInvalid, fmt::format("answer: field `{}` {}", field, what),
+                         "InvalidField");
+}
+
+/// Reads a string member; absent is fine, another type is not.
+base::Status ReadText(const codec::Json& object, const char* name, std::string& out) {
+  const codec::Json& member = codec::GetMember(object, name);
+  if (member.is_null()) return {};
+  if (!member.is_string()) return Wrong(name, "must be a string");
+  out = member.get_ref<const std::string&>();
+  return {};
+}
+
+base::Status ReadPlugin(const codec::Json& item, PluginToFetch& out) {
+  if (!item.is_object()) return Wrong("plugins[]", "must be an object");
+  const std::pair<const char*, std::string*> members[] = {{"name", &out.name},
+                                                          {"revision", &out.revision},
+                                                          {"digest", &out.digest},
+                                                          {"path", &out.path},
+                                                          {"source", &out.source}};
+  for (const auto& [name, text] : members) {
+    if (auto status = ReadText(item, name, *text); !status) return status;
+  }
+  if (out.name.empty() || out.digest.empty() || out.path.empty()) {
+    return Wrong("plugins[]", "needs name, digest and path");
+  }
+  return {};
+}
+
+base::Status ReadPlugins(const codec::Json& list, std::vector<PluginToFetch>& out) {
+  if (list.is_null()) return {};
+  if (!list.is_array() || list.size() > kAnswerPlugins) {
+    return Wrong("plugins", fmt::format("must be a list of at most {}", kAnswerPlugins));
+  }
+  for (const auto& item : list) {
+    if (auto status = ReadPlugin(item, out.emplace_back()); !status) return status;
+  }
+  return {};
+}
+
+base::Status ReadNames(const codec::Json& list, std::vector<std::string>& out) {
+  if (list.is_null()) return {};
+  if (!list.is_array() || list.size() > kAnswerPlugins) return Wrong("remove", "must be a list");
+  for (const auto& item : list) {
+    if (!item.is_string()) return Wrong("remove[]", "must be a string");
+    out.push_back(item.get<std::string>());
+  }
+  return {};
+}
+
+base::Result<codec::Json> ParseObject(std::string_view bytes) {
+  auto json = codec::ParseJson(bytes, {.bytes = kAnswerBytes, .depth = 16});
+  if (!json) return json.error();
+  if (!json->is_object()) return Wrong("(body)", "must be a JSON object");
+  return json;
+}
+
+base::Status ReadAnswer(const codec::Json& json, HeartbeatAnswer& out) {
+  const std::pair<const char*, std::string*> texts[] = {{"state", &out.state},
+                                                        {"reason", &out.reason},
+                                                        {"message", &out.message},
+                                                        {"inventoryDigest", &out.inventory_digest}};
+  for (const auto& [name, text] : texts) {
+    if (auto status = ReadText(json, name, *text); !status) return status;
+  }
+  if (const auto& period = codec::GetMember(json, "nextPeriodSeconds"); !period.is_null()) {
+    if (!period.is_number_integer() || period.get<int64_t>() < 0 || period.get<int64_t>() > 86400) {
+      return Wrong("nextPeriodSeconds", "must be 0 to 86400");
+    }
+    out.next_period_seconds = static_cast<int32_t>(period.get<int64_t>());
+  }
+  if (const auto& known = codec::GetMember(json, "pluginsKnown"); !known.is_null()) {
+    if (!known.is_boolean()) return Wrong("pluginsKnown", "must be true or false");
+    out.plugins_known = known.get<bool>();
+  }
+  if (const auto& restart = codec::GetMember(json, "restart"); !restart.is_null()) {
+    if (!restart.is_object()) return Wrong("restart", "must be an object");
+    std::string boot_id;
+    if (auto status = ReadText(restart, "expectedBootID", boot_id); !status) return status;
+    if (boot_id.empty()) return Wrong("restart.expectedBootID", "is required");
+    out.restart_expected_boot_id = boot_id;
+  }
+  if (auto status = ReadPlugins(codec::GetMember(json, "plugins"), out.plugins); !status) {
+    return status;
+  }
+  return ReadNames(codec::GetMember(json, "remove"), out.remove);
+}
+
+}  // namespace
+
+std::string Quoted(std::string_view text) { return '"' + base::EscapeJson(text) + '"'; }
+
+std::string EncodeHeartbeatAnswer(const HeartbeatAnswer& answer) {
+  std::string out = fmt::format(
+      R"({{"state":{},"reason":{},"message":{},"nextPeriodSeconds":{},"pluginsKnown":{})",
+      Quoted(answer.state), Quoted(answer.reason), Quoted(answer.message),
+      answer.next_period_seconds, answer.plugins_known);
+  out += R"(,"plugins":[)";
+  for (const auto& plugin : answer.plugins) {
+    if (out.back() != '[') out += ',';
+    out += fmt::format(R"({{"name":{},"revision":{},"digest":{},"path":{},"source":{}}})",
+                       Quoted(plugin.name), Quoted(plugin.revision), Quoted(plugin.digest),
+                       Quoted(plugin.path), Quoted(plugin.source));
+  }
+  out += "]";
+  if (!answer.remove.empty()) {
+    out += R"(,"remove":[)";
+    for (const auto& name : answer.remove) {
+      if (out.back() != '[') out += ',';
+      out += Quoted(name);
+    }
+    out += "]";
+  }
+  if (answer.restart_expected_boot_id) {
+    out += fmt::format(R"(,"restart":{{"expectedBootID":{}}})",
+                       Quoted(*answer.restart_expected_boot_id));
+  }
+  return out + fmt::format(R"(,"inventoryDigest":{}}})", Quoted(answer.inventory_digest));
+}
+
+base::Result<HeartbeatAnswer> DecodeHeartbeatAnswer(std::string_view bytes) {
+  auto json = ParseObject(bytes);
+  if (!json) return json.error();
+  HeartbeatAnswer answer;
+  if (auto status = ReadAnswer(*json, answer); !status) return status.error();
+  return answer;
+}
+
+std::string EncodeError(const ErrorBody& body) {
+  return fmt::format(R"({{"error":{},"message":{},"hint":{}}})", Quoted(body.error),
+                     Quoted(body.message), Quoted(body.hint));
+}
+
+base::Result<ErrorBody> DecodeError(std::string_view bytes) {
+  auto json = ParseObject(bytes);
+  if (!json) return json.error();
+  ErrorBody body;
+  const std::pair<const char*, std::string*> texts[] = {
+      {"error", &body.error}, {"message", &body.message}, {"hint", &body.hint}};
+  for (const auto& [name, text] : texts) {
+    if (auto status = ReadText(*json, name, *text); !status) return status.error();
+  }
+  return body;
+}
+
+}  // namespace protocol

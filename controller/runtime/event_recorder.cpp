@@ -1,0 +1,372 @@
+#include "runtime/event_recorder.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <list>
+#include <map>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "base/log.hpp"
+#include "base/sha256.hpp"
+#include "runtime/backoff.hpp"
+#include "runtime/deadline_watch.hpp"
+#include "runtime/metrics.hpp"
+#include "runtime/timed_wait.hpp"
+
+namespace runtime {
+namespace {
+
+/// A map that forgets what was used longest ago.
+template <typename V>
+class LruMap {
+ public:
+  explicit LruMap(size_t limit) : limit_(std::max<size_t>(limit, 1)) {}
+  V* Find(const std::string& key) {
+    const auto found = index_.find(key);
+    if (found == index_.end()) return nullptr;
+    order_.splice(order_.begin(), order_, found->second);
+    return &found->second->second;
+  }
+  V& Put(const std::string& key, V value) {
+    Erase(key);
+    if (order_.size() >= limit_) {
+      index_.erase(order_.back().first);
+      order_.pop_back();
+    }
+    order_.emplace_front(key, std::move(value));
+    index_[key] = order_.begin();
+    return order_.front().second;
+  }
+  void Erase(const std::string& key) {
+    const auto found = index_.find(key);
+    if (found == index_.end()) return;
+    order_.erase(found->second);
+    index_.erase(found);
+  }
+  std::list<std::pair<std::string, V>>& All() { return order_; }
+
+ private:
+  const size_t limit_;
+  std::list<std::pair<std::string, V>> order_;
+  std::unordered_map<std::string, typename std::list<std::pair<std::string, V>>::iterator> index_;
+};
+
+struct Series {
+  Event event;
+  int32_t count = 1;
+  int32_t sent = 0;  ///< The count that the API has.
+  base::MonoTime last{};
+  base::MonoTime refreshed{};
+};
+
+struct Bucket {
+  double tokens = 0;
+  base::MonoTime filled{};
+};
+
+struct Item {
+  bool patch = false;
+  std::string series;  ///< Key.
+  Event event;
+  int tries = 0;
+};
+
+/// At most `limit` bytes, not cut inside of a UTF-8 sequence.
+std::string Cut(std::string text, size_t limit) {
+  if (text.size() <= limit) return text;
+  size_t end = limit;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  text.resize(end);
+  return text;
+}
+
+std::string ObjectText(const EventObject& object) {
+  return fmt::format("{}\n{}\n{}\n{}\n{}", object.api_version, object.kind, object.ns, object.name,
+                     object.uid);
+}
+
+bool Final(base::Code code) {
+  switch (code) {
+    case base::Code::kInvalid:
+    case base::Code::kForbidden:
+    case base::Code::kUnauthorized:
+    case base::Code::kNotFound:
+    case base::Code::kAlreadyExists:
+    case base::Code::kConflict:
+      return true;
+    default:
+      return false;
+  }
+}
+
+constexpr base::Millis kSweep{30'000};
+
+}  // namespace
+
+struct EventRecorder::State {
+  State(EventRecorderOptions given, EventSink& to)
+      : options(std::move(given)),
+        sink(to),
+        jitter(),
+        series(options.memory_limit),
+        buckets(options.memory_limit) {}
+
+  void Record(EventNote note);
+  Event MakeEvent(EventNote note, base::Now now);
+  bool Allowed(const std::string& object, base::MonoTime now);
+  void Enqueue(Item item);
+  void Sweep(base::MonoTime now);
+  base::MonoTime NextTime(base::MonoTime now);
+  std::optional<Item> TakeDue(base::MonoTime now);
+  void Send(Item item, const std::stop_token& stop);
+  void Settle(Item item, const base::Status& sent, bool last_chance);
+  void Flush();
+  void RegisterMetrics();
+
+  const EventRecorderOptions options;
+  EventSink& sink;
+  std::mutex mutex;
+  std::condition_variable changed;
+  Jitter jitter;
+  std::deque<Item> queue;
+  std::multimap<base::MonoTime, Item> retries;
+  LruMap<Series> series;
+  LruMap<Bucket> buckets;
+  base::MonoTime next_sweep{};
+  uint64_t names = 0;
+  Stats stats;
+  Metrics::Collector collector;
+};
+
+void EventRecorder::State::RegisterMetrics() {
+  if (options.metrics == nullptr) return;
+  Metrics& m = *options.metrics;
+  std::vector<std::pair<Counter*, uint64_t Stats::*>> totals;
+  const std::pair<const char*, uint64_t Stats::*> outcomes[] = {{"sent", &Stats::sent},
+                                                                {"dropped", &Stats::dropped},
+                                                                {"suppressed", &Stats::suppressed},
+                                                                {"failed", &Stats::failed}};
+  for (const auto& [outcome, member] : outcomes) {
+    totals.emplace_back(
+        &m.CounterOf({"event_recorder_events_total", "Events by what became of them.", {"outcome"}},
+                     {outcome}),
+        member);
+  }
+  Gauge* queued = &m.GaugeOf({"event_recorder_queued", "Events that wait to be sent."});
+  collector = m.OnScrape([this, totals, queued] {
+    std::lock_guard lock(mutex);
+    for (const auto& [counter, member] : totals) {
+      counter->Add(static_cast<double>(stats.*member) - counter->Value());
+    }
+    queued->Set(static_cast<double>(queue.size() + retries.size()));
+  });
+}
+
+Event EventRecorder::State::MakeEvent(EventNote note, base::Now now) {
+  Event event;
+  event.ns = note.regarding.ns.empty() ? "default" : note.regarding.ns;
+  const auto micros =
+      std::chrono::duration_cast<std::chrono::microseconds>(now.wall.time_since_epoch()).count();
+  event.name =
+      fmt::format("{}.{:x}{:04x}", Cut(note.regarding.name, 220), micros, ++names & 0xffff);
+  event.event_time = now.wall;
+  event.note = std::move(note);
+  event.reporting_controller = Cut(options.reporting_controller, 128);
+  event.reporting_instance = Cut(options.reporting_instance, 128);
+  return event;
+}
+
+/// The token bucket of the regarded object.
+bool EventRecorder::State::Allowed(const std::string& object, base::MonoTime now) {
+  Bucket* bucket = buckets.Find(object);
+  if (bucket == nullptr) {
+    bucket = &buckets.Put(object, {static_cast<double>(options.burst), now});
+  }
+  const std::chrono::duration<double> passed = now - bucket->filled;
+  const std::chrono::duration<double> refill = std::max(options.refill, base::Millis{1});
+  bucket->tokens = std::min(static_cast<double>(options.burst), bucket->tokens + passed / refill);
+  bucket->filled = now;
+  if (bucket->tokens < 1) return false;
+  bucket->tokens -= 1;
+  return true;
+}
+
+void EventRecorder::State::Enqueue(Item item) {
+  if (queue.size() + retries.size() >= options.queue_limit) {
+    ++stats.dropped;
+    if (!item.patch) series.Erase(item.series);
+    return;
+  }
+  queue.push_back(std::move(item));
+  changed.notify_one();
+}
+
+void EventRecorder::State::Record(EventNote note) {
+  note.reason = Cut(std::move(note.reason), 128);
+  note.action = Cut(std::move(note.action), 128);
+  note.note = Cut(std::move(note.note), 1024);
+  const std::string object = ObjectText(note.regarding);
+  const std::string key =
+      fmt::format("{}\n{}\n{}\n{}\n{}\n{}", object, note.related ? ObjectText(*note.related) : "",
+                  note.type == EventType::kWarning, note.reason, note.action, note.note);
+  std::lock_guard lock(mutex);
+  ++stats.recorded;
+  const base::Now now = options.clock->Read();
+  if (Series* known = series.Find(key); known && now.mono - known->last <= options.series_idle) {
+    ++known->count;
+    known->last = now.mono;
+    known->event.series_count = known->count;
+    known->event.series_last_observed = now.wall;
+    if (known->count == 2) Enqueue({true, key, known->event});
+    return;
+  }
+  if (!Allowed(object, now.mono)) {
+    ++stats.suppressed;
+    return;
+  }
+  Event event = MakeEvent(std::move(note), now);
+  series.Put(key, {event, 1, 0, now.mono, now.mono});
+  Enqueue({false, key, std::move(event)});
+}
+
+/// Writes counts that the API does not have: of running series now and then, of ended ones once
+/// more.
+void EventRecorder::State::Sweep(base::MonoTime now) {
+  if (now < next_sweep) return;
+  next_sweep = now + std::min({kSweep, options.series_idle, options.series_refresh});
+  auto& all = series.All();
+  std::vector<std::string> ended;
+  for (auto& [key, entry] : all) {
+    const bool over = now - entry.last > options.series_idle;
+    const bool behind = entry.count > 2 && entry.count > entry.sent;
+    if (behind && (over || now - entry.refreshed >= options.series_refresh)) {
+      entry.refreshed = now;
+      Enqueue({true, key, entry.event});
+    }
+    if (over) ended.push_back(key);
+  }
+  for (const std::string& key : ended) series.Erase(key);
+}
+
+base::MonoTime EventRecorder::State::NextTime(base::MonoTime now) {
+  if (!queue.empty()) return now;
+  const base::MonoTime sweep = series.All().empty() ? kNever : next_sweep;
+  return retries.empty() ? sweep : std::min(sweep, retries.begin()->first);
+}
+
+std::optional<Item> EventRecorder::State::TakeDue(base::MonoTime now) {
+  std::optional<Item> item;
+  if (!retries.empty() && retries.begin()->first <= now) {
+    item = std::move(retries.begin()->second);
+    retries.erase(retries.begin());
+  } else if (!queue.empty()) {
+    item = std::move(queue.front());
+    queue.pop_front();
+  }
+  if (item && item->patch) {
+    // The newest count, if the series goes on.
+    if (const Series* known = series.Find(item->series)) item->event = known->event;
+  }
+  return item;
+}
+
+void EventRecorder::State::Send(Item item, const std::stop_token& stop) {
+  ++item.tries;
+  base::Status sent =
+      item.patch ? sink.PatchSeries(item.event, stop) : sink.Create(item.event, stop);
+  if (item.patch && !sent && sent.error().code == base::Code::kNotFound) {
+    item.patch = false;
+    sent = sink.Create(item.event, stop);
+  }
+  Settle(std::move(item), sent, stop.stop_requested());
+}
+
+void EventRecorder::State::Settle(Item item, const base::Status& sent, bool last_chance) {
+  std::lock_guard lock(mutex);
+  if (sent) {
+    ++stats.sent;
+    Series* known = series.Find(item.series);
+    if (known != nullptr) known->sent = std::max(known->sent, std::max(1, item.event.series_count));
+    return;
+  }
+  if (last_chance || Final(sent.error().code) || item.tries >= options.tries ||
+      queue.size() + retries.size() >= options.queue_limit) {
+    ++stats.failed;
+    base::LogDebug("event not sent", {{"event", item.event.ns + "/" + item.event.name},
+                                      {"error", sent.error().message}});
+    return;
+  }
+  const double factor = 0.75 + 0.5 * jitter.Next();
+  const auto delay =
+      base::Millis{static_cast<int64_t>(static_cast<double>(options.retry_delay.count()) * factor)};
+  retries.emplace(options.clock->Read().mono + delay, std::move(item));
+}
+
+/// What is still queued at the end, within its limit.
+void EventRecorder::State::Flush() {
+  DeadlineWatch deadlines(*options.clock);
+  DeadlineWatch::Guard guard(deadlines, options.flush_limit, {});
+  while (!guard.Expired()) {
+    std::optional<Item> item;
+    {
+      std::lock_guard lock(mutex);
+      if (!queue.empty()) item = TakeDue(base::MonoTime::min());
+    }
+    if (!item) return;
+    item->tries = options.tries;
+    Send(std::move(*item), guard.Token());
+  }
+}
+
+EventRecorder::EventRecorder(EventRecorderOptions options, EventSink& sink)
+    : state_(std::make_unique<State>(std::move(options), sink)) {
+  state_->RegisterMetrics();
+}
+EventRecorder::~EventRecorder() = default;
+
+void EventRecorder::Record(EventNote note) noexcept {
+  try {
+    state_->Record(std::move(note));
+  } catch (...) {
+    // Out of memory at worst: an event is not worth a process.
+  }
+}
+
+base::Status EventRecorder::Run(std::stop_token stop) {
+  State& s = *state_;
+  {
+    std::stop_callback wake(stop, [&s] {
+      std::lock_guard lock(s.mutex);
+      s.changed.notify_all();
+    });
+    while (!stop.stop_requested()) {
+      std::optional<Item> item;
+      {
+        std::unique_lock lock(s.mutex);
+        const base::MonoTime now = s.options.clock->Read().mono;
+        s.Sweep(now);
+        item = s.TakeDue(now);
+        if (!item && !stop.stop_requested()) {
+          WaitUntil(*s.options.clock, s.changed, lock, s.NextTime(now));
+        }
+      }
+      if (item) s.Send(std::move(*item), stop);
+    }
+  }
+  s.Flush();
+  return {};
+}
+
+EventRecorder::Stats EventRecorder::GetStats() const {
+  std::lock_guard lock(state_->mutex);
+  Stats stats = state_->stats;
+  stats.queued = state_->queue.size() + state_->retries.size();
+  return stats;
+}
+
+}  // namespace runtime

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "meta/object.hpp"
+
+namespace runtime {
+
+/// The versions that our own writes made and whose echo has not been seen. Bounded. One thread at a
+/// time.
+class OwnWrites {
+ public:
+  void Add(const meta::ObjectKey& key, const std::string& version, base::MonoTime now);
+  /// True (and forgotten) if that very version was ours. Older ones of the key are forgotten too:
+  /// their echo has passed.
+  bool Take(const meta::ObjectKey& key, const std::string& version);
+  bool Any(const meta::ObjectKey& key) const { return pending_.contains(key); }
+  /// True if the newest write of the key is newer than `version` and was made after `since`.
+  bool NewerThan(const meta::ObjectKey& key, const std::string& version,
+                 base::MonoTime since) const;
+  /// The newest version of ours for the key, or empty.
+  std::string Newest(const meta::ObjectKey& key) const;
+  void Forget(const meta::ObjectKey& key) { pending_.erase(key); }
+  /// Forgets what is at or before `version` and returns the keys that had such writes.
+  std::vector<meta::ObjectKey> Settle(const std::string& version);
+
+ private:
+  struct Write {
+    std::string version;
+    base::MonoTime at;
+  };
+  std::unordered_map<meta::ObjectKey, std::vector<Write>> pending_;
+};
+
+}  // namespace runtime

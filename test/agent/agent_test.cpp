@@ -1,0 +1,451 @@
+#include "agent/agent.hpp"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "agent/runtime_files.hpp"
+#include "base/child_process.hpp"
+#include "base/file.hpp"
+#include "bundle/canonical_tar.hpp"
+#include "bundle/installed_plugins.hpp"
+#include "http/server.hpp"
+#include "protocol/answer.hpp"
+#include "protocol/heartbeat.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using base::Millis;
+
+const std::string kRuntime =
+    std::string(WO_SOURCE_DIR) + "/manifests/samples/quickstart/runtime/sample-runtime";
+
+/// Waits until `done`, at most 20 s; false if it never was.
+template <typename Done>
+bool Eventually(const Done& done) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!done()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+    ::poll(nullptr, 0, 5);
+  }
+  return true;
+}
+
+/// A small operator over the real HTTP server: speaks the wire protocol, keeps what was reported,
+/// and can be told what to answer.
+class Operator {
+ public:
+  explicit Operator(uint16_t port = 0) {
+    http::Handlers handlers;
+    handlers.handle = [this](http::ServerRequest&& request, std::unique_ptr<http::Responder> out) {
+      Handle(request.request, *out);
+    };
+    auto server = http::Server::Start({.port = port, .worker_threads = 2}, handlers);
+    REQUIRE_MESSAGE(server.has_value(), (server ? "" : server.error().message));
+    server_ = std::move(*server);
+  }
+  ~Operator() { server_->Stop(Millis{1000}); }
+  uint16_t Port() const { return server_->Port(); }
+
+  void Answer(protocol::HeartbeatAnswer answer) {
+    const std::lock_guard lock(mutex_);
+    answer_ = std::move(answer);
+  }
+  void Token(std::string token) {
+    const std::lock_guard lock(mutex_);
+    token_ = std::move(token);
+  }
+  void Artifact(const std::string& path, const std::string& file, const std::string& digest) {
+    const std::lock_guard lock(mutex_);
+    artifacts_[path] = {file, digest};
+  }
+  std::vector<protocol::Heartbeat> Beats() {
+    const std::lock_guard lock(mutex_);
+    return beats_;
+  }
+  std::optional<protocol::Heartbeat> Last() {
+    const std::lock_guard lock(mutex_);
+    return beats_.empty() ? std::nullopt : std::optional(beats_.back());
+  }
+  int Downloads() {
+    const std::lock_guard lock(mutex_);
+    return downloads_;
+  }
+
+ private:
+  void Handle(const http::Request& request, http::Responder& out) {
+    const std::lock_guard lock(mutex_);
+    if (http::FindHeader(request.headers, "Authorization") != "Bearer " + token_) {
+      return out.Send({401, {}, protocol::EncodeError({"unknown_token", "not known", ""})});
+    }
+    if (request.method == "POST") {
+      auto body = protocol::DecodeRegister(request.body);
+      if (!body)
+        return out.Send({400, {}, protocol::EncodeError({"invalid", body.error().message, ""})});
+      if (body->heartbeat.inventory) held_ = body->heartbeat.inventory_digest;
+      auto answer = answer_;
+      answer.inventory_digest = held_;
+      beats_.push_back(body->heartbeat);
+      return out.Send({200, {}, protocol::EncodeHeartbeatAnswer(answer)});
+    }
+    const auto found = artifacts_.find(request.target);
+    if (found == artifacts_.end())
+      return out.Send({404, {}, protocol::EncodeError({"not_found", "no such artifact", ""})});
+    ++downloads_;
+    const int fd = ::open(found->second.first.c_str(), O_RDONLY | O_CLOEXEC);
+    out.SendFile({200, {{"ETag", "\"" + found->second.second + "\""}}, {}}, fd, 0,
+                 fs::file_size(found->second.first));
+  }
+
+  std::mutex mutex_;
+  protocol::HeartbeatAnswer answer_;
+  std::string token_ = "token";
+  std::string held_;
+  std::map<std::string, std::pair<std::string, std::string>> artifacts_;
+  std::vector<protocol::Heartbeat> beats_;
+  int downloads_ = 0;
+  std::unique_ptr<http::Server> server_;
+};
+
+/// A box in a temporary folder with the real sample runtime, and a plugin `greeter` as a canonical
+/// tar.
+class Fixture {
+ public:
+  Fixture() {
+    char path[] = "/tmp/wo-agent-XXXXXX";
+    root_ = ::mkdtemp(path);
+    fs::create_directories(root_ + "/box/configs/.molecule");
+    std::ofstream(TokenFile()) << "token\n";
+    options_.root = root_ + "/box";
+    options_.workspace = "uid-1";
+    options_.runtime_argv = {kRuntime, Starts()};
+    options_.runtime_log = root_ + "/runtime.log";
+    options_.period = Millis{300};
+    options_.min_period = Millis{20};
+    options_.follow_period = false;
+    options_.back_off_base = Millis{20};
+    options_.back_off_limit = Millis{100};
+    options_.boot_install = false;
+    UseUrl(operator_.Port());
+    const std::string yaml = "name: greeter\nversion: 1.0.0\n";
+    auto packed = bundle::WriteTarFile(
+        {{"plugin.yaml", yaml.size(), false}}, {},
+        [&](const bundle::FileEntry&, const bundle::ByteSink& sink) { return sink(yaml); },
+        root_ + "/greeter.tar");
+    REQUIRE(packed.has_value());
+    digest_ = packed->digest;
+  }
+  ~Fixture() {
+    StopAgent();
+    fs::remove_all(root_);
+  }
+  void UseUrl(uint16_t port) { options_.operator_url = fmt::format("http://127.0.0.1:{}", port); }
+  std::string TokenFile() const { return root_ + "/box/configs/.molecule/token"; }
+  std::string Starts() const { return root_ + "/starts"; }
+
+  void StartAgent() {
+    agent_ =
+        std::jthread([this](std::stop_token stop) { exit_code_ = agent::Run(options_, stop); });
+  }
+  void StopAgent() {
+    if (!agent_.joinable()) return;
+    agent_.request_stop();
+    agent_.join();
+  }
+  std::vector<std::string> BootIds() const {
+    std::vector<std::string> lines;
+    std::ifstream file(Starts());
+    for (std::string line; std::getline(file, line);) lines.push_back(line);
+    return lines;
+  }
+  protocol::PluginToFetch Greeter() const {
+    return {"greeter", "c0ffee", digest_, "/workspaces/uid-1/plugins/greeter/download",
+            "local://greeter"};
+  }
+  void Serve() { operator_.Artifact(Greeter().path, root_ + "/greeter.tar", digest_); }
+  bool LastHas(bool (*check)(const protocol::Heartbeat&)) {
+    return Eventually([&] {
+      const auto last = operator_.Last();
+      return last && check(*last);
+    });
+  }
+
+ protected:
+  std::string root_, digest_;
+  agent::AgentOptions options_;
+  Operator operator_;
+  int exit_code_ = -1;
+  std::jthread agent_;
+};
+
+const protocol::InventoryItem* Find(const std::vector<protocol::Heartbeat>& beats,
+                                    const std::string& name) {
+  for (auto beat = beats.rbegin(); beat != beats.rend(); ++beat) {
+    if (!beat->inventory) continue;
+    for (const auto& item : *beat->inventory) {
+      if (item.name == name) return &item;
+    }
+    return nullptr;
+  }
+  return nullptr;
+}
+
+bool Loaded(Operator& op, const std::string& name) {
+  const auto beats = op.Beats();
+  const auto* item = Find(beats, name);
+  return item != nullptr && item->loaded;
+}
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Fixture,
+                  "the agent starts the runtime and reports what the runtime says it has loaded, "
+                  "and nothing else") {
+  fs::create_directories(root_ + "/box/configs/plugins/good");
+  std::ofstream(root_ + "/box/configs/plugins/good/plugin.yaml") << "name: good\nversion: 1.0.0\n";
+  fs::create_directories(root_ + "/box/configs/plugins/empty");
+  std::ofstream(root_ + "/box/configs/settings.json") << R"({"mcpServers":{"search":{}}})";
+  options_.management_plugin = "good";
+  StartAgent();
+  REQUIRE(Eventually([&] { return Loaded(operator_, "good"); }));
+  const auto last = *operator_.Last();
+  CHECK(last.boot_id == BootIds().back());
+  CHECK(last.loaded_tools == std::vector<std::string>{"search"});
+  CHECK(last.model_present == true);
+  CHECK(last.management_present == true);
+  CHECK(last.active_tasks == 0);
+  CHECK_FALSE(last.boot_install.has_value());
+  CHECK_FALSE(Loaded(operator_, "empty"));
+  REQUIRE(Eventually(
+      [&] { return !operator_.Last()->inventory.has_value(); }));  // acknowledged: left out
+  CHECK_FALSE(operator_.Last()->inventory_digest.empty());
+  std::set<std::pair<std::string, int64_t>> seen;
+  for (const auto& beat : operator_.Beats())
+    CHECK(seen.emplace(beat.boot_id, beat.sequence).second);
+}
+
+TEST_CASE_FIXTURE(
+    Fixture, "a plugin that arrives after the start is on the box but not loaded until a restart") {
+  StartAgent();
+  REQUIRE(Eventually([&] { return BootIds().size() == 1 && operator_.Last(); }));
+  const std::string boot = BootIds().front();
+  bundle::InstalledPlugins box({.configs_path = root_ + "/box/configs"},
+                               std::make_shared<bundle::DigestCache>());
+  REQUIRE(box.Stage({"greeter", "local://greeter", "c0ffee", digest_, root_ + "/greeter.tar"})
+              .has_value());
+  REQUIRE(box.Activate("greeter", boot).has_value());
+  REQUIRE(Eventually([&] {
+    const auto beats = operator_.Beats();
+    return Find(beats, "greeter") != nullptr;
+  }));
+  CHECK_FALSE(Loaded(operator_, "greeter"));
+  operator_.Answer({.restart_expected_boot_id = boot});
+  REQUIRE(Eventually([&] { return Loaded(operator_, "greeter"); }));
+  // The request stays in the answers: it is honoured once.
+  const size_t beats = operator_.Beats().size();
+  REQUIRE(Eventually([&] { return operator_.Beats().size() > beats + 3; }));
+  CHECK(BootIds().size() == 2);
+  CHECK(operator_.Last()->boot_id == BootIds().back());
+}
+
+TEST_CASE_FIXTURE(Fixture, "a restart for another boot id is not honoured; a signal's is, once") {
+  std::atomic<bool> hang_up{false};
+  options_.restart_signal = &hang_up;
+  operator_.Answer({.restart_expected_boot_id = "somebody-else"});
+  StartAgent();
+  REQUIRE(Eventually([&] { return operator_.Beats().size() > 4; }));
+  CHECK(BootIds().size() == 1);
+  hang_up = true;
+  REQUIRE(Eventually(
+      [&] { return BootIds().size() == 2 && operator_.Last()->boot_id == BootIds().back(); }));
+  CHECK_FALSE(hang_up);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "boot-install pulls what is declared before the runtime starts, and it is loaded "
+                  "by that start") {
+  options_.boot_install = true;
+  StartAgent();
+  REQUIRE(Eventually([&] { return operator_.Last().has_value(); }));
+  CHECK(operator_.Last()->boot_install->state == protocol::BootInstallState::kRunning);
+  CHECK(BootIds().empty());
+  Serve();
+  operator_.Answer({.plugins_known = true, .plugins = {Greeter()}});
+  REQUIRE(Eventually([&] { return Loaded(operator_, "greeter"); }));
+  CHECK(operator_.Last()->boot_install->state == protocol::BootInstallState::kDone);
+  CHECK(BootIds().size() == 1);
+  CHECK(operator_.Downloads() == 1);
+  CHECK_FALSE(fs::exists(root_ + "/box/configs/.molecule/incoming/incoming.tar"));
+  // A second boot finds the right digest there: nothing is fetched again.
+  StopAgent();
+  StartAgent();
+  REQUIRE(Eventually([&] { return BootIds().size() == 2; }));
+  CHECK(operator_.Downloads() == 1);
+}
+
+TEST_CASE_FIXTURE(
+    Fixture,
+    "a boot-install that fails is reported with its cause, and the runtime starts all the same") {
+  options_.boot_install = true;
+  const auto answer = [this](protocol::PluginToFetch wrong) {
+    Serve();
+    operator_.Answer({.plugins_known = true, .plugins = {wrong, Greeter()}});
+  };
+  SUBCASE("not there") { answer({"other", "", "sha256:00", "/nowhere", ""}); }
+  SUBCASE("other bytes than the answer named") {
+    auto wrong = Greeter();
+    wrong.name = "other";
+    wrong.digest = "sha256:" + std::string(64, '0');
+    answer(wrong);
+  }
+  SUBCASE("a damaged artifact") {
+    std::ofstream(root_ + "/damaged.tar") << "not these bytes";
+    const std::string digest = "sha256:" + std::string(64, '1');
+    operator_.Artifact("/damaged", root_ + "/damaged.tar", digest);
+    answer({"other", "", digest, "/damaged", ""});
+  }
+  StartAgent();
+  REQUIRE(Eventually([&] { return Loaded(operator_, "greeter"); }));
+  const auto report = *operator_.Last()->boot_install;
+  CHECK(report.state == protocol::BootInstallState::kFailed);
+  CHECK(report.error.starts_with("other: "));
+  CHECK_FALSE(fs::exists(root_ + "/box/configs/plugins/other"));
+}
+
+TEST_CASE_FIXTURE(
+    Fixture, "while the operator is away the runtime runs on, and reports go on when it is back") {
+  uint16_t port = 0;
+  {
+    const Operator gone;
+    port = gone.Port();
+  }
+  UseUrl(port);
+  StartAgent();
+  REQUIRE(Eventually([&] { return BootIds().size() == 1; }));
+  Operator back(port);
+  REQUIRE(Eventually([&] { return back.Last().has_value(); }));
+  CHECK(back.Last()->boot_id == BootIds().front());
+}
+
+TEST_CASE_FIXTURE(Fixture, "the token is waited for, and read again after it was changed") {
+  fs::remove(TokenFile());
+  StartAgent();
+  REQUIRE(Eventually([&] { return BootIds().size() == 1; }));
+  CHECK_FALSE(operator_.Last().has_value());
+  std::ofstream(TokenFile()) << "token\n";
+  REQUIRE(Eventually([&] { return operator_.Last().has_value(); }));
+  operator_.Token("rotated");
+  std::ofstream(TokenFile()) << "rotated\n";
+  const size_t beats = operator_.Beats().size();
+  CHECK(Eventually([&] { return operator_.Beats().size() > beats + 1; }));
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "a runtime that ends is started again under a new boot id; what it had loaded no "
+                  "longer counts") {
+  options_.runtime_argv = {"/bin/sh", "-c", "echo $MOLECULE_BOOT_ID >> " + Starts() + "; exit 3"};
+  StartAgent();
+  REQUIRE(Eventually([&] { return BootIds().size() >= 4; }));
+  const auto ids = BootIds();
+  CHECK(std::set<std::string>(ids.begin(), ids.end()).size() == ids.size());
+  REQUIRE(Eventually([&] { return operator_.Last().has_value(); }));
+  CHECK_FALSE(operator_.Last()->loaded_tools.has_value());
+  CHECK_FALSE(operator_.Last()->active_tasks.has_value());
+}
+
+TEST_CASE_FIXTURE(Fixture, "a pull box installs and removes after boot too") {
+  options_.pull = true;
+  StartAgent();
+  REQUIRE(Eventually([&] { return operator_.Last().has_value(); }));
+  Serve();
+  operator_.Answer({.plugins_known = true, .plugins = {Greeter()}});
+  REQUIRE(
+      Eventually([&] { return fs::exists(root_ + "/box/configs/plugins/greeter/plugin.yaml"); }));
+  operator_.Answer({.plugins_known = true, .remove = {"greeter"}});
+  CHECK(Eventually([&] { return !fs::exists(root_ + "/box/configs/plugins/greeter"); }));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a second agent in the same box is refused, and bad options are named") {
+  StartAgent();
+  REQUIRE(Eventually([&] { return BootIds().size() == 1; }));
+  CHECK(agent::Run(options_, {}) == 3);
+  auto wrong = options_;
+  wrong.operator_url = "ftp://x";
+  CHECK(agent::Run(wrong, {}) == 2);
+  wrong = options_;
+  wrong.root = "relative";
+  CHECK(agent::Run(wrong, {}) == 2);
+  wrong = options_;
+  wrong.root = "/nowhere/at/all";
+  CHECK(agent::Run(wrong, {}) == 4);
+}
+
+/// The agent as a process of its own: this program run again with only this case.
+TEST_CASE("agent process" * doctest::skip()) {
+  const char* root = std::getenv("WO_AGENT_ROOT");
+  const char* url = std::getenv("WO_AGENT_URL");
+  const char* starts = std::getenv("WO_AGENT_STARTS");
+  if (root == nullptr || url == nullptr || starts == nullptr) return;
+  agent::AgentOptions options;
+  options.root = root;
+  options.operator_url = url;
+  options.workspace = "uid-1";
+  options.boot_install = false;
+  options.runtime_argv = {kRuntime, starts};
+  ::_exit(agent::RunUntilSignalled(options));
+}
+
+TEST_CASE_FIXTURE(
+    Fixture, "SIGTERM ends the runtime and then the agent, in time; SIGHUP restarts the runtime") {
+  base::Command command;
+  command.argv = {"/proc/self/exe", "--no-skip", "--test-case=agent process"};
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    command.environment[text.substr(0, text.find('='))] = text.substr(text.find('=') + 1);
+  }
+  command.environment["WO_AGENT_ROOT"] = options_.root;
+  command.environment["WO_AGENT_URL"] = options_.operator_url;
+  command.environment["WO_AGENT_STARTS"] = Starts();
+  auto child = base::ChildProcess::Start(command, root_ + "/agent.log");
+  REQUIRE(child.has_value());
+  REQUIRE(Eventually([&] { return operator_.Last().has_value() && BootIds().size() == 1; }));
+  ::kill((*child)->Pid(), SIGHUP);
+  REQUIRE(Eventually([&] { return BootIds().size() == 2; }));
+  const auto begin = std::chrono::steady_clock::now();
+  ::kill((*child)->Pid(), SIGTERM);
+  std::optional<int> exit_code;
+  REQUIRE(Eventually([&] { return (exit_code = (*child)->Poll()).has_value(); }));
+  CHECK(exit_code == 0);
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
+  CHECK_FALSE(*bundle::IsAgentRunning(root_ + "/box/configs"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a report of another boot, a broken one and a huge one are no report") {
+  const std::string path = root_ + "/report.json";
+  const auto write = [&](const std::string& text) { std::ofstream(path) << text; };
+  CHECK_FALSE(agent::ReadReport(path, "b"));
+  for (const std::string& text :
+       {std::string(R"({"bootID":"a","plugins":[{"name":"p"}]})"), std::string(R"({"bootID":"b",)"),
+        std::string("[]"), R"({"bootID":"b","x":")" + std::string(300 << 10, 'x') + "\"}"}) {
+    write(text);
+    CHECK_FALSE(agent::ReadReport(path, "b"));
+  }
+  write(R"({"bootID":"b","plugins":[{"name":"p"},{"x":1},7],"tools":["t",1],"model":"yes"})");
+  const auto report = agent::ReadReport(path, "b");
+  REQUIRE(report.has_value());
+  CHECK(report->plugins == std::set<std::string>{"p"});
+  CHECK(report->tools == std::vector<std::string>{"t"});
+  CHECK_FALSE(report->model.has_value());
+}

@@ -1,0 +1,111 @@
+#include "box/agent_supervisor.hpp"
+
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <signal.h>
+
+#include "bundle/installed_plugins.hpp"
+#include "support/temp_folder.hpp"
+
+using box::AgentSupervisor;
+
+namespace {
+
+AgentSupervisor::Options Fast() {
+  return {.min_backoff = base::Millis(20),
+          .max_backoff = base::Millis(80),
+          .stable_after = base::Millis(60'000),
+          .grace = base::Millis(3'000),
+          .poll = base::Millis(10)};
+}
+
+AgentSupervisor::Agent Script(const support::TempFolder& temp, const std::string& script) {
+  AgentSupervisor::Agent agent;
+  agent.command.argv = {"sh", "-c", script};
+  agent.command.environment = {{"PATH", "/usr/bin:/bin"}};
+  agent.configs_path = temp / "box/configs";
+  agent.log_path = temp / "log";
+  std::filesystem::create_directories(temp / "box");
+  return agent;
+}
+
+bool Await(const std::function<bool()>& good) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!good() && std::chrono::steady_clock::now() < end) ::poll(nullptr, 0, 5);
+  return good();
+}
+
+}  // namespace
+
+TEST_CASE("an agent that ends is started again with a growing wait") {
+  support::TempFolder temp;
+  AgentSupervisor supervisor(Fast());
+  supervisor.Ensure("a", Script(temp, "echo started; exit 3"));
+  REQUIRE(Await([&] { return supervisor.Find("a")->starts >= 4; }));
+  CHECK(supervisor.Find("a")->last_exit == 3);
+  CHECK(support::ReadText(temp / "log").find("started") != std::string::npos);
+}
+
+TEST_CASE(
+    "asking again for the same agent changes nothing, another command replaces it, removing ends "
+    "it") {
+  support::TempFolder temp;
+  AgentSupervisor supervisor(Fast());
+  const auto agent = Script(temp, "exec sleep 600");
+  supervisor.Ensure("a", agent);
+  REQUIRE(Await([&] { return supervisor.Find("a")->running; }));
+  const pid_t first = supervisor.Find("a")->pid;
+  supervisor.Ensure("a", agent);
+  CHECK(supervisor.Find("a")->pid == first);
+  supervisor.Ensure("a", Script(temp, "exec sleep 601"));
+  REQUIRE(Await([&] { return supervisor.Find("a")->running; }));
+  const pid_t second = supervisor.Find("a")->pid;
+  CHECK(second != first);
+  CHECK(::kill(first, 0) != 0);
+  supervisor.Remove("a");
+  CHECK(::kill(second, 0) != 0);
+  CHECK_FALSE(supervisor.Find("a"));
+}
+
+TEST_CASE("an agent that outlived its operator is adopted; when it ends a new one is started") {
+  support::TempFolder temp;
+  AgentSupervisor supervisor(Fast());
+  const auto agent = Script(temp, "exec sleep 600");
+  auto lock = std::make_unique<base::Result<bundle::AgentLock>>(
+      bundle::AgentLock::Acquire(agent.configs_path));
+  REQUIRE(*lock);
+  supervisor.Ensure("a", agent);
+  REQUIRE(Await([&] { return supervisor.Find("a")->adopted; }));
+  CHECK(supervisor.Find("a")->starts == 0);
+  lock.reset();
+  REQUIRE(Await([&] { return supervisor.Find("a")->running; }));
+  CHECK_FALSE(supervisor.Find("a")->adopted);
+}
+
+TEST_CASE("the end of the supervisor ends all agents, also those that ignore SIGTERM") {
+  support::TempFolder temp;
+  std::vector<pid_t> pids;
+  {
+    auto options = Fast();
+    options.grace = base::Millis(200);
+    AgentSupervisor supervisor(options);
+    supervisor.Ensure("polite", Script(temp, "exec sleep 600"));
+    supervisor.Ensure("deaf", Script(temp, "trap '' TERM; echo deaf; while :; do sleep 1; done"));
+    REQUIRE(Await([&] {
+      return support::ReadText(temp / "log").find("deaf") != std::string::npos &&
+             supervisor.Find("polite")->running;
+    }));
+    for (const char* key : {"polite", "deaf"}) pids.push_back(supervisor.Find(key)->pid);
+  }
+  for (const pid_t pid : pids) CHECK(::kill(pid, 0) != 0);
+}
+
+TEST_CASE("a program that is not there is an error that shows, not a crash") {
+  support::TempFolder temp;
+  AgentSupervisor supervisor(Fast());
+  auto agent = Script(temp, "");
+  agent.command.argv = {"/no/such/program"};
+  supervisor.Ensure("a", agent);
+  REQUIRE(Await([&] { return supervisor.Find("a")->starts >= 2; }));
+  CHECK(supervisor.Find("a")->last_error != "");
+}

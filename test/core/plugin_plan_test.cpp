@@ -1,0 +1,626 @@
+#include "core/plugin_plan.hpp"
+
+#include <doctest/doctest.h>
+
+#include "core/world.hpp"
+
+using core::StepKind;
+using world::Digest;
+using world::World;
+using namespace std::chrono_literals;
+
+TEST_SUITE("behaviour.md section 4: the decision table") {
+  TEST_CASE(
+      "no row, present, not known to differ: recorded as BootInstalled, no delivery, no restart "
+      "(SC-1)") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.Pass();
+    REQUIRE(w.plan.steps.size() == 1);
+    CHECK(w.plan.steps[0].kind == StepKind::kRecord);
+    REQUIRE(w.Row("p"));
+    CHECK(w.Row("p")->origin == api::PluginOrigin::kBootInstalled);
+    CHECK(w.Row("p")->loaded);
+    CHECK(w.Row("p")->digest == Digest('a'));
+    CHECK(w.Condition("Ready") == "True");
+    w.Settle();
+    CHECK(w.done.empty());
+  }
+  TEST_CASE(
+      "no row, present without a receipt while the source is not resolved: recorded, and not "
+      "called converged") {
+    World w;
+    w.Declare("p", 'a');
+    w.sources.clear();
+    w.box["p"] = {Digest('a'), "", "", "", false, false, true};
+    w.Pass();
+    CHECK(w.Planned(StepKind::kRecord) == 1);
+    CHECK(w.plan.steps.size() == 1);
+    CHECK(w.Reason("p") == "Resolving");
+    CHECK(w.Condition("Ready") == "Unknown");
+    w.Publish(World::Source("p"), 'a');
+    w.Settle(2);
+    CHECK(w.Condition("Ready") == "True");
+    CHECK(w.done.empty());
+  }
+  TEST_CASE("any row, present, known digest differs: replaced under Track") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.Settle(2);
+    w.Publish(World::Source("p"), 'b');
+    w.Pass();
+    CHECK(w.Count(StepKind::kActivate) == 1);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    w.Settle(2);
+    CHECK(w.Row("p")->digest == Digest('b'));
+    CHECK(w.Row("p")->origin == api::PluginOrigin::kDelivered);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("a moved ref is only reported under Pin and Manual; an edited source is followed") {
+    for (const auto policy : {api::UpdatePolicy::kPin, api::UpdatePolicy::kManual}) {
+      World w;
+      w.DeclareObject("p", 'a').spec.update.policy = policy;
+      w.Settle(3);
+      REQUIRE(w.Row("p")->digest == Digest('a'));
+      const size_t before = w.done.size();
+      w.Publish(World::Source("p"), 'b');
+      w.Settle(2);
+      CHECK(w.done.size() == before);
+      CHECK(w.Reason("p") == "UpdateAvailable");
+      CHECK(w.Condition("Ready") == "True");
+      w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "now";
+      w.Settle(2);
+      CHECK(w.Row("p")->digest == Digest(policy == api::UpdatePolicy::kManual ? 'b' : 'a'));
+      w.declared[0].spec.source = World::Source("p", ".1");
+      w.Publish(World::Source("p", ".1"), 'c');
+      w.Settle(2);
+      CHECK(w.Row("p")->digest == Digest('c'));
+    }
+  }
+  TEST_CASE("Pin puts back what was approved when it vanishes, not what the ref says now") {
+    World w;
+    w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kPin;
+    w.Settle(3);
+    w.Publish(World::Source("p"), 'b');
+    w.box.clear();
+    w.Settle(3);
+    CHECK(w.box["p"].digest == Digest('a'));
+  }
+  TEST_CASE("any row, absent: installed, also when a row claims it is there") {
+    World w;
+    w.Declare("p", 'a');
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kActivate) == 1);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    CHECK(w.Condition("Ready") == "True");
+    w.box.clear();
+    w.Pass();
+    CHECK(w.Count(StepKind::kActivate) == 2);
+    CHECK(w.Row("p")->loaded == false);
+    w.Settle(2);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE(
+      "any row, unknown: waits; the third Unknown in a row on a running box delivers, without a "
+      "restart") {
+    World w;
+    w.Declare("p", 'a');
+    w.unknown = {"p"};
+    w.Pass();
+    CHECK(w.plan.steps.empty());
+    CHECK(w.Condition("PluginsConverged") == "Unknown");
+    CHECK(w.plan.next_check < w.now.mono + base::Seconds(5));
+    w.Pass();
+    CHECK(w.plan.steps.empty());
+    w.Pass();
+    CHECK(w.Planned(StepKind::kDeliver) == 1);
+    CHECK(w.Planned(StepKind::kActivate) == 1);
+    CHECK(w.Planned(StepKind::kRestart) == 0);
+    CHECK(w.ws.status.pending_restart);
+    w.unknown.clear();
+    w.Pass();
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    w.Settle(2);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("a single Unknown does not unsay what was converged") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.Settle(2);
+    const auto before = w.ws.status;
+    w.unknown = {"*"};
+    w.Pass();
+    CHECK(w.ws.status == before);
+    w.Pass();
+    w.Pass();
+    CHECK(w.Condition("PluginsConverged") == "Unknown");
+  }
+  TEST_CASE(
+      "a row that is no longer declared is removed, or kept on the box as its deletionPolicy "
+      "says") {
+    for (const auto policy : {api::DeletionPolicy::kRemove, api::DeletionPolicy::kOrphan}) {
+      World w;
+      w.DeclareObject("p", 'a').spec.deletion_policy = policy;
+      w.BootInstall("p", 'a');
+      w.BootInstall("stranger", 'e');
+      w.Settle(2);
+      w.declared.clear();
+      w.Settle(4);
+      CHECK(w.Row("p") == nullptr);
+      CHECK(w.box.contains("p") == (policy == api::DeletionPolicy::kOrphan));
+      CHECK(w.Count(StepKind::kRestart) == (policy == api::DeletionPolicy::kRemove ? 1 : 0));
+      CHECK(w.removals.empty());
+      CHECK(w.box.contains("stranger"));
+      CHECK(w.Condition("Ready") == "True");
+    }
+  }
+  TEST_CASE("a declaration that goes while the box does not answer is removed when it does") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.Settle(2);
+    w.ws.spec.plugins.clear();
+    w.unknown = {"*"};
+    w.Settle(5);
+    CHECK(w.box.contains("p"));
+    CHECK(w.Row("p"));
+    w.unknown.clear();
+    w.Settle(3);
+    CHECK(!w.box.contains("p"));
+    CHECK(w.Row("p") == nullptr);
+  }
+}
+
+TEST_SUITE("behaviour.md section 4: what is on the box") {
+  TEST_CASE("a listed file that was changed is mended once, then Drifted until somebody asks") {
+    World w;
+    w.Declare("p", 'a');
+    w.Settle(3);
+    w.box["p"].digest = Digest('9');
+    w.Settle(3);
+    CHECK(w.box["p"].digest == Digest('a'));
+    w.box["p"].digest = Digest('9');
+    const size_t before = w.done.size();
+    w.Settle(3);
+    CHECK(w.done.size() == before);
+    CHECK(w.Reason("p") == "Drifted");
+    CHECK(w.Condition("Stalled") == "True");
+    w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "again";
+    w.Settle(3);
+    CHECK(w.box["p"].digest == Digest('a'));
+    CHECK(w.Condition("Ready") == "True");
+    CHECK(w.ws.status.last_handled_reconcile_at == "again");
+  }
+  TEST_CASE("MCP servers that the runtime's settings lack are mended") {
+    World w;
+    w.Declare("p", 'a');
+    w.Settle(3);
+    w.box["p"].mcp = false;
+    w.Settle(3);
+    CHECK(w.box["p"].mcp);
+  }
+  TEST_CASE("a plugins path that a restart erases is never delivered to") {
+    World w;
+    w.Declare("p", 'a');
+    w.path_persistent = false;
+    w.Settle(3);
+    CHECK(w.done.empty());
+    CHECK(w.Reason("p") == "PluginsPathNotPersistent");
+    CHECK(w.Condition("Stalled") == "True");
+  }
+  TEST_CASE("a manifest that says another name is NameMismatch and stays off the box") {
+    World w;
+    w.Declare("p", 'a');
+    w.sources[World::Source("p")].manifest_name = "q";
+    w.Settle(2);
+    CHECK(w.done.empty());
+    CHECK(w.Reason("p") == "NameMismatch");
+  }
+  TEST_CASE(
+      "a claim stands for a probe only after a probe has confirmed it, and never on a Platform or "
+      "the twelfth time") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.hb.inventory =
+        std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), true}};
+    w.hb.inventory_digest = "i1";
+    const auto needed = [&] {
+      auto o = w.Observe();
+      return core::ProbeNeeded(w.set, o, w.policy);
+    };
+    CHECK(needed());
+    w.Settle(2);
+    CHECK(!needed());
+    w.memory.passes_since_probe = 11;
+    CHECK(needed());
+    w.memory.passes_since_probe = 0;
+    w.hb.inventory_digest = "i2";
+    CHECK(needed());
+    w.hb.inventory_digest = "i1";
+    w.Publish(World::Source("p"), 'b');
+    CHECK(needed());
+    w.Publish(World::Source("p"), 'a');
+    CHECK(!needed());
+    w.ws.spec.kind = api::WorkspaceKind::kPlatform;
+    CHECK(needed());
+  }
+  TEST_CASE("an inventory that a probe refutes is not believed until the next boot") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.hb.inventory = std::vector<core::InventoryItem>{{"p", "", Digest('9'), true}};
+    w.Pass();
+    CHECK(w.Why("AgentReporting") == "InventoryUntrusted");
+    w.hb.inventory = std::vector<core::InventoryItem>{{"p", "", Digest('a'), true}};
+    w.Settle(2);
+    CHECK(w.Why("AgentReporting") == "InventoryUntrusted");
+    w.Reboot();
+    w.Settle(2);
+    CHECK(w.Why("AgentReporting") == "HeartbeatFresh");
+  }
+  TEST_CASE("nothing in a box is changed on a claim: the box is asked first") {
+    World w;
+    w.Declare("p", 'a');
+    auto o = w.Observe();
+    o.heartbeat.inventory.emplace();
+    o.probe = core::ProbeFromInventory(o.heartbeat, w.set.probe_names);
+    const auto plan = core::PlanPlugins(w.set, o, w.policy, w.now);
+    CHECK(plan.steps.empty());
+    CHECK(plan.probe_again);
+  }
+}
+
+TEST_SUITE("behaviour.md section 4: restarts") {
+  TEST_CASE("many plugins of one pass are one restart") {
+    World w;
+    for (int i = 0; i < 50; ++i) w.Declare("p" + std::to_string(i), 'a');
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kActivate) == 50);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("installed is not loaded: Ready needs a start after the activation (SC-9)") {
+    World w;
+    w.Declare("p", 'a');
+    w.loses_restart = true;
+    w.Pass();
+    CHECK(w.Row("p")->digest == Digest('a'));
+    CHECK(!w.Row("p")->loaded);
+    CHECK(w.Condition("Ready") == "Unknown");
+    CHECK(w.Condition("Reconciling") == "True");
+    CHECK(w.ws.status.pending_restart->plugins == std::vector<std::string>{"p"});
+    w.Settle(2);
+    CHECK(w.Count(StepKind::kRestart) == 1);  // Asked; not asked again at once.
+    CHECK(w.Reason("p") == "Restarting");
+    w.loses_restart = false;
+    w.Settle(5);
+    CHECK(w.Count(StepKind::kRestart) == 2);
+    CHECK(w.Condition("Ready") == "True");
+    CHECK(!w.ws.status.pending_restart);
+  }
+  TEST_CASE(
+      "a runtime that says it has not loaded the plugin keeps the workspace from Ready, without a "
+      "restart") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.hb.inventory = std::vector<core::InventoryItem>{{"p", "", Digest('a'), false}};
+    w.Settle(3);
+    CHECK(w.Reason("p") == "ReportedNotLoaded");
+    CHECK(w.Condition("Ready") == "Unknown");
+    CHECK(w.done.empty());
+  }
+  TEST_CASE("reload: none owes no restart") {
+    World w;
+    w.Declare("p", 'a');
+    w.sources[World::Source("p")].reload_none = true;
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kActivate) == 1);
+    CHECK(w.Count(StepKind::kRestart) == 0);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("WhenIdle leaves the files of a busy agent alone until it is idle") {
+    World w;
+    w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;
+    w.hb.active_tasks = 2;
+    w.Declare("p", 'a');
+    w.Settle(4);
+    CHECK(w.Count(StepKind::kDeliver) == 1);  // Staged once.
+    CHECK(w.Count(StepKind::kActivate) == 0);
+    CHECK(w.Reason("p") == "AwaitingIdle");
+    REQUIRE(w.ws.status.pending_restart);
+    CHECK(w.ws.status.pending_restart->deadline);
+    w.hb.active_tasks = 0;
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kActivate) == 1);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE(
+      "WhenIdle: an agent that does not say is busy; the deadline is kept by a newer revision and "
+      "ends the wait") {
+    World w;
+    w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;
+    w.Declare("p", 'a');
+    w.Pass();
+    const auto deadline = w.ws.status.pending_restart->deadline;
+    w.Advance(1000s);
+    w.Publish(World::Source("p"), 'b');
+    w.Pass();
+    CHECK(w.ws.status.pending_restart->deadline == deadline);
+    CHECK(w.Count(StepKind::kActivate) == 0);
+    w.Advance(2595s);
+    w.Pass();
+    CHECK(w.Count(StepKind::kActivate) == 0);
+    w.Advance(10s);
+    w.Pass();
+    CHECK(w.Count(StepKind::kActivate) == 1);
+    CHECK(w.box["p"].digest == Digest('b'));
+  }
+  TEST_CASE("Manual waits for the annotation, and an old one is not taken for a new debt") {
+    World w;
+    w.ws.spec.restart.policy = api::RestartPolicy::kManual;
+    w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall);
+    w.Advance(60s);
+    w.Declare("p", 'a');
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kActivate) == 0);
+    CHECK(w.Reason("p") == "AwaitingRestartRequest");
+    w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall);
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE(
+      "a restart that the box does not support is shown, stalls, and is not tried again soon") {
+    World w;
+    w.Declare("p", 'a');
+    w.fault = [](const core::Step& s) -> std::optional<base::Error> {
+      if (s.kind != StepKind::kRestart) return {};
+      return base::MakeError(base::Code::kInvalid, "set restart.recreate: Allowed",
+                             "RestartUnsupported");
+    };
+    w.Settle(6);
+    CHECK(w.Reason("p") == "RestartUnsupported");
+    CHECK(w.Condition("Stalled") == "True");
+    CHECK(w.Condition("Ready") == "False");
+    w.fault = nullptr;
+    w.Settle(2);
+    CHECK(w.Count(StepKind::kRestart) == 0);
+    w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "please";
+    w.Settle(3);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE(
+      "bytes that came while no boot was known are loaded by one restart, not by none and not by "
+      "two") {
+    World w;
+    w.agent_reports = false;
+    w.hb = {};
+    w.Declare("p", 'a');
+    w.Settle(2, 1000s);
+    CHECK(w.Count(StepKind::kActivate) == 1);
+    CHECK(w.Count(StepKind::kRestart) == 0);
+    w.agent_reports = true;
+    w.Beat();
+    w.Settle(6);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    CHECK(w.Condition("Ready") == "True");
+  }
+}
+
+TEST_SUITE("behaviour.md section 4: who goes first") {
+  TEST_CASE("boot-install that runs postpones delivery, but not for ever") {
+    World w;
+    w.hb.boot_install = api::BootInstallStatus{"Running", ""};
+    w.Declare("p", 'a');
+    w.Settle(4);
+    CHECK(w.done.empty());
+    CHECK(w.Reason("p") == "BootInstallRunning");
+    SUBCASE("done: what it installed is recorded") {
+      w.BootInstall("p", 'a');
+      w.hb.boot_install = api::BootInstallStatus{"Done", ""};
+      w.Settle(2);
+      CHECK(w.done.empty());
+      CHECK(w.Condition("Ready") == "True");
+    }
+    SUBCASE("failed: the operator delivers what is missing") {
+      w.hb.boot_install = api::BootInstallStatus{"Failed", "no route"};
+      w.Settle(3);
+      CHECK(w.Count(StepKind::kActivate) == 1);
+      CHECK(w.ws.status.agent->boot_install->error == "no route");
+    }
+    SUBCASE("stuck: the provisioning deadline ends the wait") {
+      w.Advance(900s);
+      w.Settle(2);
+      CHECK(w.Count(StepKind::kActivate) == 1);
+    }
+  }
+  TEST_CASE("a box that has not reported is left alone until the provisioning deadline") {
+    World w;
+    w.agent_reports = false;
+    w.hb = {};
+    w.Declare("p", 'a');
+    w.Settle(5);
+    CHECK(w.done.empty());
+    CHECK(w.Reason("p") == "AwaitingBootReport");
+    w.Advance(900s);
+    w.Pass();
+    CHECK(w.Count(StepKind::kActivate) == 1);
+  }
+  TEST_CASE("a stopped box is left alone") {
+    World w;
+    w.Declare("p", 'a');
+    w.box_state = core::BoxState::kStopped;
+    w.Settle(5);
+    CHECK(w.done.empty());
+  }
+  TEST_CASE(
+      "an External box pulls: nothing is delivered, the row and the pull list say so (SC-6)") {
+    World w;
+    w.ws.spec.box.type = api::BoxType::kExternal;
+    w.box_state = core::BoxState::kUnknown;
+    w.hb.inventory.emplace();
+    w.Declare("p", 'a');
+    w.Pass();
+    CHECK(w.plan.steps.empty());
+    REQUIRE(w.plan.pull.size() == 1);
+    CHECK(w.plan.pull[0].digest == Digest('a'));
+    CHECK(w.Reason("p") == "AwaitingPull");
+    w.hb.inventory =
+        std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), false}};
+    w.Pass();
+    CHECK(w.Planned(StepKind::kRestart) == 1);  // Asked for in the heartbeat's answer.
+    w.hb.inventory =
+        std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), true}};
+    w.Settle(2);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("dependencies go first, and a failed one holds back what needs it, nothing else") {
+    World w;
+    w.DeclareObject("z-base", 'a');
+    w.DeclareObject("b-top", 'b').spec.depends_on = {"z-base"};
+    w.DeclareObject("other", 'c');
+    w.fault = [](const core::Step& s) -> std::optional<base::Error> {
+      if (s.kind == StepKind::kDeliver && s.plugin == "z-base")
+        return base::MakeError(base::Code::kTimeout, "slow");
+      return {};
+    };
+    w.Pass();
+    CHECK(w.box.contains("other"));
+    CHECK(!w.box.contains("b-top"));
+    CHECK(w.Row("z-base")->attempts == 1);
+    CHECK(w.Row("z-base")->next_attempt_time);
+    w.Pass();
+    CHECK(!w.box.contains("b-top"));
+    w.fault = nullptr;
+    w.Settle(5);
+    CHECK(w.box.contains("b-top"));
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("one bad source never blocks the others, and what it had installed stays") {
+    World w;
+    w.Declare("bad", 'a');
+    w.Declare("good", 'b');
+    auto& r = w.sources[World::Source("bad")];
+    r = {};
+    r.state = core::ResolutionView::State::kFailed;
+    SUBCASE("an error that may pass") {
+      r.error = base::MakeError(base::Code::kUnavailable, "host git.example is down",
+                                "SourceUnavailable");
+      w.Settle(3);
+      CHECK(w.Condition("Stalled") == "False");
+      CHECK(w.Condition("Reconciling") == "True");
+    }
+    SUBCASE("one that does not") {
+      r.error = base::MakeError(base::Code::kInvalid, "no tag v1", "RefNotFound");
+      w.Settle(3);
+      CHECK(w.Condition("Stalled") == "True");
+      CHECK(w.Condition("Reconciling") == "False");
+    }
+    CHECK(w.box.contains("good"));
+    CHECK(w.Row("good")->loaded);
+    CHECK(w.Reason("bad") == r.error->reason);
+    CHECK(w.Condition("Ready") == "False");
+    CHECK(meta::FindCondition(w.ws.status.conditions, "Ready")->message.find(r.error->message) !=
+          std::string::npos);
+  }
+  TEST_CASE("a commit whose bytes are not there yet is fetched first") {
+    World w;
+    w.Declare("p", 'a');
+    auto& r = w.sources[World::Source("p")];
+    r.state = core::ResolutionView::State::kResolved;
+    r.digest.clear();
+    w.Pass();
+    REQUIRE(w.plan.steps.size() == 1);
+    CHECK(w.plan.steps[0].kind == StepKind::kFetch);
+    w.Settle(3);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE(
+      "failures back off, are counted in the row, survive a new process, and a request resets them "
+      "once") {
+    World w;
+    w.Declare("p", 'a');
+    int tries = 0;
+    w.fault = [&](const core::Step& s) -> std::optional<base::Error> {
+      if (s.kind != StepKind::kDeliver) return {};
+      ++tries;
+      return base::MakeError(base::Code::kForbidden, "no", "BoxForbidden");
+    };
+    w.Pass();
+    CHECK(tries == 1);
+    CHECK(w.Row("p")->attempts == 1);
+    CHECK(w.Condition("Stalled") == "True");
+    w.Settle(5);
+    CHECK(tries == 1);
+    w.Restarted();
+    w.Settle(5);
+    CHECK(tries == 1);
+    CHECK(w.Row("p")->attempts == 1);
+    w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "r1";
+    w.Settle(5);
+    CHECK(tries == 2);
+    CHECK(w.ws.status.last_handled_reconcile_at == "r1");
+    w.Advance(3600s);
+    w.Settle(2);
+    CHECK(tries == 3);
+    CHECK(w.Row("p")->attempts == 2);
+  }
+  TEST_CASE("suspended and deleted workspaces get no steps and keep their rows") {
+    for (const bool deleted : {false, true}) {
+      World w;
+      w.Declare("p", 'a');
+      w.Settle(3);
+      w.box.clear();
+      const size_t before = w.done.size();
+      if (deleted)
+        w.ws.meta.deletion_time = w.now.wall;
+      else
+        w.ws.spec.suspend = true;
+      w.Settle(3);
+      CHECK(w.done.size() == before);
+      CHECK(w.Row("p"));
+      CHECK(w.ws.status.state == (deleted ? "Terminating" : "Suspended"));
+    }
+  }
+  TEST_CASE("a suspended declaration leaves what is there") {
+    World w;
+    w.DeclareObject("p", 'a');
+    w.Settle(3);
+    w.declared[0].spec.suspend = true;
+    w.Publish(World::Source("p"), 'b');
+    w.Settle(3);
+    CHECK(w.box["p"].digest == Digest('a'));
+    CHECK(w.Condition("Ready") == "True");
+  }
+}
+
+TEST_CASE("cleaning up ends by success, by its deadline, or at once when it cannot succeed") {
+  World w;
+  w.Declare("p", 'a');
+  w.Settle(3);
+  w.ws.meta.deletion_time = w.now.wall;
+  const auto plan = [&](core::CleanupFacts facts) {
+    return core::PlanCleanup(w.ws, facts, w.policy, w.now);
+  };
+  CHECK(plan({}).remove == std::vector<std::string>{"p"});
+  CHECK(!plan({}).release);
+  CHECK(plan({.removed = true}).release);
+  CHECK(plan({.removed = true}).warning.empty());
+  CHECK(plan({.box_gone = true}).release);
+  CHECK(!plan({.secret_missing = true}).warning.empty());
+  w.Advance(31s);
+  CHECK(!plan({}).release);
+  CHECK(plan({.namespace_terminating = true}).release);
+  w.Advance(600s);
+  CHECK(plan({}).release);
+  CHECK(!plan({}).warning.empty());
+  w.now.wall -= 24h * 3650;
+  CHECK(!plan({}).release);
+  CHECK(plan({.first_tried = w.now.mono - base::Seconds(601)}).release);
+}

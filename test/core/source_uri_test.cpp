@@ -1,0 +1,134 @@
+#include "core/source_uri.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+using core::ParseSourceUri;
+using core::RefKind;
+using core::SourceScheme;
+
+namespace {
+const std::string kSha(40, 'a');
+const std::string kHex(64, 'b');
+}  // namespace
+
+TEST_CASE("every scheme and form of ref is parsed") {
+  struct Row {
+    std::string text;
+    SourceScheme scheme;
+    std::string host, repository, subpath;
+    RefKind kind;
+    std::string ref, name;
+  };
+  const std::vector<Row> rows = {
+      {"gitea://o/r#tag:v1", SourceScheme::kGitea, "", "o/r", "", RefKind::kTag, "v1", "r"},
+      {"gitea://o/r/a/b#branch:main", SourceScheme::kGitea, "", "o/r", "a/b", RefKind::kBranch,
+       "main", "b"},
+      {"github://o/r.git#v1.2.0", SourceScheme::kGithub, "", "o/r.git", "", RefKind::kBare,
+       "v1.2.0", "r"},
+      {"github://o/r#sha:" + kSha, SourceScheme::kGithub, "", "o/r", "", RefKind::kCommit, kSha,
+       "r"},
+      {"github://o/r#" + kSha, SourceScheme::kGithub, "", "o/r", "", RefKind::kCommit, kSha, "r"},
+      {"github://o/r#sha:" + std::string(40, 'A'), SourceScheme::kGithub, "", "o/r", "",
+       RefKind::kCommit, kSha, "r"},
+      {"gitea://o/r", SourceScheme::kGitea, "", "o/r", "", RefKind::kNone, "", "r"},
+      {"git+https://h.example/x/p.git#tag:release/1", SourceScheme::kGitHttps, "h.example",
+       "x/p.git", "", RefKind::kTag, "release/1", "p"},
+      {"git+https://h.example:8443/p.git//skills/one#v1", SourceScheme::kGitHttps, "h.example:8443",
+       "p.git", "skills/one", RefKind::kBare, "v1", "one"},
+      {"git+http://127.0.0.1:3000/a/b.git#v1", SourceScheme::kGitHttp, "127.0.0.1:3000", "a/b.git",
+       "", RefKind::kBare, "v1", "b"},
+      {"git+ssh://h/p.git#tag:v1", SourceScheme::kGitSsh, "h", "p.git", "", RefKind::kTag, "v1",
+       "p"},
+      {"oci://reg:5000/a/b@sha256:" + kHex, SourceScheme::kOci, "reg:5000", "a/b", "",
+       RefKind::kDigest, "sha256:" + kHex, "b"},
+      {"oci://reg/a/b:v1", SourceScheme::kOci, "reg", "a/b", "", RefKind::kTag, "v1", "b"},
+      {"oci://reg/a", SourceScheme::kOci, "reg", "a", "", RefKind::kNone, "", "a"},
+      {"local://notes", SourceScheme::kLocal, "", "notes", "", RefKind::kNone, "", "notes"},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.text);
+    const auto uri = ParseSourceUri(row.text);
+    REQUIRE_MESSAGE(uri.has_value(), (uri ? "" : uri.error().message));
+    CHECK(uri->text == row.text);
+    CHECK(uri->scheme == row.scheme);
+    CHECK(uri->host == row.host);
+    CHECK(uri->repository == row.repository);
+    CHECK(uri->subpath == row.subpath);
+    CHECK(uri->ref_kind == row.kind);
+    CHECK(uri->ref == row.ref);
+    CHECK(uri->DefaultPluginName() == row.name);
+  }
+}
+
+TEST_CASE("what cannot be a source is refused with a reason and a remedy") {
+  const std::vector<std::string> bad = {"",
+                                        "p",
+                                        "http://h/p.git#v1",
+                                        "ftp://h/p",
+                                        "GITEA://o/r#v1",
+                                        "gitea://o#v1",
+                                        "gitea://o/#v1",
+                                        "gitea:///r#v1",
+                                        "gitea://o/r/#v1",
+                                        "gitea://o/r//x#v1",
+                                        "gitea://o/r/../x#v1",
+                                        "gitea://o/r/./x#v1",
+                                        "gitea://o/-r#v1",
+                                        "gitea://o/r#",
+                                        "gitea://o/r#tag:",
+                                        "gitea://o/r#-x",
+                                        "gitea://o/r#sha:abc",
+                                        "gitea://o/r#a b",
+                                        "gitea://o/r#a..b",
+                                        "gitea://o/r#a@{1}",
+                                        "gitea://o/r#a.lock",
+                                        "gitea://o/r#a:b",
+                                        "gitea://o/r#x#y",
+                                        "gitea://o/r?x=1#v1",
+                                        "gitea://o/r%2e#v1",
+                                        "gitea://o/r\n#v1",
+                                        "gitea://o/\xc3\xa4#v1",
+                                        "gitea://u@o/r#v1",
+                                        "git+https:///p.git#v1",
+                                        "git+https://h#v1",
+                                        "git+https://h/#v1",
+                                        "git+https://u:pw@h/p.git#v1",
+                                        "git+https://h:0/p.git#v1",
+                                        "git+https://h:99999/p.git#v1",
+                                        "git+https://h:x/p.git#v1",
+                                        "git+https://-h/p.git#v1",
+                                        "git+https://h/p.git//../x#v1",
+                                        "git+https://h/p.git///x#v1",
+                                        "git+ssh://git@h/p.git#v1",
+                                        "oci://reg#v1",
+                                        "oci://reg/a#v1",
+                                        "oci://reg/A:v1",
+                                        "oci://reg/a@sha256:12",
+                                        "oci://reg/a@md5:12",
+                                        "oci://reg/a:",
+                                        "oci://reg/a:-x",
+                                        "local://",
+                                        "local://a/b",
+                                        "local://..",
+                                        "local://a#v1",
+                                        "gitea://o/r#" + std::string(2048, 'x')};
+  for (const std::string& text : bad) {
+    CAPTURE(text);
+    const auto uri = ParseSourceUri(text);
+    REQUIRE(!uri);
+    CHECK(uri.error().code == base::Code::kInvalid);
+    CHECK(uri.error().reason == "InvalidSource");
+    CHECK(uri.error().message.size() > 20);
+    CHECK(uri.error().message.size() < 1024);
+  }
+}
+
+TEST_CASE("a password in a source never comes back in the message") {
+  const auto uri = ParseSourceUri("git+https://user:hunter2@h/p.git#v1");
+  REQUIRE(!uri);
+  CHECK(uri.error().message.find("hunter2") == std::string::npos);
+  CHECK(uri.error().message.find("sourceSecretRef") != std::string::npos);
+}

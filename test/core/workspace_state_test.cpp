@@ -1,0 +1,254 @@
+#include "core/workspace_state.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "core/world.hpp"
+
+using world::World;
+using namespace std::chrono_literals;
+
+namespace {
+/// A workspace that is Online, as last written.
+World Online() {
+  World w;
+  w.Settle(2);
+  REQUIRE(w.ws.status.state == "Online");
+  return w;
+}
+const meta::ConditionStatus kTrue = meta::ConditionStatus::kTrue;
+const meta::ConditionStatus kFalse = meta::ConditionStatus::kFalse;
+const meta::ConditionStatus kUnknown = meta::ConditionStatus::kUnknown;
+}  // namespace
+
+TEST_SUITE("behaviour.md section 3: the ordered table") {
+  TEST_CASE("1: being deleted is Terminating, whatever else holds") {
+    World w = Online();
+    w.ws.meta.deletion_time = w.now.wall;
+    w.ws.spec.suspend = true;
+    w.Decide();
+    CHECK(w.decision.state == "Terminating");
+    CHECK(w.decision.ready == kFalse);
+  }
+  TEST_CASE("2: suspend is Suspended, Ready Unknown, not Reconciling") {
+    World w = Online();
+    w.ws.spec.suspend = true;
+    w.Decide();
+    CHECK(w.decision.state == "Suspended");
+    CHECK(w.decision.ready == kUnknown);
+    CHECK(!w.decision.reconciling);
+  }
+  TEST_CASE("3: a reporting Platform whose gate fails is Failed, not Online") {
+    World w;
+    w.MakePlatform();
+    w.Decide();
+    CHECK(w.decision.state == "Failed");
+    CHECK(w.decision.reason == "ManagementMissing");
+    CHECK(w.decision.ready == kFalse);
+    CHECK(w.decision.reconciling);
+    CHECK(w.decision.gate_passed->status == kFalse);
+  }
+  TEST_CASE("3: an Agent workspace has no gate") {
+    World w = Online();
+    w.Decide();
+    CHECK(!w.decision.gate_passed);
+  }
+  TEST_CASE(
+      "4: no heartbeat yet is Provisioning until the deadline, then Failed; a heartbeat mends it") {
+    World w;
+    w.agent_reports = false;
+    w.hb = {};
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+    CHECK(w.Condition("Ready") == "Unknown");
+    CHECK(w.Condition("Reconciling") == "True");
+    w.Advance(899s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+    CHECK(w.decision.next_check <= w.now.mono + base::Seconds(2));
+    w.Advance(2s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Failed");
+    CHECK(w.Why("Ready") == "ProvisioningTimeout");
+    CHECK(w.Condition("Ready") == "False");
+    w.agent_reports = true;
+    w.Beat();
+    w.Pass();
+    CHECK(w.ws.status.state == "Online");
+  }
+  TEST_CASE("4: an External workspace without a heartbeat awaits its agent, without a deadline") {
+    World w;
+    w.ws.spec.box.type = api::BoxType::kExternal;
+    w.box_state = core::BoxState::kUnknown;
+    w.agent_reports = false;
+    w.hb = {};
+    w.Pass();
+    CHECK(w.ws.status.state == "AwaitingAgent");
+    CHECK(w.Condition("Reconciling") == "True");
+    w.Advance(24h);
+    w.Pass();
+    CHECK(w.ws.status.state == "AwaitingAgent");
+  }
+  TEST_CASE("4: a new box begins anew, with a new deadline") {
+    World w = Online();
+    w.agent_reports = false;
+    w.Advance(2000s);
+    w.identity = "box-2";
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+    CHECK(!w.ws.status.agent);
+    w.Advance(890s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+    w.Advance(20s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Failed");
+  }
+  TEST_CASE("5: a box that stops after it had reported is Offline at once") {
+    World w = Online();
+    w.box_state = core::BoxState::kStopped;
+    w.Pass();
+    CHECK(w.ws.status.state == "Offline");
+    CHECK(w.Why("Ready") == "BoxStopped");
+    CHECK(w.Condition("Ready") == "Unknown");
+    CHECK(w.Condition("BoxRunning") == "False");
+  }
+  TEST_CASE("6: silence on a running box is Offline after one timeout, not before") {
+    World w = Online();
+    w.agent_reports = false;
+    w.Advance(150s);
+    w.Decide();
+    CHECK(w.decision.state == "Online");
+    w.Advance(31s);
+    w.Decide();
+    CHECK(w.decision.state == "Offline");
+    CHECK(w.decision.reason == "HeartbeatStale");
+    CHECK(w.decision.ready == kUnknown);
+  }
+  TEST_CASE("6: silence of a box that cannot be asked keeps the state for three timeouts") {
+    World w = Online();
+    w.agent_reports = false;
+    w.box_state = core::BoxState::kUnknown;
+    w.Advance(200s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Online");
+    CHECK(w.Condition("Ready") == "Unknown");
+    w.Advance(320s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Online");
+    w.Advance(30s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Offline");
+  }
+  TEST_CASE("6: a silent External workspace awaits its agent") {
+    World w;
+    w.ws.spec.box.type = api::BoxType::kExternal;
+    w.box_state = core::BoxState::kUnknown;
+    w.Settle(2);
+    CHECK(w.ws.status.state == "Online");
+    w.agent_reports = false;
+    w.Advance(200s);
+    w.Pass();
+    CHECK(w.ws.status.state == "AwaitingAgent");
+  }
+  TEST_CASE("7: an error rate over the threshold is Degraded until it is below the lower one") {
+    World w = Online();
+    const std::pair<double, const char*> steps[] = {
+        {0.49, "Online"},  {0.5, "Degraded"}, {0.31, "Degraded"},
+        {0.3, "Degraded"}, {0.29, "Online"},  {0.45, "Online"},
+        {1.0, "Degraded"}, {0.0, "Online"},   {NAN, "Online"}};
+    for (const auto& [rate, state] : steps) {
+      w.hb.error_rate = rate;
+      w.Pass();
+      CAPTURE(rate);
+      CHECK(w.ws.status.state == state);
+      CHECK(w.Condition("Ready") == (std::string(state) == "Online" ? "True" : "False"));
+    }
+  }
+  TEST_CASE("8: a fresh heartbeat is Online, Ready True when the plugins have converged") {
+    World w = Online();
+    w.Decide();
+    CHECK(w.decision.ready == kTrue);
+  }
+}
+
+TEST_SUITE("behaviour.md section 3: taking over") {
+  TEST_CASE(
+      "the last written state stands for one timeout after a start; silence counts from there") {
+    World w = Online();
+    const auto before = w.ws.status;
+    w.agent_reports = false;
+    w.Restarted();
+    w.Advance(179s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Online");
+    CHECK(w.ws.status.conditions.size() == before.conditions.size());
+    CHECK(w.Condition("Ready") == "True");
+    w.Advance(2s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Offline");
+  }
+  TEST_CASE("a Degraded, Failed or Offline workspace keeps its Ready through a take-over, too") {
+    World w = Online();
+    w.hb.error_rate = 0.9;
+    w.Pass();
+    w.agent_reports = false;
+    w.Restarted();
+    w.Pass();
+    CHECK(w.ws.status.state == "Degraded");
+    CHECK(w.Condition("Ready") == "False");
+  }
+  TEST_CASE("a box that is stopped is Offline even right after a take-over") {
+    World w = Online();
+    w.agent_reports = false;
+    w.Restarted();
+    w.box_state = core::BoxState::kStopped;
+    w.Pass();
+    CHECK(w.ws.status.state == "Offline");
+  }
+  TEST_CASE(
+      "a provisioning deadline that passed while nobody looked waits one timeout for the agent") {
+    World w;
+    w.agent_reports = false;
+    w.hb = {};
+    w.Pass();
+    w.Advance(2000s);
+    w.Restarted();
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+    w.Advance(181s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Failed");
+  }
+  TEST_CASE("a wall clock that jumps does not make a provisioning wait endless") {
+    World w;
+    w.agent_reports = false;
+    w.hb = {};
+    w.Pass();
+    w.now.wall -= 24h * 3650;
+    w.Pass();
+    w.Advance(901s);
+    w.Pass();
+    CHECK(w.ws.status.state == "Failed");
+  }
+  TEST_CASE("a heartbeat of another box is not taken for this one's") {
+    World w = Online();
+    w.identity = "box-2";
+    w.agent_reports = false;
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+  }
+}
+
+TEST_CASE("every decision looks again later than now") {
+  World w;
+  for (int i = 0; i < 50; ++i) {
+    w.Pass();
+    CHECK(w.decision.next_check > w.now.mono);
+    CHECK(w.plan.next_check > w.now.mono);
+    w.agent_reports = i % 7 < 4;
+    w.box_state = static_cast<core::BoxState>(i % 3);
+    w.Advance(base::Seconds(i * 13 % 200));
+  }
+}

@@ -1,0 +1,480 @@
+#include "runtime/controller.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "runtime/manager.hpp"
+#include "runtime/metrics.hpp"
+#include "runtime/scripted_list_watch.hpp"
+#include "support/fake_clock.hpp"
+
+using base::Code;
+using base::Millis;
+using runtime::Requeue;
+using runtime_test::Eventually;
+
+namespace {
+
+meta::ObjectKey K(const std::string& name) { return {"ns", name}; }
+
+/// Answers what a test says, and counts.
+class ScriptedReconciler : public runtime::Reconciler {
+ public:
+  using Answer = std::function<base::Result<Requeue>(const meta::ObjectKey&, std::stop_token)>;
+  explicit ScriptedReconciler(Answer answer) : answer_(std::move(answer)) {}
+  base::Result<Requeue> Reconcile(const meta::ObjectKey& key, std::stop_token stop) override {
+    auto result = answer_(key, stop);
+    ++runs;
+    return result;
+  }
+  std::atomic<int> runs{0};
+
+ private:
+  Answer answer_;
+};
+
+struct Running {
+  explicit Running(ScriptedReconciler::Answer answer,
+                   const std::function<void(runtime::ControllerOptions&)>& change = {})
+      : reconciler(std::move(answer)), controller(Options(change), reconciler) {}
+  ~Running() { Stop(); }
+  runtime::ControllerOptions Options(
+      const std::function<void(runtime::ControllerOptions&)>& change) {
+    runtime::ControllerOptions options;
+    options.name = "thing";
+    options.clock = &clock;
+    options.metrics = &metrics;
+    options.queue.backoff.jitter = 0;
+    if (change) change(options);
+    return options;
+  }
+  void Start() {
+    thread = std::jthread([this](std::stop_token stop) { ended = controller.Run(stop); });
+  }
+  void Stop() {
+    if (!thread.joinable()) return;
+    thread.request_stop();
+    thread.join();
+  }
+  bool AwaitIdle(int runs) {
+    return Eventually(
+        [&] { return reconciler.runs == runs && controller.Queue().Stats().processing == 0; });
+  }
+  double Metric(const std::string& line) {
+    const std::string text = metrics.Text();
+    const size_t at = text.find("\n" + line + " ");
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + line.size() + 2));
+  }
+
+  support::FakeClock clock;
+  runtime::Metrics metrics;
+  ScriptedReconciler reconciler;
+  runtime::Controller controller;
+  base::Status ended;
+  std::jthread thread;
+};
+
+base::Error Failure(Code code) { return base::MakeError(code, "as scripted"); }
+
+}  // namespace
+
+TEST_CASE("each outcome of a run leads to what the table says") {
+  struct Row {
+    const char* name;
+    base::Result<Requeue> answer;
+    uint32_t failures;
+    size_t delayed;
+    const char* metric;
+  };
+  base::Error asked = Failure(Code::kUnavailable);
+  asked.retry_after = Millis{77'000};
+  const Row rows[] = {
+      {"none", Requeue::None(), 0, 0,
+       "controller_runtime_reconcile_total{controller=\"thing\",result=\"success\"}"},
+      {"after", Requeue::After(Millis{5'000}), 0, 1,
+       "controller_runtime_reconcile_total{controller=\"thing\",result=\"requeue_after\"}"},
+      {"error", Failure(Code::kUnavailable), 1, 1,
+       "controller_runtime_reconcile_errors_total{controller=\"thing\"}"},
+      {"conflict", Failure(Code::kConflict), 1, 1,
+       "controller_runtime_reconcile_total{controller=\"thing\",result=\"error\"}"},
+      {"retry after", asked, 1, 1,
+       "controller_runtime_reconcile_errors_total{controller=\"thing\"}"},
+      {"terminal", Failure(Code::kInvalid), 0, 0,
+       "controller_runtime_terminal_reconcile_errors_total{controller=\"thing\"}"},
+      {"cancelled", Failure(Code::kCancelled), 1, 1,
+       "controller_runtime_reconcile_errors_total{controller=\"thing\"}"},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.name);
+    Running run([&](const auto&, auto) { return row.answer; });
+    CHECK(run.Metric(row.metric) == 0);  // There before the first run.
+    run.Start();
+    run.controller.Queue().Add(K("a"));
+    REQUIRE(run.AwaitIdle(1));
+    CHECK(run.controller.Queue().Failures(K("a")) == row.failures);
+    CHECK(run.controller.Queue().Stats().delayed == row.delayed);
+    CHECK(run.Metric(row.metric) == 1);
+    if (row.answer.has_value() || !row.answer.error().retry_after) continue;
+    run.clock.Advance(Millis{76'000});
+    CHECK(run.controller.Queue().Stats().ready == 0);
+  }
+}
+
+TEST_CASE("a success ends the back-off of earlier failures") {
+  std::atomic<bool> fail{true};
+  Running run([&](const auto&, auto) -> base::Result<Requeue> {
+    if (fail) return Failure(Code::kInternal);
+    return Requeue::None();
+  });
+  run.Start();
+  run.controller.Queue().Add(K("a"));
+  REQUIRE(run.AwaitIdle(1));
+  fail = false;
+  run.clock.Advance(Millis{1'000});
+  REQUIRE(run.AwaitIdle(2));
+  CHECK(run.controller.Queue().Failures(K("a")) == 0);
+}
+
+TEST_CASE("an exception is caught, counted and retried") {
+  Running run([](const auto&, auto) -> base::Result<Requeue> { throw std::runtime_error("bug"); });
+  run.Start();
+  run.controller.Queue().Add(K("a"));
+  REQUIRE(Eventually([&] { return run.controller.Queue().Failures(K("a")) == 1; }));
+  CHECK(run.Metric("controller_runtime_reconcile_panics_total{controller=\"thing\"}") == 1);
+}
+
+TEST_CASE("the deadline of a run requests its stop and only then counts as a timeout") {
+  Running run([](const auto& key, std::stop_token stop) -> base::Result<Requeue> {
+    if (key.name == "quick") return Failure(Code::kTimeout);
+    Eventually([&] { return stop.stop_requested(); });
+    return Failure(Code::kCancelled);
+  });
+  const char* timeouts = "controller_runtime_reconcile_timeouts_total{controller=\"thing\"}";
+  run.Start();
+  run.controller.Queue().Add(K("quick"));
+  REQUIRE(run.AwaitIdle(1));
+  CHECK(run.Metric(timeouts) == 0);
+  run.controller.Queue().Add(K("slow"));
+  REQUIRE(Eventually([&] { return run.controller.Queue().Stats().processing == 1; }));
+  REQUIRE(Eventually([&] {
+    run.clock.Advance(Millis{600'000});
+    return run.Metric(timeouts) >= 1;
+  }));
+  CHECK(Eventually([&] { return run.controller.Queue().Failures(K("slow")) >= 1; }));
+}
+
+TEST_CASE("workers are bounded and no run starts before the sources are ready") {
+  std::atomic<int> busy{0}, most{0};
+  std::atomic<bool> synced{false}, early{false};
+  Running run(
+      [&](const auto&, auto) -> base::Result<Requeue> {
+        if (!synced) early = true;
+        const int now = ++busy;
+        for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
+        }
+        std::this_thread::yield();
+        --busy;
+        return Requeue::None();
+      },
+      [&](auto& options) {
+        options.workers = 3;
+        options.wait_for = {{"things", [&](std::stop_token stop) -> base::Status {
+                               Eventually([&] { return synced || stop.stop_requested(); });
+                               return {};
+                             }}};
+      });
+  for (int i = 0; i < 200; ++i) run.controller.Queue().Add(K(std::to_string(i)));
+  run.Start();
+  synced = true;
+  REQUIRE(run.AwaitIdle(200));
+  CHECK_FALSE(early);
+  CHECK(most <= 3);
+}
+
+TEST_CASE("a source that does not sync in time fails the controller with its name") {
+  Running run([](const auto&, auto) { return Requeue::None(); },
+              [](auto& options) {
+                options.wait_for = {{"plugins", [](std::stop_token stop) -> base::Status {
+                                       Eventually([&] { return stop.stop_requested(); });
+                                       return base::MakeError(Code::kCancelled, "403 forbidden");
+                                     }}};
+              });
+  std::atomic<bool> over{false};
+  run.thread = std::jthread([&](std::stop_token stop) {
+    run.ended = run.controller.Run(stop);
+    over = true;
+  });
+  REQUIRE(Eventually([&] {
+    run.clock.Advance(Millis{60'000});
+    return over.load();
+  }));
+  run.thread.join();
+  REQUIRE_FALSE(run.ended);
+  CHECK(run.ended.error().code == Code::kTimeout);
+  CHECK(run.ended.error().message.find("plugins") != std::string::npos);
+  CHECK(run.ended.error().message.find("403") != std::string::npos);
+}
+
+TEST_CASE("the stop lets runs in flight end, hands out nothing more, and is bounded") {
+  std::atomic<bool> entered{false}, release{false};
+  {
+    Running run(
+        [&](const auto&, std::stop_token stop) -> base::Result<Requeue> {
+          entered = true;
+          Eventually([&] { return stop.stop_requested(); });
+          return Failure(Code::kCancelled);
+        },
+        [](auto& options) { options.workers = 1; });
+    run.Start();
+    run.controller.Queue().Add(K("a"));
+    run.controller.Queue().Add(K("b"));
+    REQUIRE(Eventually([&] { return entered.load(); }));
+    run.Stop();
+    CHECK(run.ended.has_value());
+    CHECK(run.reconciler.runs == 1);
+  }
+  // One that does not listen. It ends before the test does.
+  entered = false;
+  Running run([&](const auto&, auto) -> base::Result<Requeue> {
+    entered = true;
+    Eventually([&] { return release.load(); });
+    return Requeue::None();
+  });
+  run.Start();
+  run.controller.Queue().Add(K("a"));
+  REQUIRE(Eventually([&] { return entered.load(); }));
+  run.thread.request_stop();
+  std::atomic<bool> over{false};
+  std::jthread mover([&] {
+    while (!over) {
+      run.clock.AwaitWaiters(1);
+      run.clock.Advance(Millis{500});
+    }
+  });
+  run.thread.join();
+  over = true;
+  mover.join();
+  REQUIRE_FALSE(run.ended);
+  CHECK(run.ended.error().code == Code::kTimeout);
+  release = true;
+  REQUIRE(Eventually([&] { return run.reconciler.runs == 1; }));
+  REQUIRE(Eventually([&] { return run.controller.Queue().Stats().processing == 0; }));
+}
+
+TEST_CASE("what must hold before a run is asked each time, and its failure is the run's") {
+  std::atomic<int> asked{0};
+  Running run([](const auto&, auto) { return Requeue::None(); },
+              [&](auto& options) {
+                options.before = [&](const auto&, auto) -> base::Status {
+                  if (++asked == 1) return Failure(Code::kTimeout);
+                  return {};
+                };
+              });
+  run.Start();
+  run.controller.Queue().Add(K("a"));
+  REQUIRE(Eventually([&] { return run.controller.Queue().Failures(K("a")) == 1; }));
+  CHECK(run.reconciler.runs == 0);
+  REQUIRE(Eventually([&] { return run.controller.Queue().Stats().processing == 0; }));
+  run.clock.Advance(Millis{1'000});
+  CHECK(run.AwaitIdle(1));
+}
+
+TEST_CASE("each run has an id of its own, and there is none outside of a run") {
+  std::mutex mutex;
+  std::set<std::string> ids;
+  Running run([&](const auto&, auto) {
+    std::lock_guard lock(mutex);
+    ids.insert(std::string(runtime::CurrentReconcileId()));
+    return Requeue::None();
+  });
+  run.Start();
+  for (int i = 0; i < 10; ++i) run.controller.Queue().Add(K(std::to_string(i)));
+  REQUIRE(run.AwaitIdle(10));
+  CHECK(ids.size() == 10);
+  CHECK_FALSE(ids.contains(""));
+  CHECK(runtime::CurrentReconcileId().empty());
+}
+
+TEST_CASE("self triggers are counted") {
+  Running run([](const auto&, auto) { return Requeue::None(); });
+  run.controller.CountSelfTrigger();
+  CHECK(run.Metric("controller_runtime_self_triggers_total{controller=\"thing\"}") == 1);
+}
+
+namespace {
+
+/// Writes down what parts do.
+struct Trace {
+  void Add(const std::string& what) {
+    std::lock_guard lock(mutex);
+    text += what + " ";
+  }
+  std::string Text() {
+    std::lock_guard lock(mutex);
+    return text;
+  }
+  runtime::Runnable Part(const std::string& name) {
+    return {name,
+            [this, name](std::stop_token stop) -> base::Status {
+              Add("+" + name);
+              Eventually([&] { return stop.stop_requested(); });
+              Add("-" + name);
+              return {};
+            },
+            [this, name](std::stop_token) -> base::Status {
+              Eventually([&] { return Text().find("+" + name + " ") != std::string::npos; });
+              Add("!" + name);
+              return {};
+            }};
+  }
+  std::mutex mutex;
+  std::string text;
+};
+
+}  // namespace
+
+TEST_CASE("parts start in order, each when the one before is ready, and stop in reverse order") {
+  Trace trace;
+  runtime::Manager manager;
+  for (const char* name : {"api", "informer", "controller"}) manager.Add(trace.Part(name));
+  base::Status ended = Failure(Code::kInternal);
+  {
+    std::jthread thread([&](std::stop_token stop) { ended = manager.Run(stop); });
+    REQUIRE(Eventually([&] { return manager.Ready(); }));
+  }
+  CHECK(ended.has_value());
+  CHECK_FALSE(manager.Ready());
+  CHECK(trace.Text() ==
+        "+api !api +informer !informer +controller !controller -controller -informer -api ");
+}
+
+TEST_CASE("a part that fails ends the others and names itself") {
+  Trace trace;
+  runtime::Manager manager;
+  manager.Add(trace.Part("api"));
+  manager.Add({"listener", [](std::stop_token) -> base::Status {
+                 return base::MakeError(Code::kAlreadyExists, "port 8443 is in use");
+               }});
+  const base::Status ended = manager.Run({});
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().code == Code::kAlreadyExists);
+  CHECK(ended.error().message == "listener: port 8443 is in use");
+  CHECK(trace.Text() == "+api !api -api ");
+}
+
+TEST_CASE("a part that throws is an error, not the end of the process") {
+  runtime::Manager manager;
+  manager.Add({"bad", [](std::stop_token) -> base::Status { throw std::runtime_error("bug"); }});
+  const base::Status ended = manager.Run({});
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().message == "bad: threw: bug");
+}
+
+TEST_CASE("a part that is never ready fails the start in time, with its own words") {
+  support::FakeClock clock;
+  Trace trace;
+  runtime::ManagerOptions options;
+  options.clock = &clock;
+  runtime::Manager manager(options);
+  auto part = trace.Part("informer");
+  part.ready = [](std::stop_token stop) -> base::Status {
+    Eventually([&] { return stop.stop_requested(); });
+    return base::MakeError(Code::kCancelled, "403 forbidden");
+  };
+  manager.Add(part);
+  manager.Add(trace.Part("never started"));
+  base::Status ended;
+  std::atomic<bool> over{false};
+  std::jthread thread([&] {
+    ended = manager.Run({});
+    over = true;
+  });
+  REQUIRE(Eventually([&] {
+    clock.Advance(Millis{60'000});
+    return over.load();
+  }));
+  thread.join();
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().code == Code::kTimeout);
+  CHECK(ended.error().message.find("informer: not ready") == 0);
+  CHECK(ended.error().message.find("403") != std::string::npos);
+  CHECK(trace.Text() == "+informer -informer ");
+}
+
+TEST_CASE("the stop is bounded and names the parts that do not end") {
+  support::FakeClock clock;
+  Trace trace;
+  runtime::ManagerOptions options;
+  options.clock = &clock;
+  auto release = std::make_shared<std::atomic<int>>(0);
+  base::Status ended;
+  {
+    runtime::Manager manager(options);
+    manager.Add(trace.Part("first"));
+    manager.Add({"deaf", [release](std::stop_token) -> base::Status {
+                   Eventually([&] { return release->load() == 1; });
+                   *release = 2;
+                   return {};
+                 }});
+    std::jthread thread([&](std::stop_token stop) { ended = manager.Run(stop); });
+    REQUIRE(Eventually([&] { return manager.Ready(); }));
+    thread.request_stop();
+    REQUIRE(Eventually([&] {
+      clock.Advance(Millis{100});
+      return trace.Text().find("-first") != std::string::npos;
+    }));
+    thread.join();
+  }
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().code == Code::kTimeout);
+  CHECK(ended.error().message.find("deaf") != std::string::npos);
+  CHECK(ended.error().message.find("first") == std::string::npos);
+  *release = 1;
+  REQUIRE(Eventually([&] { return release->load() == 2; }));
+}
+
+TEST_CASE(
+    "informer, queue and controller together: a watch event becomes a run, an own write does not") {
+  using namespace runtime_test;  // NOLINT
+  ScriptedListWatch source;
+  source.ListOf("10", {Json("a", "u1", "9"), Json("b", "u2", "8")});
+  source.WatchStays({});
+  RunningInformer informer(Quick(false), source);
+  std::atomic<int> version{20};
+  Running run(
+      [&](const meta::ObjectKey& key, auto) -> base::Result<Requeue> {
+        const auto thing = informer.informer.Get(key);
+        if (!thing || thing->status == "done " + thing->spec) return Requeue::None();
+        // A status patch: the answer is observed, its echo comes later.
+        const std::string next = std::to_string(++version);
+        informer.informer.ObserveWrite(
+            MakeThing(key.name, thing->meta.uid, next, thing->spec, "done " + thing->spec));
+        source.Push(kModified,
+                    Json(key.name, thing->meta.uid, next, thing->spec, "done " + thing->spec));
+        return Requeue::None();
+      },
+      [&](auto& options) {
+        options.workers = 1;
+        options.wait_for = {
+            {"things", [&](std::stop_token stop) { return informer.informer.WaitForSync(stop); }}};
+      });
+  informer.informer.AddHandler([&](const runtime::ObjectEvent<Thing>& event) {
+    run.controller.Queue().Add(event.key, event.WakePriority());
+  });
+  run.Start();
+  informer.Start();
+  REQUIRE(run.AwaitIdle(2));
+  REQUIRE(informer.AwaitVersion("22"));
+  CHECK(run.AwaitIdle(2));  // The echoes woke nobody.
+  source.Push(kModified, Json("a", "u1", std::to_string(++version), "edited", "done s"));
+  REQUIRE(run.AwaitIdle(3));
+  CHECK(informer.informer.Get(Key("a"))->status == "done edited");
+  run.Stop();
+  informer.Stop();
+}

@@ -1,0 +1,277 @@
+#include "runtime/event_recorder.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/metrics.hpp"
+#include "runtime/scripted_list_watch.hpp"
+#include "support/fake_clock.hpp"
+
+using base::Code;
+using base::Millis;
+using runtime_test::Eventually;
+
+namespace {
+
+/// Keeps what it gets; can be told to fail the next calls, or to block.
+class FakeSink : public runtime::EventSink {
+ public:
+  base::Status Create(const runtime::Event& event, std::stop_token stop) override {
+    return Take("create " + event.note.reason + " " + std::to_string(event.series_count), event,
+                std::move(stop));
+  }
+  base::Status PatchSeries(const runtime::Event& event, std::stop_token stop) override {
+    return Take("patch " + event.note.reason + " " + std::to_string(event.series_count), event,
+                std::move(stop));
+  }
+  std::vector<std::string> Calls() const {
+    std::lock_guard lock(mutex_);
+    return calls_;
+  }
+  void Fail(std::vector<Code> next) {
+    std::lock_guard lock(mutex_);
+    failures_ = std::move(next);
+  }
+  std::atomic<bool> blocked{false};
+  runtime::Event last;
+
+ private:
+  base::Status Take(std::string call, const runtime::Event& event, std::stop_token stop) {
+    if (blocked) Eventually([&] { return !blocked || stop.stop_requested(); });
+    std::lock_guard lock(mutex_);
+    calls_.push_back(std::move(call));
+    last = event;
+    if (failures_.empty()) return {};
+    const Code code = failures_.front();
+    failures_.erase(failures_.begin());
+    return base::MakeError(code, "as scripted");
+  }
+  mutable std::mutex mutex_;
+  std::vector<std::string> calls_;
+  std::vector<Code> failures_;
+};
+
+runtime::EventNote Note(const std::string& reason, const std::string& object = "w",
+                        const std::string& ns = "team") {
+  runtime::EventNote note;
+  note.regarding = {"molecule.ai/v1alpha1", "Workspace", ns, object, "uid-" + object};
+  note.reason = reason;
+  note.action = "Deliver";
+  note.note = "text";
+  return note;
+}
+
+struct Running {
+  explicit Running(const std::function<void(runtime::EventRecorderOptions&)>& change = {})
+      : recorder(Options(change), sink) {
+    thread = std::jthread([this](std::stop_token stop) { (void)recorder.Run(stop); });
+  }
+  ~Running() { Stop(); }
+  void Stop() {
+    if (!thread.joinable()) return;
+    thread.request_stop();
+    thread.join();
+  }
+  runtime::EventRecorderOptions Options(
+      const std::function<void(runtime::EventRecorderOptions&)>& change) {
+    runtime::EventRecorderOptions options;
+    options.reporting_controller = "molecule.ai/workspace-operator";
+    options.reporting_instance = "host";
+    options.clock = &clock;
+    if (change) change(options);
+    return options;
+  }
+  bool AwaitCalls(const std::vector<std::string>& wanted) {
+    return Eventually([&] { return sink.Calls() == wanted; });
+  }
+  /// Moves the time forward in steps that the worker can follow.
+  void Pass(Millis time) {
+    for (Millis done{0}; done < time; done += Millis{10'000}) {
+      clock.AwaitWaiters(1);
+      clock.Advance(Millis{10'000});
+    }
+    clock.AwaitWaiters(1);
+  }
+  support::FakeClock clock;
+  FakeSink sink;
+  runtime::EventRecorder recorder;
+  std::jthread thread;
+};
+
+}  // namespace
+
+TEST_CASE("an event carries what events.k8s.io/v1 wants") {
+  Running run;
+  auto note = Note("Installed", "w", "");
+  note.note = std::string(1023, 'x') + "\xc3\xa4";  // The last character would be cut in two.
+  note.reason = std::string(200, 'R');
+  run.recorder.Record(note);
+  REQUIRE(Eventually([&] { return run.recorder.GetStats().sent == 1; }));
+  run.Stop();
+  const runtime::Event& event = run.sink.last;
+  CHECK(event.ns == "default");  // Of a cluster-scoped object.
+  CHECK(event.name.rfind("w.", 0) == 0);
+  CHECK(event.name.size() <= 253);
+  CHECK(event.reporting_controller == "molecule.ai/workspace-operator");
+  CHECK(event.note.reason.size() == 128);
+  CHECK(event.note.note == std::string(1023, 'x'));
+  CHECK(event.series_count == 0);
+}
+
+TEST_CASE(
+    "the second identical event opens a series, later ones are counted here and written now and "
+    "then") {
+  Running run;
+  run.recorder.Record(Note("Failed"));
+  REQUIRE(run.AwaitCalls({"create Failed 0"}));
+  run.recorder.Record(Note("Failed"));
+  REQUIRE(run.AwaitCalls({"create Failed 0", "patch Failed 2"}));
+  for (int i = 0; i < 6; ++i) {
+    run.Pass(Millis{290'000});
+    run.recorder.Record(Note("Failed"));
+  }
+  CHECK(run.sink.Calls().size() == 2);
+  run.Pass(Millis{120'000});
+  REQUIRE(run.AwaitCalls({"create Failed 0", "patch Failed 2", "patch Failed 8"}));
+  run.recorder.Record(Note("Failed"));
+  run.Pass(Millis{420'000});  // Idle for longer than six minutes: closed with the last count.
+  REQUIRE(
+      run.AwaitCalls({"create Failed 0", "patch Failed 2", "patch Failed 8", "patch Failed 9"}));
+  run.recorder.Record(Note("Failed"));
+  REQUIRE(run.AwaitCalls({"create Failed 0", "patch Failed 2", "patch Failed 8", "patch Failed 9",
+                          "create Failed 0"}));
+}
+
+TEST_CASE("a series whose event is gone is created again") {
+  Running run;
+  run.recorder.Record(Note("Failed"));
+  REQUIRE(run.AwaitCalls({"create Failed 0"}));
+  run.sink.Fail({Code::kNotFound});
+  run.recorder.Record(Note("Failed"));
+  REQUIRE(run.AwaitCalls({"create Failed 0", "patch Failed 2", "create Failed 2"}));
+}
+
+TEST_CASE("refusals are final, outages are retried, at most twelve times") {
+  for (const Code code :
+       {Code::kInvalid, Code::kForbidden, Code::kNotFound, Code::kAlreadyExists}) {
+    Running run;
+    run.sink.Fail({code});
+    run.recorder.Record(Note("Failed"));
+    REQUIRE(Eventually([&] { return run.recorder.GetStats().failed == 1; }));
+    CHECK(run.recorder.GetStats().queued == 0);
+  }
+  Running run;
+  run.sink.Fail(std::vector<Code>(20, Code::kUnavailable));
+  run.recorder.Record(Note("Failed"));
+  REQUIRE(Eventually([&] {
+    run.clock.Advance(Millis{1'000});
+    return run.recorder.GetStats().failed == 1;
+  }));
+  CHECK(run.sink.Calls().size() == 12);
+}
+
+TEST_CASE("a chatty object is limited and others are not") {
+  Running run;
+  for (int i = 0; i < 100; ++i) run.recorder.Record(Note("R" + std::to_string(i), "chatty"));
+  run.recorder.Record(Note("Quiet", "other"));
+  REQUIRE(Eventually([&] { return run.recorder.GetStats().sent == 26; }));
+  CHECK(run.recorder.GetStats().suppressed == 75);
+  run.clock.Advance(Millis{300'000});
+  run.recorder.Record(Note("Again", "chatty"));
+  REQUIRE(Eventually([&] { return run.recorder.GetStats().sent == 27; }));
+}
+
+TEST_CASE("with the API blocked recording never blocks and memory is bounded") {
+  Running run([](auto& options) { options.memory_limit = 64; });
+  run.sink.blocked = true;
+  for (int i = 0; i < 20'000; ++i) run.recorder.Record(Note("R", "w" + std::to_string(i)));
+  const auto stats = run.recorder.GetStats();
+  CHECK(stats.recorded == 20'000);
+  CHECK(stats.queued <= 1000);
+  CHECK(stats.dropped >= 18'999);
+  run.sink.blocked = false;
+}
+
+TEST_CASE("what is queued at the stop is sent, within the limit") {
+  FakeSink sink;
+  runtime::EventRecorder recorder({.reporting_controller = "c", .reporting_instance = "i"}, sink);
+  for (int i = 0; i < 5; ++i) recorder.Record(Note("R" + std::to_string(i)));
+  std::stop_source stopped;
+  stopped.request_stop();
+  CHECK(recorder.Run(stopped.get_token()).has_value());
+  CHECK(sink.Calls().size() == 5);
+}
+
+TEST_CASE("the registry writes the text format, escaped and in order") {
+  runtime::Metrics metrics;
+  metrics.CounterOf({"b_total", "Two\nlines \\.", {"path"}}, {"a\"b\\c\nd"}).Add(2.5);
+  metrics.GaugeOf({"a", "A gauge."}).Set(-1);
+  auto& histogram = metrics.HistogramOf({"h", "H.", {"x"}}, {"1"}, {0.5, 1});
+  for (const double v : {0.1, 0.5, 0.7, 9.0}) histogram.Observe(v);
+  CHECK(metrics.Text() ==
+        "# HELP a A gauge.\n# TYPE a gauge\na -1\n"
+        "# HELP b_total Two\\nlines \\\\.\n# TYPE b_total counter\n"
+        "b_total{path=\"a\\\"b\\\\c\\nd\"} 2.5\n"
+        "# HELP h H.\n# TYPE h histogram\nh_bucket{x=\"1\",le=\"0.5\"} "
+        "2\nh_bucket{x=\"1\",le=\"1\"} 3\n"
+        "h_bucket{x=\"1\",le=\"+Inf\"} 4\nh_sum{x=\"1\"} 10.3\nh_count{x=\"1\"} 4\n");
+}
+
+TEST_CASE("nobody's input grows the scrape without bound") {
+  runtime::Metrics metrics(10);
+  for (int i = 0; i < 1000; ++i) {
+    metrics.CounterOf({"c_total", "C.", {"host"}}, {std::to_string(i)}).Add();
+  }
+  const std::string text = metrics.Text();
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 11);
+  CHECK(text.find("c_total{host=\"other\"} 990\n") != std::string::npos);
+}
+
+TEST_CASE("the same series is one, a wrong type is not exported") {
+  runtime::Metrics metrics;
+  CHECK(&metrics.CounterOf({"c_total", "C."}) == &metrics.CounterOf({"c_total", "C."}));
+  metrics.GaugeOf({"c_total", "C."}).Set(7);
+  CHECK(metrics.Text() == "# HELP c_total C.\n# TYPE c_total counter\nc_total 0\n");
+  metrics.Drop("c_total", {});
+  CHECK(metrics.Text().find("\nc_total 0") == std::string::npos);
+}
+
+TEST_CASE("a collector is called before each scrape and never after its handle died") {
+  runtime::Metrics metrics;
+  int calls = 0;
+  {
+    auto handle = metrics.OnScrape([&] { ++calls; });
+    (void)metrics.Text();
+    (void)metrics.Text();
+  }
+  (void)metrics.Text();
+  CHECK(calls == 2);
+}
+
+TEST_CASE("the process tells of itself under the usual names") {
+  runtime::Metrics metrics;
+  const auto handle = runtime::AddProcessMetrics(metrics);
+  runtime::RestClientMetrics(metrics).Observe("GET", "127.0.0.1", "200", 0.01);
+  const std::string text = metrics.Text();
+  const auto value = [&](const std::string& name) {
+    const size_t at = text.find("\n" + name + " ");
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + name.size() + 2));
+  };
+  CHECK(value("process_resident_memory_bytes") > 1e6);
+  CHECK(value("process_open_fds") >= 3);
+  CHECK(value("process_max_fds") >= value("process_open_fds"));
+  CHECK(value("process_threads") >= 1);
+  CHECK(value("process_cpu_seconds_total") > 0);
+  CHECK(value("process_start_time_seconds") > 1.6e9);
+  CHECK(
+      text.find("rest_client_requests_total{code=\"200\",method=\"GET\",host=\"127.0.0.1\"} 1\n") !=
+      std::string::npos);
+}

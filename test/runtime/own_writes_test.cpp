@@ -1,0 +1,175 @@
+#include <doctest/doctest.h>
+
+#include "runtime/scripted_list_watch.hpp"
+#include "support/fake_clock.hpp"
+
+using namespace runtime_test;  // NOLINT: the vocabulary of these tests.
+using base::Code;
+using base::Millis;
+
+namespace {
+
+/// An informer that has synced `a@9` (spec s) at version 10, with an open watch.
+struct Synced {
+  explicit Synced(runtime::InformerOptions options = Quick(false))
+      : run(std::move(options), source) {
+    source.ListOf("10", {Json("a", "u1", "9")});
+    source.WatchStays({});
+    run.Start();
+    CHECK(run.AwaitVersion("10"));
+    CHECK(source.AwaitCalls(2));
+    run.ClearSeen();
+  }
+  ScriptedListWatch source;
+  RunningInformer run;
+  runtime::Informer<Thing>& informer = run.informer;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "an own write is visible at once while the watch is held back, and its echo wakes nobody") {
+  Synced s;
+  s.informer.ObserveWrite(MakeThing("a", "u1", "12", "s", "written"));
+  CHECK(s.informer.Get(Key("a"))->status == "written");
+  CHECK(s.informer.WaitFor(Key("a"), Millis{0}).has_value());
+  s.source.Push(kModified, Json("a", "u1", "12", "s", "written"));
+  REQUIRE(s.run.AwaitVersion("12"));
+  CHECK(s.run.Seen().empty());
+  CHECK(s.informer.Stats().own_writes == 1);
+}
+
+TEST_CASE(
+    "a foreign edit between our read and our write still wakes, though our answer lies on top") {
+  Synced s;
+  // The answer of a status patch shows the foreign spec as well: told at once.
+  s.informer.ObserveWrite(MakeThing("a", "u1", "12", "foreign", "written"));
+  CHECK(s.run.Seen() == Strings{"~a@12"});
+  // Its own event comes late: the content does not go back, and somebody looks again.
+  s.source.Push(kModified, Json("a", "u1", "11", "foreign"));
+  s.source.Push(kModified, Json("a", "u1", "12", "foreign", "written"));
+  REQUIRE(s.run.AwaitVersion("12"));
+  CHECK(s.run.Seen() == Strings{"~a@12", "~a@12"});
+  CHECK(s.informer.Get(Key("a"))->spec == "foreign");
+}
+
+TEST_CASE("a foreign status write beneath our own wakes too") {
+  Synced s;
+  s.informer.ObserveWrite(MakeThing("a", "u1", "12", "s", "ours"));
+  CHECK(s.run.Seen().empty());
+  s.source.Push(kModified, Json("a", "u1", "11", "s", "theirs"));
+  s.source.Push(kModified, Json("a", "u1", "12", "s", "ours"));
+  REQUIRE(s.run.AwaitVersion("12"));
+  CHECK(s.run.Seen() == Strings{"~a@12"});
+  CHECK(s.informer.Get(Key("a"))->status == "ours");
+}
+
+TEST_CASE(
+    "a late answer does not resurrect what was deleted meanwhile, nor roll back what is newer") {
+  Synced s;
+  s.source.Push(kDeleted, Json("a", "u1", "15"));
+  REQUIRE(s.run.AwaitVersion("15"));
+  s.informer.ObserveWrite(MakeThing("a", "u1", "12", "s", "late"));
+  CHECK(s.informer.Get(Key("a")) == nullptr);
+  s.source.Push(kAdded, Json("b", "u2", "20", "s", "new"));
+  REQUIRE(s.run.AwaitVersion("20"));
+  s.informer.ObserveWrite(MakeThing("b", "u2", "18", "s", "old"));
+  CHECK(s.informer.Get(Key("b"))->status == "new");
+}
+
+TEST_CASE("an own create is in the cache at once and its echo is no second add") {
+  Synced s;
+  s.informer.ObserveWrite(MakeThing("n", "u5", "12"));
+  REQUIRE(s.informer.Get(Key("n")) != nullptr);
+  s.source.Push(kAdded, Json("n", "u5", "12"));
+  REQUIRE(s.run.AwaitVersion("12"));
+  CHECK(s.run.Seen() == Strings{"+n@12"});
+  // Created by us, deleted by another before the watch showed either.
+  s.informer.ObserveWrite(MakeThing("m", "u6", "14"));
+  s.source.Push(kAdded, Json("m", "u6", "14"));
+  s.source.Push(kDeleted, Json("m", "u6", "15"));
+  REQUIRE(s.run.AwaitVersion("15"));
+  CHECK(s.informer.Get(Key("m")) == nullptr);
+}
+
+TEST_CASE("an own delete drops the object at once and late events do not bring it back") {
+  Synced s;
+  s.informer.ObserveDelete(Key("a"), "u1");
+  CHECK(s.informer.Get(Key("a")) == nullptr);
+  s.source.Push(kModified, Json("a", "u1", "11"));
+  s.source.Push(kDeleted, Json("a", "u1", "12"));
+  s.source.Push(kAdded, Json("a", "u2", "13"));
+  REQUIRE(s.run.AwaitVersion("13"));
+  CHECK(s.run.Seen() == Strings{"-a@9", "+a@13"});
+}
+
+TEST_CASE("a write known only by its version is waited for, and its echo is recognised") {
+  support::FakeClock clock;
+  auto options = Quick(false);
+  options.clock = &clock;
+  Synced s(options);
+  s.informer.ObserveWrite(Key("a"), "12");
+  const auto early = s.informer.WaitFor(Key("a"), Millis{0});
+  REQUIRE_FALSE(early);
+  CHECK(early.error().code == Code::kTimeout);
+  CHECK(early.error().message.find("ns/a") != std::string::npos);
+  base::Status waited = base::MakeError(Code::kInternal, "not run");
+  std::jthread waiter([&] { waited = s.informer.WaitFor(Key("a"), Millis{60'000}); });
+  s.source.Push(kModified, Json("a", "u1", "12", "s", "written"));
+  waiter.join();
+  CHECK(waited.has_value());
+  CHECK(s.run.Seen().empty());
+  CHECK(s.informer.Get(Key("a"))->status == "written");
+}
+
+TEST_CASE("an echo of a known version that carries more than status is not suppressed") {
+  Synced s;
+  s.informer.ObserveWrite(Key("a"), "12");
+  s.source.Push(kModified, Json("a", "u1", "12", "foreign", "written"));
+  REQUIRE(s.run.AwaitVersion("12"));
+  CHECK(s.run.Seen() == Strings{"~a@12"});
+}
+
+TEST_CASE("another key's bookmark past our version ends the wait") {
+  Synced s;
+  s.informer.ObserveWrite(Key("a"), "12");
+  s.source.Push(kBookmark, Bookmark("13"));
+  CHECK(s.informer.WaitFor(Key("a"), Millis{10'000}).has_value());
+}
+
+TEST_CASE("a relist suppresses nothing, and keeps an own write that is newer than the list") {
+  ScriptedListWatch source;
+  source.ListOf("10", {Json("a", "u1", "9"), Json("b", "u2", "8")});
+  std::atomic<bool> gone{false};
+  source.OnWatch([&](const auto&, const auto&, std::stop_token) -> base::Status {
+    Eventually([&] { return gone.load(); });
+    return base::MakeError(Code::kGone, "compacted");
+  });
+  source.ListOf("15", {Json("a", "u1", "12", "s", "ours"), Json("b", "u2", "8")});
+  source.WatchStays({});
+  RunningInformer run(Quick(false), source);
+  run.Start();
+  REQUIRE(run.AwaitVersion("10"));
+  run.ClearSeen();
+  run.informer.ObserveWrite(MakeThing("a", "u1", "12", "s", "ours"));
+  run.informer.ObserveWrite(MakeThing("b", "u2", "20", "s", "newer"));
+  run.informer.ObserveWrite(MakeThing("c", "u3", "21", "s", "created"));
+  CHECK(run.Seen() == Strings{"+c@21"});
+  gone = true;
+  REQUIRE(run.AwaitVersion("15"));
+  CHECK(run.Content() == "a@12 b@20 c@21");
+  CHECK(
+      run.AwaitSeen({"+c@21", "~a@12"}));  // a's echo passed unseen: a foreign change may have too.
+}
+
+TEST_CASE("an echo that came before the answer woke once and is counted as a self trigger") {
+  Synced s;
+  std::atomic<int> told{0};
+  s.informer.OnSelfTrigger([&](const meta::ObjectKey& key) { told += key == Key("a") ? 1 : 100; });
+  s.source.Push(kModified, Json("a", "u1", "12", "s", "written"));
+  REQUIRE(s.run.AwaitVersion("12"));
+  s.informer.ObserveWrite(MakeThing("a", "u1", "12", "s", "written"));
+  CHECK(s.run.Seen() == Strings{"~a@12"});
+  CHECK(told == 1);
+  CHECK(s.informer.Stats().self_triggers == 1);
+}
