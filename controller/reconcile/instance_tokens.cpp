@@ -110,7 +110,15 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
   if (!texts) return std::move(texts).error();
   slot.token_hash = base::Sha256Of(texts->current);
   if (!texts->previous.empty()) slot.previous_token_hash = base::Sha256Of(texts->previous);
+  const bool first = !known.slot.token_hash;
   on_.fleet.Upsert(slot, on_.clock->Read());
+  if (first && workspace.spec.kind == api::WorkspaceKind::kPlatform) {
+    // Fail closed until the first decision: a register that comes before it is answered 400.
+    fleet::AnswerParts undecided;
+    undecided.gate_failing = true;
+    undecided.reason = "AwaitingFirstReport";
+    on_.fleet.SetAnswer(uid, std::move(undecided));
+  }
   known.slot = slot;
   base::Status given;
   if (give) {

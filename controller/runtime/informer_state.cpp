@@ -14,6 +14,23 @@ constexpr size_t kRemembered = 4096;  ///< Tombstones, status wakes.
 constexpr base::Millis kOverlayLife{
     60'000};  ///< An own write newer than a list is believed this long.
 
+/// Visits copies, in batches, so that no lock of the store is held meanwhile. The store must not
+/// shrink from elsewhere.
+void ForEachCopy(const PackedStore& from, const std::function<void(const PackedObject&)>& visit) {
+  std::vector<PackedObject> batch;
+  for (size_t cursor = from.Size(); cursor > 0;) {
+    batch.clear();
+    cursor = from.Scan(cursor, 256, [&](const PackedView& view) {
+      batch.push_back({view.Key(),
+                       std::string(view.uid),
+                       std::string(view.resource_version),
+                       std::string(view.packed),
+                       {}});
+    });
+    for (const PackedObject& object : batch) visit(object);
+  }
+}
+
 }  // namespace
 
 InformerCore::State::State(InformerOptions given, ErasedFormat how, PackedStore& cache,
@@ -86,27 +103,16 @@ void InformerCore::State::Deliver(const ErasedEvent& event) {
 
 /// Everything in the store as Added(initial), to one handler or to all.
 void InformerCore::State::DeliverAll(const Handler* only) {
-  std::vector<PackedObject> batch;
-  for (size_t cursor_all = store.Size(); cursor_all > 0;) {
-    batch.clear();
-    cursor_all = store.Scan(cursor_all, 256, [&](const PackedView& view) {
-      batch.push_back({view.Key(),
-                       std::string(view.uid),
-                       std::string(view.resource_version),
-                       std::string(view.packed),
-                       {}});
-    });
-    for (const PackedObject& packed : batch) {
-      const ErasedEvent event{
-          ObjectEventKind::kAdded, packed.key, Unpack(packed), nullptr, true, false};
-      if (event.object == nullptr) continue;
-      if (only != nullptr) {
-        Call(*only, event);
-      } else {
-        Deliver(event);
-      }
+  ForEachCopy(store, [&](const PackedObject& packed) {
+    const ErasedEvent event{
+        ObjectEventKind::kAdded, packed.key, Unpack(packed), nullptr, true, false};
+    if (event.object == nullptr) return;
+    if (only != nullptr) {
+      Call(*only, event);
+    } else {
+      Deliver(event);
     }
-  }
+  });
 }
 
 /// Notes an object that cannot be decoded; returns its version, or an Error if not even that can be
@@ -189,27 +195,24 @@ bool InformerCore::State::OwnWriteIsNewer(const meta::ObjectKey& key,
 }
 
 /// What one object of the coming set changes.
-void InformerCore::State::Compare(const PackedView& staged, const std::string& new_version,
+void InformerCore::State::Compare(const PackedObject& staged, const std::string& new_version,
                                   std::vector<Change>* changes, std::vector<PackedObject>* puts) {
-  const meta::ObjectKey key = staged.Key();
+  const meta::ObjectKey& key = staged.key;
   const auto deleted = tombstones.find(key);
   if (deleted != tombstones.end() && deleted->second == staged.uid) return;
   const auto cached = Find(key);
+  if (cached && AtLeast(cached->version, staged.resource_version) &&
+      OwnWriteIsNewer(key, new_version)) {
+    return;
+  }
   if (cached && cached->uid == staged.uid) {
     if (cached->version == staged.resource_version) return;
-    if (AtLeast(cached->version, staged.resource_version) && OwnWriteIsNewer(key, new_version)) {
-      return;
-    }
     changes->push_back({ObjectEventKind::kUpdated, Copy(key), key});
   } else {
     if (cached) changes->push_back({ObjectEventKind::kDeleted, Copy(key), key});
     changes->push_back({ObjectEventKind::kAdded, {}, key});
   }
-  puts->push_back({key,
-                   std::string(staged.uid),
-                   std::string(staged.resource_version),
-                   std::string(staged.packed),
-                   {}});
+  puts->push_back(staged);
 }
 
 /// All that differs between the store and the coming set. The index values of `puts` are still
@@ -218,18 +221,17 @@ std::vector<InformerCore::State::Change> InformerCore::State::Diff(
     const std::string& new_version, std::vector<PackedObject>* puts,
     std::vector<meta::ObjectKey>* erases) {
   std::vector<Change> changes;
-  staging.ForEach([&](const PackedView& staged) { Compare(staged, new_version, &changes, puts); });
-  store.ForEach([&](const PackedView& view) {
-    const meta::ObjectKey key = view.Key();
+  ForEachCopy(staging,
+              [&](const PackedObject& staged) { Compare(staged, new_version, &changes, puts); });
+  ForEachCopy(store, [&](const PackedObject& cached) {
+    const meta::ObjectKey& key = cached.key;
     if (staging.Contains(key) || same.Contains(key)) return;
     // It is there, only not readable: the last good version stays.
     if (staged_unreadable.contains(key)) return;
     if (OwnWriteIsNewer(key, new_version)) return;
     erases->push_back(key);
+    changes.push_back({ObjectEventKind::kDeleted, cached, key});
   });
-  for (const meta::ObjectKey& key : *erases) {
-    changes.push_back({ObjectEventKind::kDeleted, Copy(key), key});
-  }
   return changes;
 }
 

@@ -60,7 +60,7 @@ struct InformerCore::State : ReflectorTarget {
   void Replace(const ErasedFormat::Decoded& now, const Identity& before, bool own);
   std::vector<Change> Diff(const std::string& new_version, std::vector<PackedObject>* puts,
                            std::vector<meta::ObjectKey>* erases);
-  void Compare(const PackedView& staged, const std::string& new_version,
+  void Compare(const PackedObject& staged, const std::string& new_version,
                std::vector<Change>* changes, std::vector<PackedObject>* puts);
   void DeliverChanges(const std::vector<Change>& changes);
   void Overlay(const ErasedFormat::Decoded& written);

@@ -251,6 +251,14 @@ TEST_CASE_FIXTURE(
     return Find(beats, "greeter") != nullptr;
   }));
   CHECK_FALSE(Loaded(operator_, "greeter"));
+  // Listed by the runtime (its older bytes were loaded), but replaced since: still not loaded.
+  const std::string report =
+      fmt::format(R"({{"bootID":"{}","plugins":[{{"name":"greeter"}}]}})", boot);
+  REQUIRE(base::WriteFileAtomic(root_ + "/box/configs/.molecule/runtime-report.json", report, 0644)
+              .has_value());
+  const size_t before = operator_.Beats().size();
+  REQUIRE(Eventually([&] { return operator_.Beats().size() > before + 2; }));
+  CHECK_FALSE(Loaded(operator_, "greeter"));
   operator_.Answer({.restart_expected_boot_id = boot});
   REQUIRE(Eventually([&] { return Loaded(operator_, "greeter"); }));
   // The request stays in the answers: it is honoured once.

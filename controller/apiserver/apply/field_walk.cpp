@@ -25,7 +25,9 @@ Shape ShapeOf(const SchemaNode* schema, const Json& json) {
   if (!json.is_array() || !schema || schema->list_type == ListType::kAtomic) return Shape::kLeaf;
   // A list whose items cannot be named is one value.
   for (const Json& item : json) {
-    if (ElementOf(*schema, item).empty()) return Shape::kLeaf;
+    if (schema->list_type == ListType::kMap && !SameListMapKey(*schema, item, item)) {
+      return Shape::kLeaf;
+    }
   }
   return schema->list_type == ListType::kMap ? Shape::kListMap : Shape::kListSet;
 }
@@ -113,9 +115,15 @@ struct Cursor {
   }
 };
 
-const Json* FindElement(const SchemaNode& list, const Json& items, const std::string& element) {
-  for (const Json& item : items) {
-    if (ElementOf(list, item) == element) return &item;
+bool SameItem(const SchemaNode& list, const Json& a, const Json& b) {
+  return list.list_type == ListType::kSet ? a == b : SameListMapKey(list, a, b);
+}
+
+/// The counterpart of `item` in `items`; the same position is tried first, since lists rarely move.
+const Json* FindItem(const SchemaNode& list, const Json& items, const Json& item, size_t position) {
+  if (position < items.size() && SameItem(list, items[position], item)) return &items[position];
+  for (const Json& candidate : items) {
+    if (SameItem(list, candidate, item)) return &candidate;
   }
   return nullptr;
 }
@@ -140,18 +148,17 @@ void CompareMaps(const SchemaNode* schema, const Json& before, const Json& after
 
 void CompareLists(const SchemaNode& list, const Json& before, const Json& after, const Cursor& at) {
   const SchemaNode* item_schema = list.list_type == ListType::kMap ? list.items.get() : nullptr;
-  for (const Json& item : after) {
-    const std::string element = ElementOf(list, item);
-    const Json* old = FindElement(list, before, element);
-    if (!old)
-      Everything(item_schema, item, at.added.children[element]);
-    else if (item_schema && *old != item)
-      Compare(item_schema, *old, item, at.Down(element));
+  for (size_t i = 0; i < after.size(); ++i) {
+    const Json* old = FindItem(list, before, after[i], i);
+    if (!old) {
+      Everything(item_schema, after[i], at.added.children[ElementOf(list, after[i])]);
+    } else if (item_schema && *old != after[i]) {
+      Compare(item_schema, *old, after[i], at.Down(ElementOf(list, after[i])));
+    }
   }
-  for (const Json& item : before) {
-    const std::string element = ElementOf(list, item);
-    if (!FindElement(list, after, element))
-      Everything(item_schema, item, at.removed.children[element]);
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (FindItem(list, after, before[i], i)) continue;
+    Everything(item_schema, before[i], at.removed.children[ElementOf(list, before[i])]);
   }
 }
 
@@ -185,6 +192,7 @@ void RemoveBelow(const SchemaNode* schema, Json& json, const FieldSet& last,
   for (const auto& [element, below] : last.children) {
     const auto other = owned.children.find(element);
     const FieldSet* kept = other == owned.children.end() ? nullptr : &other->second;
+    if (kept && below == *kept) continue;  // All of it stays.
     if (element[0] == 'f') {
       if (json.is_object()) RemoveMember(schema, json, element.substr(2), {&below, kept});
       continue;
@@ -203,14 +211,14 @@ void RemoveBelow(const SchemaNode* schema, Json& json, const FieldSet& last,
 
 Json MergeLists(const SchemaNode& list, const Json& live, const Json& config) {
   Json merged = live;
-  for (const Json& item : config) {
-    const std::string element = ElementOf(list, item);
-    auto found = std::find_if(merged.begin(), merged.end(),
-                              [&](const Json& known) { return ElementOf(list, known) == element; });
-    if (found == merged.end())
-      merged.push_back(item);
-    else if (list.list_type == ListType::kMap)
-      *found = MergeFields(list.items.get(), *found, item);
+  for (size_t i = 0; i < config.size(); ++i) {
+    const Json* found = FindItem(list, merged, config[i], i);
+    if (!found) {
+      merged.push_back(config[i]);
+    } else if (list.list_type == ListType::kMap) {
+      Json& item = merged[static_cast<size_t>(found - &merged[0])];
+      item = MergeFields(list.items.get(), item, config[i]);
+    }
   }
   return merged;
 }

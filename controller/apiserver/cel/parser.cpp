@@ -4,6 +4,7 @@
 
 #include "apiserver/cel/expression.hpp"
 #include "apiserver/cel/lexer.hpp"
+#include "apiserver/cel/signatures.hpp"
 
 namespace apiserver {
 namespace {
@@ -15,74 +16,6 @@ constexpr int kMaxSlots = 32;
 using Node = std::unique_ptr<CelExpression>;
 using Kind = CelExpression::Kind;
 using F = CelFunction;
-
-struct Signature {
-  std::string_view name;
-  bool method;
-  size_t min_args;  ///< With the receiver.
-  size_t max_args;
-  F function;
-};
-
-constexpr Signature kSignatures[] = {
-    {"size", false, 1, 1, F::kSize},
-    {"matches", false, 2, 2, F::kMatches},
-    {"int", false, 1, 1, F::kToInt},
-    {"uint", false, 1, 1, F::kToUint},
-    {"double", false, 1, 1, F::kToDouble},
-    {"string", false, 1, 1, F::kToString},
-    {"bool", false, 1, 1, F::kToBool},
-    {"dyn", false, 1, 1, F::kToDyn},
-    {"type", false, 1, 1, F::kTypeOf},
-    {"duration", false, 1, 1, F::kToDuration},
-    {"timestamp", false, 1, 1, F::kToTimestamp},
-    {"size", true, 1, 1, F::kSize},
-    {"startsWith", true, 2, 2, F::kStartsWith},
-    {"endsWith", true, 2, 2, F::kEndsWith},
-    {"contains", true, 2, 2, F::kContains},
-    {"matches", true, 2, 2, F::kMatches},
-    {"lowerAscii", true, 1, 1, F::kLowerAscii},
-    {"upperAscii", true, 1, 1, F::kUpperAscii},
-    {"trim", true, 1, 1, F::kTrim},
-    {"split", true, 2, 3, F::kSplit},
-    {"join", true, 1, 2, F::kJoin},
-    {"replace", true, 3, 4, F::kReplace},
-    {"substring", true, 2, 3, F::kSubstring},
-    {"indexOf", true, 2, 3, F::kIndexOf},
-    {"lastIndexOf", true, 2, 3, F::kLastIndexOf},
-    {"charAt", true, 2, 2, F::kCharAt},
-    {"reverse", true, 1, 1, F::kReverse},
-    {"isSorted", true, 1, 1, F::kIsSorted},
-    {"sum", true, 1, 1, F::kSum},
-    {"min", true, 1, 1, F::kMin},
-    {"max", true, 1, 1, F::kMax},
-    {"getFullYear", true, 1, 1, F::kGetFullYear},
-    {"getMonth", true, 1, 1, F::kGetMonth},
-    {"getDate", true, 1, 1, F::kGetDate},
-    {"getDayOfMonth", true, 1, 1, F::kGetDayOfMonth},
-    {"getDayOfWeek", true, 1, 1, F::kGetDayOfWeek},
-    {"getDayOfYear", true, 1, 1, F::kGetDayOfYear},
-    {"getHours", true, 1, 1, F::kGetHours},
-    {"getMinutes", true, 1, 1, F::kGetMinutes},
-    {"getSeconds", true, 1, 1, F::kGetSeconds},
-    {"getMilliseconds", true, 1, 1, F::kGetMilliseconds},
-};
-
-struct MacroName {
-  std::string_view name;
-  CelMacro macro;
-};
-constexpr MacroName kMacros[] = {{"all", CelMacro::kAll},
-                                 {"exists", CelMacro::kExists},
-                                 {"exists_one", CelMacro::kExistsOne},
-                                 {"map", CelMacro::kMap},
-                                 {"filter", CelMacro::kFilter}};
-
-constexpr std::string_view kTypeNames[] = {"int",  "uint", "double",    "bool", "string",
-                                           "list", "map",  "null_type", "type"};
-constexpr std::string_view kReserved[] = {
-    "as",  "break", "const",   "continue",  "else",   "for", "function", "if",    "import",
-    "let", "loop",  "package", "namespace", "return", "var", "void",     "while", "in"};
 
 struct Operator {
   std::string_view symbol;

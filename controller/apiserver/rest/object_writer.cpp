@@ -286,7 +286,7 @@ Outcome<Written> ObjectWriter::Modify(const WriteRequest& request, bool applied,
     if (written) written->warnings = warnings;
     // Another writer came between: the change is made again upon what is there now, unless the
     // client named the version it meant.
-    const bool again = !written && written.failure().code == 409 && attempt < 1;
+    const bool again = !written && written.failure().code == 409 && attempt < kConflictRetries;
     if (!again) return written;
   }
 }
@@ -409,7 +409,7 @@ Outcome<Written> ObjectWriter::Apply(const WriteRequest& request, Json config) {
     auto object = merge(Json());
     if (!object) return object.failure();
     auto created = Insert(request, std::move(*object), *warnings, true);
-    const bool raced = !created && created.failure().code == 409 && attempt < 1;
+    const bool raced = !created && created.failure().code == 409 && attempt < kConflictRetries;
     if (!raced) return created;
   }
 }

@@ -12,28 +12,36 @@ std::string FieldPath::Text() const {
   return text.append(name);
 }
 
-std::string ListMapKey(const SchemaNode& list, const Json& item) {
-  if (!item.is_object()) return {};
-  Json key = Json::object();
-  for (const std::string& name : list.list_map_keys) {
-    const auto it = item.find(name);
-    if (it != item.end() && it->is_primitive() && !it->is_null()) {
-      key[name] = *it;
-      continue;
-    }
-    const SchemaNode* member = list.items ? list.items->Member(name) : nullptr;
-    if (!member || !member->default_value) return {};
-    key[name] = *member->default_value;
-  }
-  return codec::Dump(key);
+namespace {
+
+/// One key of an item, its default if it is absent, or null.
+const Json* KeyValue(const SchemaNode& list, const Json& item, const std::string& name) {
+  if (!item.is_object()) return nullptr;
+  const auto it = item.find(name);
+  if (it != item.end() && it->is_primitive() && !it->is_null()) return &*it;
+  const SchemaNode* member = list.items ? list.items->Member(name) : nullptr;
+  return member && member->default_value ? &*member->default_value : nullptr;
 }
 
-const Json* FindByListMapKey(const SchemaNode& schema, const Json& list, std::string_view key) {
-  if (!list.is_array() || key.empty()) return nullptr;
-  for (const Json& item : list) {
-    if (ListMapKey(schema, item) == key) return &item;
+}  // namespace
+
+std::string ListMapKey(const SchemaNode& list, const Json& item) {
+  Json key = Json::object();
+  for (const std::string& name : list.list_map_keys) {
+    const Json* value = KeyValue(list, item, name);
+    if (!value) return {};
+    key[name] = *value;
   }
-  return nullptr;
+  return key.empty() ? std::string() : codec::Dump(key);
+}
+
+bool SameListMapKey(const SchemaNode& list, const Json& a, const Json& b) {
+  for (const std::string& name : list.list_map_keys) {
+    const Json* left = KeyValue(list, a, name);
+    const Json* right = KeyValue(list, b, name);
+    if (!left || !right || *left != *right) return false;
+  }
+  return true;
 }
 
 }  // namespace apiserver

@@ -25,8 +25,8 @@ struct FieldPath {
 /// in. Empty if a key is missing.
 std::string ListMapKey(const SchemaNode& list, const codec::Json& item);
 
-/// The item of `list` (a map list) with that key text, or null.
-const codec::Json* FindByListMapKey(const SchemaNode& schema, const codec::Json& list,
-                                    std::string_view key);
+/// True if both items have the same list-map keys (defaults filled in, none missing). Allocates
+/// nothing.
+bool SameListMapKey(const SchemaNode& list, const codec::Json& a, const codec::Json& b);
 
 }  // namespace apiserver

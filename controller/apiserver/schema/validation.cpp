@@ -132,8 +132,11 @@ bool Blocks(const FieldErrors& errors) {
 }  // namespace
 
 const Json* CorrelatedItem(const SchemaNode& list, const Json* before, const Json& item) {
-  if (!before || list.list_type != ListType::kMap) return nullptr;
-  return FindByListMapKey(list, *before, ListMapKey(list, item));
+  if (!before || !before->is_array() || list.list_type != ListType::kMap) return nullptr;
+  for (const Json& old_item : *before) {
+    if (SameListMapKey(list, old_item, item)) return &old_item;
+  }
+  return nullptr;
 }
 
 void ValidateValue(const SchemaNode& schema, const Json& json, const Json* before,

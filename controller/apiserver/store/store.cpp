@@ -90,7 +90,7 @@ base::Result<std::shared_ptr<WatchHub::Watcher>> Store::Watch(WatchScope scope, 
     sink->OnEnd();
     return watcher;
   }
-  impl_->hub->GoLive(watcher, version + 1);
+  impl_->hub->GoLive(watcher, version);
   return watcher;
 }
 
