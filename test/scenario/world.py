@@ -155,7 +155,7 @@ class World:
         except subprocess.TimeoutExpired:
             self.kill_operator()
             raise Failed("the operator did not stop within 12 s of SIGTERM")
-        if code != 0 or time.monotonic() - begin > 10:
+        if code not in (0, -signal.SIGTERM) or time.monotonic() - begin > 10:
             raise Failed(f"SIGTERM: exit {code} after {time.monotonic() - begin:.1f} s")
 
     def box(self, name):
@@ -181,7 +181,7 @@ class World:
         return result
 
     def apply(self, *objects):
-        self.kubectl("apply", "-f", "-", stdin="\n---\n".join(json.dumps(o) for o in objects))
+        self.kubectl("apply", "-f", "-", stdin="# YAML, whatever it begins with\n" + "\n---\n".join(json.dumps(o) for o in objects))
 
     def get(self, kind, name):
         return json.loads(self.kubectl("get", f"{kind}.molecule.ai", name, "-o", "json").stdout)

@@ -219,29 +219,33 @@ bool Regex::Search(std::string_view text) const {
   thread_local std::vector<int> stack;
   const Program& program = *program_;
   now.Reset(program.states.size());
-  size_t position = 0;
+  size_t position = 0;  // Behind `point`.
+  const auto next_point = [&]() -> int {
+    if (position >= text.size()) return -1;
+    const auto byte = static_cast<unsigned char>(text[position]);
+    if (byte < 0x80) return static_cast<int>(text[position++]);
+    return static_cast<int>(NextCodePoint(text, position));
+  };
   int before = -1;
+  int point = next_point();
   while (true) {
-    size_t next_position = position;
-    const int point =
-        position < text.size() ? static_cast<int>(NextCodePoint(text, next_position)) : -1;
-    if ((position == 0 || !program.anchored) &&
+    if ((before < 0 || !program.anchored) &&
         Enter(program.states, now, stack, {program.start, {before, point}})) {
       return true;
     }
     if (point < 0 || (now.alive.empty() && program.anchored)) return false;
-    size_t ahead = next_position;
-    const int after =
-        next_position < text.size() ? static_cast<int>(NextCodePoint(text, ahead)) : -1;
+    const int after = next_point();
     later.Reset(program.states.size());
     for (const int index : now.alive) {
       const State& state = program.states[static_cast<size_t>(index)];
-      if (!program.sets[static_cast<size_t>(state.set)].Has(static_cast<uint32_t>(point))) continue;
-      if (Enter(program.states, later, stack, {state.next, {point, after}})) return true;
+      const RegexSet& set = program.sets[static_cast<size_t>(state.set)];
+      const bool fits = point < 128 ? set.ascii[static_cast<size_t>(point)]
+                                    : set.Has(static_cast<uint32_t>(point));
+      if (fits && Enter(program.states, later, stack, {state.next, {point, after}})) return true;
     }
     std::swap(now, later);
     before = point;
-    position = next_position;
+    point = after;
   }
 }
 

@@ -8,6 +8,10 @@
 #include <mutex>
 #include <thread>
 
+#include "apiserver/authz/authz.hpp"
+#include "apiserver/rest/object_writer.hpp"
+#include "apiserver/rest/registry.hpp"
+#include "apiserver/rest/router.hpp"
 #include "base/file.hpp"
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
@@ -51,7 +55,6 @@ class Fixture {
     http::ClientOptions client;
     client.base_url = server_->Url();
     client.ca_pem = File("ca.crt");
-    client.server_name = "127.0.0.1";
     client_ = std::move(*http::Client::Create(client));
   }
   void Stop() {
@@ -174,8 +177,39 @@ TEST_CASE("who has no token gets nothing but probes and the version") {
     CHECK(api.Call("GET", "/readyz").status == 200);
     CHECK(api.Call("GET", "/version").body["gitVersion"].get<std::string>().starts_with("v1."));
   }
-  api.token_ = token;
-  CHECK(api.Call("GET", kWidgets, {}, "", {{"Host", "evil.example"}}).status == 403);
+}
+
+TEST_CASE("a page of another origin that points its name at this machine is refused by its Host") {
+  const std::string dir =
+      (std::filesystem::temp_directory_path() / ("api-" + base::RandomUuid())).string();
+  {
+    StoreOptions store_options;
+    store_options.data_dir = dir;
+    auto store = std::move(*Store::Open(store_options));
+    const Registry registry = std::move(*Registry::Make({}));
+    TokenTable tokens;
+    const std::string token(32, 't');
+    REQUIRE(tokens.Add(token, {"admin", "", {std::string(kMasters)}}, {}));
+    const base::Clock& clock = base::SystemClock::Get();
+    ObjectWriter writer(*store, clock, base::Seconds(3600));
+    const Router router(*store, registry, tokens, writer, clock, {});
+    struct Row {
+      const char* host;
+      bool served;
+    };
+    for (const Row& row :
+         {Row{"127.0.0.1:6443", true}, Row{"localhost", true}, Row{"[::1]:6443", true},
+          Row{"evil.example", false}, Row{"127.0.0.1.evil.example:80", false}, Row{"", false}}) {
+      CAPTURE(std::string(row.host));
+      http::Request head;
+      head.target = "/apis";
+      head.headers = {{"Host", row.host}, {"Authorization", "Bearer " + token}};
+      const auto refused = router.CheckHead(head);
+      CHECK(refused.has_value() != row.served);
+      if (refused) CHECK(refused->status == 403);
+    }
+  }
+  std::filesystem::remove_all(dir);
 }
 
 TEST_CASE("a bad write is answered with the Status that kubectl knows") {
