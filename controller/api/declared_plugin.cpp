@@ -8,7 +8,8 @@ namespace {
 bool Holds(const LabelRequirement& r, const std::map<std::string, std::string>& labels) {
   const auto label = labels.find(r.key);
   const bool present = label != labels.end();
-  const bool listed = present && std::find(r.values.begin(), r.values.end(), label->second) != r.values.end();
+  const bool listed =
+      present && std::find(r.values.begin(), r.values.end(), label->second) != r.values.end();
   if (r.op == "In") return listed;
   if (r.op == "NotIn") return !listed;
   if (r.op == "Exists") return present;

@@ -2,7 +2,8 @@
 
 #include "api/workspace.hpp"
 
-/// DeclaredPlugin (declaredplugins.molecule.ai/v1alpha1) as plain structs; see workspace.hpp for the conventions.
+/// DeclaredPlugin (declaredplugins.molecule.ai/v1alpha1) as plain structs; see workspace.hpp for
+/// the conventions.
 namespace api {
 
 enum class UpdatePolicy { kTrack, kPin, kManual };
@@ -40,10 +41,10 @@ struct DeclaredPluginSpec {
 };
 
 struct ResolvedSource {
-  std::string ref;          ///< As requested.
-  std::string ref_kind;     ///< Tag, Branch, Commit, Digest, Content.
+  std::string ref;       ///< As requested.
+  std::string ref_kind;  ///< Tag, Branch, Commit, Digest, Content.
   std::string commit;
-  std::string digest;       ///< Of the canonical tar, once fetched.
+  std::string digest;  ///< Of the canonical tar, once fetched.
   int64_t size_bytes = 0;
   std::optional<base::WallTime> resolved_time;
   bool operator==(const ResolvedSource&) const = default;

@@ -7,8 +7,9 @@
 
 #include "meta/object.hpp"
 
-/// Workspace (workspaces.molecule.ai/v1alpha1) as plain structs. The schema of record is crds/workspaces.yaml; a test holds the two
-/// together. Wire names are the lowerCamelCase of the members unless a comment says otherwise (codec/ is the only place that spells them).
+/// Workspace (workspaces.molecule.ai/v1alpha1) as plain structs. The schema of record is
+/// crds/workspaces.yaml; a test holds the two together. Wire names are the lowerCamelCase of the
+/// members unless a comment says otherwise (codec/ is the only place that spells them).
 namespace api {
 
 inline constexpr char kGroup[] = "molecule.ai";
@@ -123,7 +124,7 @@ struct AgentStatus {
   std::string version;
   std::string current_task;
   std::optional<int32_t> active_tasks;
-  std::string error_rate;     ///< Decimal text 0..1 (no floats in the API).
+  std::string error_rate;  ///< Decimal text 0..1 (no floats in the API).
   std::string sample_error;
   std::string monthly_spend;  ///< Decimal text.
   std::optional<bool> management_present;
@@ -151,13 +152,14 @@ struct PluginRow {
   std::optional<base::WallTime> installed_time;
   bool loaded = false;
   DeletionPolicy deletion_policy = DeletionPolicy::kRemove;
-  std::string reason;   ///< Stable CamelCase word: why it is not (or is) as wanted.
+  std::string reason;  ///< Stable CamelCase word: why it is not (or is) as wanted.
   std::string message;
   int32_t attempts = 0;
   std::optional<base::WallTime> next_attempt_time;
   bool operator==(const PluginRow&) const = default;
 };
-/// The shown debt. The debt itself is a fact in the box (receipts); this is written before the first byte moves.
+/// The shown debt. The debt itself is a fact in the box (receipts); this is written before the
+/// first byte moves.
 struct PendingRestart {
   std::vector<std::string> plugins;
   std::string boot_id;  ///< Wire name bootID: the boot that must end.
@@ -174,7 +176,8 @@ struct RecoveryStatus {
 struct WorkspaceStatus {
   std::vector<meta::Condition> conditions;
   int64_t observed_generation = 0;
-  std::string state;  ///< Provisioning, AwaitingAgent, Online, Degraded, Offline, Failed, Suspended, Terminating.
+  std::string state;  ///< Provisioning, AwaitingAgent, Online, Degraded, Offline, Failed,
+                      ///< Suspended, Terminating.
   std::optional<BoxStatus> box;
   std::optional<AgentStatus> agent;
   std::vector<PluginRow> plugins;

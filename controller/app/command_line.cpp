@@ -19,21 +19,25 @@ namespace app {
 namespace {
 
 int ExitCodeOf(const base::Error& error) {
-  if (error.reason == "PortInUse" || error.reason == "Locked" || error.reason == "DataDirLocked") return 3;
-  if (error.reason == "ReadOnly" || error.reason == "NoSpace" || error.reason == "Corrupt" || error.reason == "NewerSchema" ||
-      error.reason == "DatabaseCorrupt" || error.reason == "DatabaseNewer")
+  if (error.reason == "PortInUse" || error.reason == "Locked" || error.reason == "DataDirLocked")
+    return 3;
+  if (error.reason == "ReadOnly" || error.reason == "NoSpace" || error.reason == "Corrupt" ||
+      error.reason == "NewerSchema" || error.reason == "DatabaseCorrupt" ||
+      error.reason == "DatabaseNewer")
     return 4;
   return 1;
 }
 
 int Report(const base::Status& status) {
   if (status) return 0;
-  base::LogError("stopped by an error", {{"error", status.error().message}, {"reason", status.error().reason}});
+  base::LogError("stopped by an error",
+                 {{"error", status.error().message}, {"reason", status.error().reason}});
   fmt::print(stderr, "workspace-operator: {}\n", status.error().message);
   return ExitCodeOf(status.error());
 }
 
-/// Runs `work` with a stop token that SIGINT and SIGTERM request; a second signal, or 10 s, ends the process at once.
+/// Runs `work` with a stop token that SIGINT and SIGTERM request; a second signal, or 10 s, ends
+/// the process at once.
 int RunUntilSignalled(const std::function<base::Status(std::stop_token)>& work) {
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
@@ -59,7 +63,8 @@ int RunUntilSignalled(const std::function<base::Status(std::stop_token)>& work) 
     }
   });
   const int code = Report(work(stop.get_token()));
-  if (code != 0) ::_exit(code);  // Parts that did not stop may still use what would be destroyed now.
+  if (code != 0)
+    ::_exit(code);  // Parts that did not stop may still use what would be destroyed now.
   return code;
 }
 
@@ -68,8 +73,12 @@ struct LogFlags {
   std::string format = "text";
 
   void Add(CLI::App& command) {
-    command.add_option("--log-level", level, "Least level that is written")->check(CLI::IsMember({"debug", "info", "warning", "error"}))->capture_default_str();
-    command.add_option("--log-format", format, "Form of the log lines on stderr")->check(CLI::IsMember({"text", "json"}))->capture_default_str();
+    command.add_option("--log-level", level, "Least level that is written")
+        ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+        ->capture_default_str();
+    command.add_option("--log-format", format, "Form of the log lines on stderr")
+        ->check(CLI::IsMember({"text", "json"}))
+        ->capture_default_str();
   }
   void Use() const {
     const base::LogLevel least = level == "debug"     ? base::LogLevel::kDebug
@@ -92,49 +101,99 @@ struct Flags {
 };
 
 CLI::App* AddDev(CLI::App& app, Flags& flags) {
-  CLI::App* dev = app.add_subcommand("dev", "Serve a Kubernetes API on this machine (SQLite, loopback HTTPS) and run the operator against it");
-  dev->add_option("--data-dir", flags.dev.data_dir, "Folder for database, kubeconfig, certificates and artifacts; made if missing")->required();
-  dev->add_option("--settings", flags.dev.settings_path, "Operator settings (YAML); read again when it changes")->check(CLI::ExistingFile);
-  dev->add_option("--api-port", flags.dev.api_port, "TCP port of the Kubernetes API; 0: the last one, else any free one")->capture_default_str();
-  dev->add_option("--http-port", flags.dev.http_port, "TCP port of the operator's HTTP API (heartbeats); 0: the last one, else any free one")->capture_default_str();
-  dev->add_option("--crds", flags.dev.crds_folder, "Folder of CRD YAML files instead of the built-in ones")->check(CLI::ExistingDirectory);
-  dev->add_option("--workers", flags.dev.workers, "Workspaces worked on at the same time, a count")->check(CLI::Range(1, 64))->capture_default_str();
+  CLI::App* dev = app.add_subcommand("dev",
+                                     "Serve a Kubernetes API on this machine (SQLite, loopback "
+                                     "HTTPS) and run the operator against it");
+  dev->add_option("--data-dir", flags.dev.data_dir,
+                  "Folder for database, kubeconfig, certificates and artifacts; made if missing")
+      ->required();
+  dev->add_option("--settings", flags.dev.settings_path,
+                  "Operator settings (YAML); read again when it changes")
+      ->check(CLI::ExistingFile);
+  dev->add_option("--api-port", flags.dev.api_port,
+                  "TCP port of the Kubernetes API; 0: the last one, else any free one")
+      ->capture_default_str();
+  dev->add_option(
+         "--http-port", flags.dev.http_port,
+         "TCP port of the operator's HTTP API (heartbeats); 0: the last one, else any free one")
+      ->capture_default_str();
+  dev->add_option("--crds", flags.dev.crds_folder,
+                  "Folder of CRD YAML files instead of the built-in ones")
+      ->check(CLI::ExistingDirectory);
+  dev->add_option("--workers", flags.dev.workers, "Workspaces worked on at the same time, a count")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
   flags.log.Add(*dev);
   return dev;
 }
 
 CLI::App* AddRun(CLI::App& app, Flags& flags) {
-  CLI::App* run = app.add_subcommand("run", "Run the operator against an existing Kubernetes API (kubeconfig or in-cluster)");
-  run->add_option("--kubeconfig", flags.kubeconfig, "Kubeconfig file; default: $KUBECONFIG, in-cluster, ~/.kube/config");
-  run->add_option("--context", flags.context, "Context of the kubeconfig; default: its current one");
+  CLI::App* run = app.add_subcommand(
+      "run", "Run the operator against an existing Kubernetes API (kubeconfig or in-cluster)");
+  run->add_option("--kubeconfig", flags.kubeconfig,
+                  "Kubeconfig file; default: $KUBECONFIG, in-cluster, ~/.kube/config");
+  run->add_option("--context", flags.context,
+                  "Context of the kubeconfig; default: its current one");
   run->add_option("--namespace", flags.run.ns, "Watch this namespace only; default: all");
-  run->add_option("--data-dir", flags.run.data_dir, "Folder for artifacts; made if missing")->required();
-  run->add_option("--settings", flags.run.settings_path, "Operator settings (YAML); read again when it changes")->check(CLI::ExistingFile);
-  run->add_option("--http-address", flags.run.address, "IP address of the operator's HTTP API")->capture_default_str();
-  run->add_option("--http-port", flags.run.port, "TCP port of the operator's HTTP API; 0: any free one")->capture_default_str();
-  run->add_option("--workers", flags.run.workers, "Workspaces worked on at the same time, a count")->check(CLI::Range(1, 64))->capture_default_str();
+  run->add_option("--data-dir", flags.run.data_dir, "Folder for artifacts; made if missing")
+      ->required();
+  run->add_option("--settings", flags.run.settings_path,
+                  "Operator settings (YAML); read again when it changes")
+      ->check(CLI::ExistingFile);
+  run->add_option("--http-address", flags.run.address, "IP address of the operator's HTTP API")
+      ->capture_default_str();
+  run->add_option("--http-port", flags.run.port,
+                  "TCP port of the operator's HTTP API; 0: any free one")
+      ->capture_default_str();
+  run->add_option("--workers", flags.run.workers, "Workspaces worked on at the same time, a count")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
   flags.log.Add(*run);
   return run;
 }
 
 CLI::App* AddAgent(CLI::App& app, Flags& flags) {
   agent::AgentOptions& o = flags.agent;
-  CLI::App* agent = app.add_subcommand("agent", "Run inside a box: install plugins at boot, run the runtime process, send heartbeats");
-  agent->add_option("--root", o.root, "The box's root folder; plugins are in ROOT/configs/plugins")->required();
-  agent->add_option("--operator-url", o.operator_url, "URL of the operator's HTTP API, e.g. https://operator:8443")->required();
-  agent->add_option("--workspace", o.workspace, "The workspace's UID or namespace.name")->required();
-  agent->add_option("--ca-file", o.ca_file, "PEM file of the certificate authority to trust; default: the system's");
-  agent->add_option("--token-file", o.token_file, "File of the instance token; default: ROOT/configs/.molecule/token");
-  agent->add_option("--runtime", o.runtime_name, "Name of the runtime, told to the operator, e.g. claude-code");
-  agent->add_option("--settings-file", o.settings_path, "The runtime's settings file; default: ROOT/configs/settings.json");
-  agent->add_option("--report-file", o.report_path, "What the runtime writes when it has loaded; default: ROOT/configs/.molecule/runtime-report.json");
-  agent->add_option("--status-file", o.status_path, "What the runtime keeps up to date; default: ROOT/configs/.molecule/runtime-status.json");
-  agent->add_option("--runtime-log", o.runtime_log, "File for the runtime's output; default: the agent's own output");
-  agent->add_option("--management-plugin", o.management_plugin, "Name of the management plugin (Platform workspaces); default: not reported");
-  agent->add_option("--period", flags.period_seconds, "Seconds between heartbeats until the operator says otherwise")->check(CLI::Range(0.2, 3600.0))->capture_default_str();
+  CLI::App* agent = app.add_subcommand(
+      "agent",
+      "Run inside a box: install plugins at boot, run the runtime process, send heartbeats");
+  agent->add_option("--root", o.root, "The box's root folder; plugins are in ROOT/configs/plugins")
+      ->required();
+  agent
+      ->add_option("--operator-url", o.operator_url,
+                   "URL of the operator's HTTP API, e.g. https://operator:8443")
+      ->required();
+  agent->add_option("--workspace", o.workspace, "The workspace's UID or namespace.name")
+      ->required();
+  agent->add_option("--ca-file", o.ca_file,
+                    "PEM file of the certificate authority to trust; default: the system's");
+  agent->add_option("--token-file", o.token_file,
+                    "File of the instance token; default: ROOT/configs/.molecule/token");
+  agent->add_option("--runtime", o.runtime_name,
+                    "Name of the runtime, told to the operator, e.g. claude-code");
+  agent->add_option("--settings-file", o.settings_path,
+                    "The runtime's settings file; default: ROOT/configs/settings.json");
+  agent->add_option("--report-file", o.report_path,
+                    "What the runtime writes when it has loaded; default: "
+                    "ROOT/configs/.molecule/runtime-report.json");
+  agent->add_option(
+      "--status-file", o.status_path,
+      "What the runtime keeps up to date; default: ROOT/configs/.molecule/runtime-status.json");
+  agent->add_option("--runtime-log", o.runtime_log,
+                    "File for the runtime's output; default: the agent's own output");
+  agent->add_option("--management-plugin", o.management_plugin,
+                    "Name of the management plugin (Platform workspaces); default: not reported");
+  agent
+      ->add_option("--period", flags.period_seconds,
+                   "Seconds between heartbeats until the operator says otherwise")
+      ->check(CLI::Range(0.2, 3600.0))
+      ->capture_default_str();
   agent->add_flag("--no-boot-install", flags.no_boot_install, "Install nothing at boot");
-  agent->add_flag("--pull", o.pull, "Fetch and remove plugins after boot too: for boxes that the operator cannot reach");
-  agent->add_option("runtime-command", o.runtime_argv, "Program and arguments of the runtime process, after --; default: none");
+  agent->add_flag(
+      "--pull", o.pull,
+      "Fetch and remove plugins after boot too: for boxes that the operator cannot reach");
+  agent->add_option("runtime-command", o.runtime_argv,
+                    "Program and arguments of the runtime process, after --; default: none");
   flags.log.Add(*agent);
   return agent;
 }
@@ -159,7 +218,8 @@ int RunCluster(Flags& flags) {
 }  // namespace
 
 int Main(int argc, char** argv) {
-  CLI::App app("workspace-operator: keeps the plugins of agent workspaces as declared", "workspace-operator");
+  CLI::App app("workspace-operator: keeps the plugins of agent workspaces as declared",
+               "workspace-operator");
   app.require_subcommand(1);
   Flags flags;
   const CLI::App* dev = AddDev(app, flags);
@@ -172,10 +232,12 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   flags.log.Use();
-  if (dev->parsed()) return RunUntilSignalled([&](std::stop_token stop) { return RunEmbedded(flags.dev, stop); });
+  if (dev->parsed())
+    return RunUntilSignalled([&](std::stop_token stop) { return RunEmbedded(flags.dev, stop); });
   if (run->parsed()) return RunCluster(flags);
   if (agent->parsed()) return RunAgent(flags);
-  fmt::print("workspace-operator {} ({})\n", kVersion, kCommit[0] == '\0' ? "unknown commit" : kCommit);
+  fmt::print("workspace-operator {} ({})\n", kVersion,
+             kCommit[0] == '\0' ? "unknown commit" : kCommit);
   return 0;
 }
 

@@ -23,7 +23,8 @@ base::Result<std::vector<std::string>> ReadCrds(const std::string& folder) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error))
     if (entry.path().extension() == ".yaml") paths.push_back(entry.path());
-  if (paths.empty()) return base::MakeError(base::Code::kNotFound, "no .yaml file in the CRD folder " + folder);
+  if (paths.empty())
+    return base::MakeError(base::Code::kNotFound, "no .yaml file in the CRD folder " + folder);
   std::sort(paths.begin(), paths.end());
   for (const std::string& path : paths) {
     auto text = base::ReadFile(path, 4 << 20);
@@ -51,12 +52,15 @@ base::Result<std::unique_ptr<apiserver::ApiServer>> StartApi(const EmbeddedOptio
   api.port = options.api_port != 0 ? options.api_port : RememberedPort(port_file);
   auto server = apiserver::ApiServer::Start(api);
   if (!server && server.error().reason == "PortInUse" && options.api_port == 0 && api.port != 0) {
-    base::LogWarning("the API port of the last start is taken; another one is used", {{"port", std::to_string(api.port)}});
+    base::LogWarning("the API port of the last start is taken; another one is used",
+                     {{"port", std::to_string(api.port)}});
     api.port = 0;
     server = apiserver::ApiServer::Start(api);
   }
   if (!server) return std::move(server).error();
-  if (auto written = base::WriteFileAtomic(port_file, std::to_string((*server)->Port()), 0600); !written) return std::move(written).error();
+  if (auto written = base::WriteFileAtomic(port_file, std::to_string((*server)->Port()), 0600);
+      !written)
+    return std::move(written).error();
   return server;
 }
 
@@ -67,7 +71,8 @@ base::Status RunEmbedded(const EmbeddedOptions& options, std::stop_token stop) {
   auto api = StartApi(options);
   if (!api) return std::move(api).error();
   for (const std::string& broken : (*api)->BrokenRules())
-    base::LogWarning("a validation rule cannot be evaluated: the writes it guards are refused", {{"rule", broken}});
+    base::LogWarning("a validation rule cannot be evaluated: the writes it guards are refused",
+                     {{"rule", broken}});
   auto config = kube::LoadKubeconfig({(*api)->OperatorKubeconfigPath()});
   if (!config) return std::move(config).error();
   OperatorOptions run;
@@ -83,8 +88,10 @@ base::Status RunEmbedded(const EmbeddedOptions& options, std::stop_token stop) {
     const auto port = url.substr(url.rfind(':') + 1);
     if (auto written = base::WriteFileAtomic(port_file, port, 0600); !written)
       base::LogWarning("the port is not remembered", {{"error", written.error().message}});
-    const auto took = std::chrono::duration_cast<base::Millis>(std::chrono::steady_clock::now() - begin);
-    fmt::print("api: {}\noperator: {}\nexport KUBECONFIG={}\nready in {} ms\n", (*api)->Url(), url, (*api)->KubeconfigPath(), took.count());
+    const auto took =
+        std::chrono::duration_cast<base::Millis>(std::chrono::steady_clock::now() - begin);
+    fmt::print("api: {}\noperator: {}\nexport KUBECONFIG={}\nready in {} ms\n", (*api)->Url(), url,
+               (*api)->KubeconfigPath(), took.count());
     std::fflush(stdout);
   };
   auto done = RunOperator(run, stop);

@@ -8,11 +8,13 @@
 
 namespace app {
 
-/// Runs a reconciler and calls `done` once every key that existed at the start has had its first pass: from then on all tokens are known,
-/// and an unknown one is refused instead of asked to come back.
+/// Runs a reconciler and calls `done` once every key that existed at the start has had its first
+/// pass: from then on all tokens are known, and an unknown one is refused instead of asked to come
+/// back.
 class FirstPasses final : public runtime::Reconciler {
  public:
-  FirstPasses(runtime::Reconciler& inner, std::function<void()> done) : inner_(inner), done_(std::move(done)) {}
+  FirstPasses(runtime::Reconciler& inner, std::function<void()> done)
+      : inner_(inner), done_(std::move(done)) {}
   void Expect(const std::vector<meta::ObjectKey>& keys) {
     bool empty;
     {
@@ -23,7 +25,8 @@ class FirstPasses final : public runtime::Reconciler {
     }
     if (empty) Fire();
   }
-  base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key, std::stop_token stop) override {
+  base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key,
+                                           std::stop_token stop) override {
     auto result = inner_.Reconcile(key, stop);
     bool last = false;
     {

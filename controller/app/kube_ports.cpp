@@ -9,11 +9,16 @@ using codec::Json;
 
 runtime::WatchEventType TypeOf(kube::EventType type) {
   switch (type) {
-    case kube::EventType::kAdded: return runtime::WatchEventType::kAdded;
-    case kube::EventType::kModified: return runtime::WatchEventType::kModified;
-    case kube::EventType::kDeleted: return runtime::WatchEventType::kDeleted;
-    case kube::EventType::kBookmark: return runtime::WatchEventType::kBookmark;
-    case kube::EventType::kError: return runtime::WatchEventType::kError;
+    case kube::EventType::kAdded:
+      return runtime::WatchEventType::kAdded;
+    case kube::EventType::kModified:
+      return runtime::WatchEventType::kModified;
+    case kube::EventType::kDeleted:
+      return runtime::WatchEventType::kDeleted;
+    case kube::EventType::kBookmark:
+      return runtime::WatchEventType::kBookmark;
+    case kube::EventType::kError:
+      return runtime::WatchEventType::kError;
   }
   return runtime::WatchEventType::kError;
 }
@@ -35,7 +40,8 @@ class KubeListWatch final : public runtime::ListWatch {
     return std::move(result->resource_version);
   }
 
-  base::Status Watch(const runtime::WatchOptions& options, const runtime::WatchSink& sink, std::stop_token stop) override {
+  base::Status Watch(const runtime::WatchOptions& options, const runtime::WatchSink& sink,
+                     std::stop_token stop) override {
     kube::WatchOptions watch;
     watch.resource_version = options.resource_version;
     watch.send_initial_events = options.send_initial_events;
@@ -55,11 +61,16 @@ class KubeListWatch final : public runtime::ListWatch {
 const kube::Resource kEventsV1{"events.k8s.io", "v1", "events"};
 
 Json Reference(const runtime::EventObject& object) {
-  return {{"apiVersion", object.api_version}, {"kind", object.kind}, {"namespace", object.ns}, {"name", object.name}, {"uid", object.uid}};
+  return {{"apiVersion", object.api_version},
+          {"kind", object.kind},
+          {"namespace", object.ns},
+          {"name", object.name},
+          {"uid", object.uid}};
 }
 
 Json Series(const runtime::Event& event) {
-  return {{"count", event.series_count}, {"lastObservedTime", base::FormatMicroTime(event.series_last_observed)}};
+  return {{"count", event.series_count},
+          {"lastObservedTime", base::FormatMicroTime(event.series_last_observed)}};
 }
 
 class KubeEventSink final : public runtime::EventSink {
@@ -102,10 +113,13 @@ class KubeEventSink final : public runtime::EventSink {
 
 }  // namespace
 
-std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource, std::string ns) {
+std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource,
+                                                  std::string ns) {
   return std::make_unique<KubeListWatch>(client, std::move(resource), std::move(ns));
 }
 
-std::unique_ptr<runtime::EventSink> MakeEventSink(kube::Client& client) { return std::make_unique<KubeEventSink>(client); }
+std::unique_ptr<runtime::EventSink> MakeEventSink(kube::Client& client) {
+  return std::make_unique<KubeEventSink>(client);
+}
 
 }  // namespace app

@@ -10,7 +10,8 @@
 namespace app {
 
 /// The runtime's ports over the Kubernetes client. `client` must outlive what is made.
-std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource, std::string ns);
+std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource,
+                                                  std::string ns);
 std::unique_ptr<runtime::EventSink> MakeEventSink(kube::Client& client);
 
 }  // namespace app

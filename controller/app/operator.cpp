@@ -43,12 +43,16 @@ std::string HostName() {
 }
 
 template <typename T>
-runtime::InformerFormat<T> FormatOf(base::Result<T> (*decode)(std::string_view), base::Result<T> (*unpack)(std::string_view, const codec::StringInterner&),
+runtime::InformerFormat<T> FormatOf(base::Result<T> (*decode)(std::string_view),
+                                    base::Result<T> (*unpack)(std::string_view,
+                                                              const codec::StringInterner&),
                                     codec::StringInterner& interner) {
   runtime::InformerFormat<T> format;
   format.decode = decode;
   format.cache.pack = [&interner](const T& object) { return codec::Pack(object, interner); };
-  format.cache.unpack = [&interner, unpack](std::string_view bytes) { return unpack(bytes, interner); };
+  format.cache.unpack = [&interner, unpack](std::string_view bytes) {
+    return unpack(bytes, interner);
+  };
   format.cache.index = [](const T& object) { return reconcile::IndexOf(object); };
   return format;
 }
@@ -81,7 +85,8 @@ class Operator {
     kube::ClientOptions client;
     client.user_agent = fmt::format("workspace-operator/{}", kVersion);
     client.observe = [this](const kube::RequestSample& sample) {
-      rest_metrics_.Observe(sample.method, sample.host, sample.code, static_cast<double>(sample.duration.count()) / 1000);
+      rest_metrics_.Observe(sample.method, sample.host, sample.code,
+                            static_cast<double>(sample.duration.count()) / 1000);
     };
     auto made = kube::Client::Create(options_.api, client);
     if (!made) return std::move(made).error();
@@ -98,7 +103,8 @@ class Operator {
   base::Result<std::shared_ptr<source::PluginSource>> MakeSource() {
     source::SourceSettings sources = settings_->Current()->sources;
     sources.work_directory = options_.data_dir + "/scratch";
-    if (auto made = base::MakeDirectories(sources.work_directory, 0700); !made) return std::move(made).error();
+    if (auto made = base::MakeDirectories(sources.work_directory, 0700); !made)
+      return std::move(made).error();
     auto made = source::MakeSources(sources);
     if (!made) return std::move(made).error();
     return std::shared_ptr<source::PluginSource>(*std::move(made));
@@ -113,8 +119,9 @@ class Operator {
     auto sources = MakeSource();
     if (!sources) return std::move(sources).error();
     lookup_ = std::make_unique<reconcile::SourceLookup>(*client_, clock_);
-    resolver_ = std::make_unique<source::Resolver>(*sources, artifacts_, source::Resolver::Options{},
-                                                   [this](const std::string& key) { lookup_->OnChanged(key); });
+    resolver_ = std::make_unique<source::Resolver>(
+        *sources, artifacts_, source::Resolver::Options{},
+        [this](const std::string& key) { lookup_->OnChanged(key); });
     return {};
   }
 
@@ -129,24 +136,34 @@ class Operator {
     workspace_source_ = MakeListWatch(*client_, kube::kWorkspaces, options_.ns);
     plugin_source_ = MakeListWatch(*client_, kube::kDeclaredPlugins, options_.ns);
     workspaces_ = std::make_unique<runtime::Informer<api::Workspace>>(
-        with("workspaces"), FormatOf<api::Workspace>(codec::DecodeWorkspace, codec::UnpackWorkspace, interner_), *workspace_source_);
+        with("workspaces"),
+        FormatOf<api::Workspace>(codec::DecodeWorkspace, codec::UnpackWorkspace, interner_),
+        *workspace_source_);
     plugins_ = std::make_unique<runtime::Informer<api::DeclaredPlugin>>(
-        with("declaredplugins"), FormatOf<api::DeclaredPlugin>(codec::DecodeDeclaredPlugin, codec::UnpackDeclaredPlugin, interner_), *plugin_source_);
-    fleet_ = std::make_unique<fleet::HeartbeatTable>(fleet::TableOptions{}, [this](const meta::ObjectKey& key) { Wake(key); });
+        with("declaredplugins"),
+        FormatOf<api::DeclaredPlugin>(codec::DecodeDeclaredPlugin, codec::UnpackDeclaredPlugin,
+                                      interner_),
+        *plugin_source_);
+    fleet_ = std::make_unique<fleet::HeartbeatTable>(
+        fleet::TableOptions{}, [this](const meta::ObjectKey& key) { Wake(key); });
   }
 
   box::BoxDependencies BoxNeeds() {
     box::BoxDependencies needs;
     const auto settings = settings_->Current();
-    needs.request_restart = [this](const api::Workspace& workspace, const std::string& boot) -> base::Status {
+    needs.request_restart = [this](const api::Workspace& workspace,
+                                   const std::string& boot) -> base::Status {
       fleet_->RequestRestart(workspace.meta.uid, boot);
       return {};
     };
-    needs.inventory = [this](const api::Workspace& workspace) -> std::optional<std::vector<bundle::InventoryItem>> {
+    needs.inventory =
+        [this](
+            const api::Workspace& workspace) -> std::optional<std::vector<bundle::InventoryItem>> {
       const auto slot = fleet_->Snapshot(workspace.meta.uid);
       if (!slot || !slot->last || !slot->last->inventory) return std::nullopt;
       std::vector<bundle::InventoryItem> items;
-      for (const auto& item : *slot->last->inventory) items.push_back({item.name, item.revision, item.digest, item.loaded});
+      for (const auto& item : *slot->last->inventory)
+        items.push_back({item.name, item.revision, item.digest, item.loaded});
       return items;
     };
     needs.settings_file_by_runtime = settings->settings_file_by_runtime;
@@ -165,33 +182,55 @@ class Operator {
         .artifacts = *artifacts_,
         .events = *events_,
         .downloads = downloads_,
-        .make_box = [this](const api::Workspace& workspace) { return box::MakeBox(workspace, BoxNeeds()); },
-        .policy = [this] {
-          const auto settings = settings_->Current();
-          return std::shared_ptr<const core::Policy>(settings, &settings->policy);
-        },
-        .wake_declared = [this](const std::vector<meta::ObjectKey>& keys) {
-          for (const auto& key : keys) plugin_controller_->Queue().Add(key);
-        }});
+        .make_box =
+            [this](const api::Workspace& workspace) { return box::MakeBox(workspace, BoxNeeds()); },
+        .policy =
+            [this] {
+              const auto settings = settings_->Current();
+              return std::shared_ptr<const core::Policy>(settings, &settings->policy);
+            },
+        .wake_declared =
+            [this](const std::vector<meta::ObjectKey>& keys) {
+              for (const auto& key : keys) plugin_controller_->Queue().Add(key);
+            }});
     workspace_reconciler_ = std::make_unique<reconcile::WorkspaceReconciler>(*on_);
     plugin_reconciler_ = std::make_unique<reconcile::DeclaredPluginReconciler>(*on_);
-    first_passes_ = std::make_unique<FirstPasses>(*workspace_reconciler_, [this] { fleet_->TakeOver(clock_.Read()); });
-    workspace_controller_ = std::make_unique<runtime::Controller>(ControllerOptionsFor("workspace"), *first_passes_);
-    plugin_controller_ = std::make_unique<runtime::Controller>(ControllerOptionsFor("declaredplugin"), *plugin_reconciler_);
+    first_passes_ = std::make_unique<FirstPasses>(*workspace_reconciler_,
+                                                  [this] { fleet_->TakeOver(clock_.Read()); });
+    workspace_controller_ =
+        std::make_unique<runtime::Controller>(ControllerOptionsFor("workspace"), *first_passes_);
+    plugin_controller_ = std::make_unique<runtime::Controller>(
+        ControllerOptionsFor("declaredplugin"), *plugin_reconciler_);
     lookup_->Connect(*resolver_, [this](const reconcile::Asker& asker) {
-      auto& controller = asker.kind == reconcile::AskerKind::kWorkspace ? workspace_controller_ : plugin_controller_;
+      auto& controller = asker.kind == reconcile::AskerKind::kWorkspace ? workspace_controller_
+                                                                        : plugin_controller_;
       controller->Queue().Add(asker.key);
     });
     agents_ = std::make_unique<AgentKeeper>(OwnProgram(), [this] { return settings_->Current(); });
     ready_gauge_ = metrics_.OnScrape([this] {
       const auto counts = fleet_->Counts();
-      metrics_.GaugeOf({"workspace_operator_heartbeat_slots", "Workspaces that may report."}).Set(static_cast<double>(counts.slots));
-      metrics_.GaugeOf({"workspace_operator_heartbeat_reporting", "Workspaces whose last report is fresh."}).Set(static_cast<double>(counts.reporting));
-      metrics_.GaugeOf({"workspace_operator_heartbeats_recorded", "Heartbeats recorded since the start."}).Set(static_cast<double>(counts.recorded));
-      metrics_.GaugeOf({"workspace_operator_heartbeats_refused", "Heartbeats refused as replays or floods since the start."}).Set(static_cast<double>(counts.refused));
-      metrics_.GaugeOf({"workspace_operator_sweep_examined", "Workspaces that the declared plugins' sweep has examined since the start."})
+      metrics_.GaugeOf({"workspace_operator_heartbeat_slots", "Workspaces that may report."})
+          .Set(static_cast<double>(counts.slots));
+      metrics_
+          .GaugeOf(
+              {"workspace_operator_heartbeat_reporting", "Workspaces whose last report is fresh."})
+          .Set(static_cast<double>(counts.reporting));
+      metrics_
+          .GaugeOf(
+              {"workspace_operator_heartbeats_recorded", "Heartbeats recorded since the start."})
+          .Set(static_cast<double>(counts.recorded));
+      metrics_
+          .GaugeOf({"workspace_operator_heartbeats_refused",
+                    "Heartbeats refused as replays or floods since the start."})
+          .Set(static_cast<double>(counts.refused));
+      metrics_
+          .GaugeOf({"workspace_operator_sweep_examined",
+                    "Workspaces that the declared plugins' sweep has examined since the start."})
           .Set(static_cast<double>(plugin_reconciler_->Examined()));
-      metrics_.GaugeOf({"workspace_operator_source_fetches", "Fetches of plugin sources since the start."}).Set(static_cast<double>(artifacts_->FetchCount()));
+      metrics_
+          .GaugeOf(
+              {"workspace_operator_source_fetches", "Fetches of plugin sources since the start."})
+          .Set(static_cast<double>(artifacts_->FetchCount()));
     });
   }
 
@@ -202,8 +241,9 @@ class Operator {
     controller.metrics = &metrics_;
     const auto settings = settings_->Current();
     controller.queue.backoff = {settings->policy.backoff_base, settings->policy.backoff_max, 1.0};
-    controller.wait_for = {{"workspaces", [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }},
-                           {"declaredplugins", [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }}};
+    controller.wait_for = {
+        {"workspaces", [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }},
+        {"declaredplugins", [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }}};
     return controller;
   }
 
@@ -215,11 +255,14 @@ class Operator {
     ConnectPluginRoutes(ports, *on_);
     ports.metrics = [this] { return metrics_.Text(); };
     ports.build = {kVersion, kCommit, options_.mode};
-    ports.ready = {{"informers", [this]() -> std::optional<std::string> {
+    ports.ready = {{"informers",
+                    [this]() -> std::optional<std::string> {
                       if (workspaces_->HasSynced() && plugins_->HasSynced()) return std::nullopt;
-                      return "not synced yet: " + workspaces_->Stats().last_error + plugins_->Stats().last_error;
+                      return "not synced yet: " + workspaces_->Stats().last_error +
+                             plugins_->Stats().last_error;
                     }},
-                   {"api", [this]() -> std::optional<std::string> {
+                   {"api",
+                    [this]() -> std::optional<std::string> {
                       const std::string problem = options_.not_ready ? options_.not_ready() : "";
                       return problem.empty() ? std::nullopt : std::optional(problem);
                     }},
@@ -243,8 +286,10 @@ class Operator {
     workspaces_->AddHandler([this](const runtime::ObjectEvent<api::Workspace>& event) {
       workspace_controller_->Queue().Add(event.key, event.WakePriority());
       if (event.kind == ObjectEventKind::kResync) return;
-      if (event.kind == ObjectEventKind::kDeleted) agents_->Forget(*event.old_object);
-      else agents_->Look(*event.object);
+      if (event.kind == ObjectEventKind::kDeleted)
+        agents_->Forget(*event.old_object);
+      else
+        agents_->Look(*event.object);
       for (const auto& workspace : {event.object, event.old_object})
         if (workspace) WakeDeclarations(*workspace);
     });
@@ -259,10 +304,12 @@ class Operator {
   }
 
   void WakeDeclarations(const api::Workspace& workspace) {
-    for (const auto& plugin : reconcile::DeclaredFor(*on_, workspace)) plugin_controller_->Queue().Add(plugin->meta.Key());
+    for (const auto& plugin : reconcile::DeclaredFor(*on_, workspace))
+      plugin_controller_->Queue().Add(plugin->meta.Key());
   }
 
-  /// Selects() is false for a plugin that is being deleted, whose workspaces must be woken all the same.
+  /// Selects() is false for a plugin that is being deleted, whose workspaces must be woken all the
+  /// same.
   std::vector<std::shared_ptr<const api::Workspace>> SelectedByEither(api::DeclaredPlugin plugin) {
     plugin.meta.deletion_time.reset();
     return reconcile::SelectedBy(*on_, plugin, nullptr);
@@ -271,7 +318,9 @@ class Operator {
   void AddParts() {
     manager_.Add({"http", [this](std::stop_token stop) { return ServeUntil(stop); }});
     manager_.Add({"events", [this](std::stop_token stop) { return events_->Run(stop); }});
-    manager_.Add({"settings", [this](std::stop_token stop) { return settings_->Run([this] { OnSettings(); }, stop); }});
+    manager_.Add({"settings", [this](std::stop_token stop) {
+                    return settings_->Run([this] { OnSettings(); }, stop);
+                  }});
     manager_.Add({"heartbeats", [this](std::stop_token stop) -> base::Status {
                     fleet_->Run(clock_, stop);
                     return {};
@@ -280,8 +329,10 @@ class Operator {
                   [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }});
     manager_.Add({"declaredplugins", [this](std::stop_token stop) { return plugins_->Run(stop); },
                   [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }});
-    manager_.Add({"declaredplugin-controller", [this](std::stop_token stop) { return plugin_controller_->Run(stop); }});
-    manager_.Add({"workspace-controller", [this](std::stop_token stop) { return workspace_controller_->Run(stop); },
+    manager_.Add({"declaredplugin-controller",
+                  [this](std::stop_token stop) { return plugin_controller_->Run(stop); }});
+    manager_.Add({"workspace-controller",
+                  [this](std::stop_token stop) { return workspace_controller_->Run(stop); },
                   [this](std::stop_token) -> base::Status {
                     first_passes_->Expect(workspaces_->Cache().Keys());
                     if (options_.on_ready) options_.on_ready(url_);
@@ -297,9 +348,12 @@ class Operator {
 
   void OnSettings() {
     auto sources = MakeSource();
-    if (sources) resolver_->SetSource(*std::move(sources));
-    else base::LogError("sources not taken from the settings", {{"error", sources.error().message}});
-    for (const auto& key : workspaces_->Cache().Keys()) workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
+    if (sources)
+      resolver_->SetSource(*std::move(sources));
+    else
+      base::LogError("sources not taken from the settings", {{"error", sources.error().message}});
+    for (const auto& key : workspaces_->Cache().Keys())
+      workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
   }
 
   OperatorOptions options_;
@@ -328,7 +382,7 @@ class Operator {
   std::unique_ptr<AgentKeeper> agents_;
   std::unique_ptr<server::OperatorServer> routes_;
   std::unique_ptr<http::Server> server_;
-  std::unique_ptr<source::Resolver> resolver_;   ///< Destroyed before what its wake-ups use.
+  std::unique_ptr<source::Resolver> resolver_;  ///< Destroyed before what its wake-ups use.
   runtime::Metrics::Collector ready_gauge_;
   runtime::Manager manager_;
   std::string url_;

@@ -11,13 +11,13 @@
 namespace app {
 
 struct OperatorOptions {
-  kube::ClientConfig api;            ///< Where the Kubernetes API is and who we are to it.
-  std::string data_dir;              ///< Artifacts and scratch space.
-  std::string settings_path;         ///< May be empty.
-  Settings defaults;                 ///< What the mode sets.
-  std::string address = "127.0.0.1"; ///< Of the operator's HTTP API.
+  kube::ClientConfig api;             ///< Where the Kubernetes API is and who we are to it.
+  std::string data_dir;               ///< Artifacts and scratch space.
+  std::string settings_path;          ///< May be empty.
+  Settings defaults;                  ///< What the mode sets.
+  std::string address = "127.0.0.1";  ///< Of the operator's HTTP API.
   uint16_t port = 0;
-  std::string ns;                    ///< Watch one namespace only; empty: all.
+  std::string ns;  ///< Watch one namespace only; empty: all.
   std::string mode = "embedded";
   int workers = 4;
   /// Further readiness: says what is wrong, or nothing.
@@ -26,8 +26,9 @@ struct OperatorOptions {
   std::function<void(const std::string& url)> on_ready = nullptr;
 };
 
-/// Runs the controllers and the operator's HTTP API until `stop`; the same in a cluster and embedded (one path). Ok after an orderly stop.
-/// Errors: what could not start, named; or the part that failed.
+/// Runs the controllers and the operator's HTTP API until `stop`; the same in a cluster and
+/// embedded (one path). Ok after an orderly stop. Errors: what could not start, named; or the part
+/// that failed.
 base::Status RunOperator(OperatorOptions options, std::stop_token stop);
 
 }  // namespace app

@@ -15,9 +15,12 @@ using codec::Json;
 
 const char* VerbName(server::Verb verb) {
   switch (verb) {
-    case server::Verb::kGet: return "get";
-    case server::Verb::kCreate: return "create";
-    case server::Verb::kDelete: return "delete";
+    case server::Verb::kGet:
+      return "get";
+    case server::Verb::kCreate:
+      return "create";
+    case server::Verb::kDelete:
+      return "delete";
   }
   return "get";
 }
@@ -25,32 +28,51 @@ const char* VerbName(server::Verb verb) {
 /// TokenReview, then SubjectAccessReview for the verb on DeclaredPlugins of that namespace.
 base::Status Authorise(kube::Client& client, const server::AuthoriseRequest& request) {
   if (request.caller.bearer_token.empty())
-    return base::MakeError(base::Code::kUnauthorized, "a bearer token of the Kubernetes API is needed");
+    return base::MakeError(base::Code::kUnauthorized,
+                           "a bearer token of the Kubernetes API is needed");
   const kube::CallOptions call{.deadline = base::Seconds{10}, .stop = {}};
-  const Json review{{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenReview"}, {"spec", {{"token", request.caller.bearer_token}}}};
-  auto answer = client.PostRaw("/apis/authentication.k8s.io/v1/tokenreviews", codec::Dump(review), call);
-  if (!answer) return base::MakeError(base::Code::kUnavailable, "the token cannot be checked now: " + answer.error().message);
+  const Json review{{"apiVersion", "authentication.k8s.io/v1"},
+                    {"kind", "TokenReview"},
+                    {"spec", {{"token", request.caller.bearer_token}}}};
+  auto answer =
+      client.PostRaw("/apis/authentication.k8s.io/v1/tokenreviews", codec::Dump(review), call);
+  if (!answer)
+    return base::MakeError(base::Code::kUnavailable,
+                           "the token cannot be checked now: " + answer.error().message);
   auto json = codec::ParseJson(*answer);
   if (!json) return std::move(json).error();
   const Json& status = codec::GetMember(*json, "status");
-  if (!codec::GetBool(status, "authenticated")) return base::MakeError(base::Code::kUnauthorized, "the token is not valid");
+  if (!codec::GetBool(status, "authenticated"))
+    return base::MakeError(base::Code::kUnauthorized, "the token is not valid");
   const Json& user = codec::GetMember(status, "user");
   Json spec{{"user", codec::GetString(user, "username")},
             {"resourceAttributes",
-             {{"verb", VerbName(request.verb)}, {"group", api::kGroup}, {"resource", "declaredplugins"}, {"namespace", request.ns}}}};
-  if (const Json& groups = codec::GetMember(user, "groups"); groups.is_array()) spec["groups"] = groups;
-  const Json access{{"apiVersion", "authorization.k8s.io/v1"}, {"kind", "SubjectAccessReview"}, {"spec", std::move(spec)}};
-  answer = client.PostRaw("/apis/authorization.k8s.io/v1/subjectaccessreviews", codec::Dump(access), call);
-  if (!answer) return base::MakeError(base::Code::kUnavailable, "access cannot be checked now: " + answer.error().message);
+             {{"verb", VerbName(request.verb)},
+              {"group", api::kGroup},
+              {"resource", "declaredplugins"},
+              {"namespace", request.ns}}}};
+  if (const Json& groups = codec::GetMember(user, "groups"); groups.is_array())
+    spec["groups"] = groups;
+  const Json access{{"apiVersion", "authorization.k8s.io/v1"},
+                    {"kind", "SubjectAccessReview"},
+                    {"spec", std::move(spec)}};
+  answer = client.PostRaw("/apis/authorization.k8s.io/v1/subjectaccessreviews", codec::Dump(access),
+                          call);
+  if (!answer)
+    return base::MakeError(base::Code::kUnavailable,
+                           "access cannot be checked now: " + answer.error().message);
   json = codec::ParseJson(*answer);
   if (!json) return std::move(json).error();
   if (!codec::GetBool(codec::GetMember(*json, "status"), "allowed"))
-    return base::MakeError(base::Code::kForbidden, fmt::format("{} on declaredplugins.{} in namespace {} is needed", VerbName(request.verb),
-                                                               api::kGroup, request.ns.empty() ? "(all)" : request.ns));
+    return base::MakeError(
+        base::Code::kForbidden,
+        fmt::format("{} on declaredplugins.{} in namespace {} is needed", VerbName(request.verb),
+                    api::kGroup, request.ns.empty() ? "(all)" : request.ns));
   return {};
 }
 
-base::Result<server::WorkspaceView> FindWorkspace(const reconcile::Dependencies& on, const std::string& id) {
+base::Result<server::WorkspaceView> FindWorkspace(const reconcile::Dependencies& on,
+                                                  const std::string& id) {
   meta::ObjectKey key;
   if (const auto slot = on.fleet.Snapshot(id)) {
     key = slot->key;
@@ -58,13 +80,16 @@ base::Result<server::WorkspaceView> FindWorkspace(const reconcile::Dependencies&
     key = {id.substr(0, dot), id.substr(dot + 1)};
   }
   const auto workspace = key.name.empty() ? nullptr : on.workspaces.Get(key);
-  if (!workspace) return base::MakeError(base::Code::kNotFound, fmt::format("there is no workspace {}", id));
+  if (!workspace)
+    return base::MakeError(base::Code::kNotFound, fmt::format("there is no workspace {}", id));
   return server::WorkspaceView{key, workspace->meta.uid, workspace->spec.box.type};
 }
 
-base::Result<server::PluginList> ListPlugins(const reconcile::Dependencies& on, const server::WorkspaceView& view) {
+base::Result<server::PluginList> ListPlugins(const reconcile::Dependencies& on,
+                                             const server::WorkspaceView& view) {
   const auto workspace = on.workspaces.Get(view.key);
-  if (!workspace) return base::MakeError(base::Code::kNotFound, "there is no workspace " + view.key.Text());
+  if (!workspace)
+    return base::MakeError(base::Code::kNotFound, "there is no workspace " + view.key.Text());
   server::PluginList list;
   list.rows = workspace->status.plugins;
   if (workspace->status.box) {
@@ -78,19 +103,29 @@ base::Result<server::PluginList> ListPlugins(const reconcile::Dependencies& on, 
 /// One fixed name for a plugin of a workspace, so that a repeated request finds the same object.
 std::string ObjectName(const std::string& workspace, const std::string& plugin) {
   std::string name = workspace + "." + plugin;
-  if (name.size() > 253) name = workspace.substr(0, 180) + "." + base::Hex(base::Sha256Of(name)).substr(0, 32);
+  if (name.size() > 253)
+    name = workspace.substr(0, 180) + "." + base::Hex(base::Sha256Of(name)).substr(0, 32);
   return name;
 }
 
-base::Result<server::Declared> Declare(const reconcile::Dependencies& on, const server::Declaration& wanted) {
+base::Result<server::Declared> Declare(const reconcile::Dependencies& on,
+                                       const server::Declaration& wanted) {
   const auto uri = core::ParseSourceUri(wanted.source);
   if (!uri) return uri.error();
   const std::string plugin = wanted.name.empty() ? uri->DefaultPluginName() : wanted.name;
   if (!core::IsPluginName(plugin))
-    return base::MakeError(base::Code::kInvalid, fmt::format("plugin name `{}` must be 1 to 63 of a-z, 0-9 and -, not at the ends -", plugin), "InvalidName");
+    return base::MakeError(
+        base::Code::kInvalid,
+        fmt::format("plugin name `{}` must be 1 to 63 of a-z, 0-9 and -, not at the ends -",
+                    plugin),
+        "InvalidName");
   const auto workspace = on.workspaces.Get(wanted.workspace.key);
-  if (!workspace) return base::MakeError(base::Code::kNotFound, "there is no workspace " + wanted.workspace.key.Text());
-  if (auto entitled = core::CheckEntitlement(workspace->spec.kind, plugin, wanted.source, "", *on.policy()); !entitled)
+  if (!workspace)
+    return base::MakeError(base::Code::kNotFound,
+                           "there is no workspace " + wanted.workspace.key.Text());
+  if (auto entitled =
+          core::CheckEntitlement(workspace->spec.kind, plugin, wanted.source, "", *on.policy());
+      !entitled)
     return std::move(entitled).error();
   const core::DeclaredSet desired = [&] {
     const auto declared = reconcile::DeclaredFor(on, *workspace);
@@ -98,25 +133,37 @@ base::Result<server::Declared> Declare(const reconcile::Dependencies& on, const 
     for (const auto& d : declared) pointers.push_back(d.get());
     return core::BuildDeclaredSet(*workspace, pointers, *on.policy());
   }();
-  if (const auto* existing = desired.Find(plugin); existing != nullptr && existing->source != wanted.source)
-    return base::MakeError(base::Code::kConflict, fmt::format("plugin {} is already declared for {} from {}, by {} {}", plugin, wanted.workspace.key.Text(),
-                                                              existing->source, existing->owner.kind, existing->owner.name), "Conflict");
+  if (const auto* existing = desired.Find(plugin);
+      existing != nullptr && existing->source != wanted.source)
+    return base::MakeError(base::Code::kConflict,
+                           fmt::format("plugin {} is already declared for {} from {}, by {} {}",
+                                       plugin, wanted.workspace.key.Text(), existing->source,
+                                       existing->owner.kind, existing->owner.name),
+                           "Conflict");
   const std::string name = ObjectName(wanted.workspace.key.name, plugin);
   const Json body{{"apiVersion", api::kApiVersion},
                   {"kind", "DeclaredPlugin"},
                   {"metadata", {{"name", name}, {"namespace", wanted.workspace.key.ns}}},
-                  {"spec", {{"workspaceRef", {{"name", wanted.workspace.key.name}}}, {"pluginName", plugin}, {"source", wanted.source}}}};
-  auto made = on.client.Create({kube::kDeclaredPlugins, wanted.workspace.key.ns}, codec::Dump(body));
+                  {"spec",
+                   {{"workspaceRef", {{"name", wanted.workspace.key.name}}},
+                    {"pluginName", plugin},
+                    {"source", wanted.source}}}};
+  auto made =
+      on.client.Create({kube::kDeclaredPlugins, wanted.workspace.key.ns}, codec::Dump(body));
   // The same request again finds its own object: that is success.
   if (!made && made.error().code != base::Code::kAlreadyExists) return std::move(made).error();
   return server::Declared{{wanted.workspace.key.ns, name}};
 }
 
-base::Result<server::Declared> Withdraw(const reconcile::Dependencies& on, const server::Declaration& wanted) {
+base::Result<server::Declared> Withdraw(const reconcile::Dependencies& on,
+                                        const server::Declaration& wanted) {
   const auto workspace = on.workspaces.Get(wanted.workspace.key);
-  if (!workspace) return base::MakeError(base::Code::kNotFound, "there is no workspace " + wanted.workspace.key.Text());
+  if (!workspace)
+    return base::MakeError(base::Code::kNotFound,
+                           "there is no workspace " + wanted.workspace.key.Text());
   bool shared = false;
-  for (const api::InlinePlugin& plugin : workspace->spec.plugins) shared = shared || plugin.name == wanted.name;
+  for (const api::InlinePlugin& plugin : workspace->spec.plugins)
+    shared = shared || plugin.name == wanted.name;
   for (const auto& plugin : reconcile::DeclaredFor(on, *workspace)) {
     if (core::PluginNameOf(*plugin) != wanted.name) continue;
     if (!plugin->spec.workspace_ref) {
@@ -125,20 +172,31 @@ base::Result<server::Declared> Withdraw(const reconcile::Dependencies& on, const
     }
     kube::DeleteOptions options;
     options.uid = plugin->meta.uid;
-    auto deleted = on.client.Delete({kube::kDeclaredPlugins, plugin->meta.ns, plugin->meta.name}, options);
-    if (!deleted && deleted.error().code != base::Code::kNotFound) return std::move(deleted).error();
+    auto deleted =
+        on.client.Delete({kube::kDeclaredPlugins, plugin->meta.ns, plugin->meta.name}, options);
+    if (!deleted && deleted.error().code != base::Code::kNotFound)
+      return std::move(deleted).error();
     return server::Declared{plugin->meta.Key()};
   }
   if (shared)
-    return base::MakeError(base::Code::kConflict,
-                           fmt::format("plugin {} of {} is declared inline or by a selector; change that declaration", wanted.name, wanted.workspace.key.Text()),
-                           "DeclaredElsewhere");
-  return base::MakeError(base::Code::kNotFound, fmt::format("no DeclaredPlugin declares {} for {}", wanted.name, wanted.workspace.key.Text()));
+    return base::MakeError(
+        base::Code::kConflict,
+        fmt::format("plugin {} of {} is declared inline or by a selector; change that declaration",
+                    wanted.name, wanted.workspace.key.Text()),
+        "DeclaredElsewhere");
+  return base::MakeError(base::Code::kNotFound,
+                         fmt::format("no DeclaredPlugin declares {} for {}", wanted.name,
+                                     wanted.workspace.key.Text()));
 }
 
-base::Result<server::ArtifactFile> OpenArtifact(const reconcile::Dependencies& on, const server::WorkspaceView& view, const std::string& plugin) {
+base::Result<server::ArtifactFile> OpenArtifact(const reconcile::Dependencies& on,
+                                                const server::WorkspaceView& view,
+                                                const std::string& plugin) {
   const auto digest = on.downloads.Find(view.uid, plugin);
-  if (!digest) return base::MakeError(base::Code::kNotFound, fmt::format("plugin {} is not declared for {}, or not fetched yet", plugin, view.key.Text()));
+  if (!digest)
+    return base::MakeError(base::Code::kNotFound,
+                           fmt::format("plugin {} is not declared for {}, or not fetched yet",
+                                       plugin, view.key.Text()));
   auto open = on.artifacts.OpenVerified(*digest);
   if (!open) return std::move(open).error();
   return server::ArtifactFile{open->file.Release(), open->size_bytes, *digest};
@@ -147,12 +205,16 @@ base::Result<server::ArtifactFile> OpenArtifact(const reconcile::Dependencies& o
 }  // namespace
 
 void ConnectPluginRoutes(server::ServerPorts& ports, const reconcile::Dependencies& on) {
-  ports.authorise = [&on](const server::AuthoriseRequest& request) { return Authorise(on.client, request); };
+  ports.authorise = [&on](const server::AuthoriseRequest& request) {
+    return Authorise(on.client, request);
+  };
   ports.find_workspace = [&on](const std::string& id) { return FindWorkspace(on, id); };
   ports.list_plugins = [&on](const server::WorkspaceView& view) { return ListPlugins(on, view); };
   ports.declare_plugin = [&on](const server::Declaration& wanted) { return Declare(on, wanted); };
   ports.withdraw_plugin = [&on](const server::Declaration& wanted) { return Withdraw(on, wanted); };
-  ports.open_artifact = [&on](const server::WorkspaceView& view, const std::string& plugin) { return OpenArtifact(on, view, plugin); };
+  ports.open_artifact = [&on](const server::WorkspaceView& view, const std::string& plugin) {
+    return OpenArtifact(on, view, plugin);
+  };
 }
 
 }  // namespace app

@@ -5,8 +5,8 @@
 
 namespace app {
 
-/// The server's ports for people and programs: who may, which workspace, list, declare, withdraw, open. Fills those members of `ports`.
-/// `on` must outlive the server.
+/// The server's ports for people and programs: who may, which workspace, list, declare, withdraw,
+/// open. Fills those members of `ports`. `on` must outlive the server.
 void ConnectPluginRoutes(server::ServerPorts& ports, const reconcile::Dependencies& on);
 
 }  // namespace app

@@ -11,7 +11,8 @@ constexpr size_t kLimit = 1 << 20;
 
 }  // namespace
 
-base::Result<std::unique_ptr<SettingsFile>> SettingsFile::Open(std::string path, Settings defaults) {
+base::Result<std::unique_ptr<SettingsFile>> SettingsFile::Open(std::string path,
+                                                               Settings defaults) {
   std::unique_ptr<SettingsFile> file(new SettingsFile(std::move(path), std::move(defaults)));
   auto settings = LoadSettings(file->path_, file->defaults_);
   if (!settings) return std::move(settings).error();
@@ -37,7 +38,9 @@ bool SettingsFile::Reload() {
   if (text) text_ = *text;
   const std::lock_guard lock(mutex_);
   if (!settings) {
-    if (problem_ != settings.error().message) base::LogError("settings not taken, the old ones stay", {{"file", path_}, {"error", settings.error().message}});
+    if (problem_ != settings.error().message)
+      base::LogError("settings not taken, the old ones stay",
+                     {{"file", path_}, {"error", settings.error().message}});
     problem_ = settings.error().message;
     return false;
   }

@@ -11,23 +11,26 @@
 
 namespace app {
 
-/// The settings as last read well. A changed file is read again; bad content keeps the old settings and says so. Thread safe.
+/// The settings as last read well. A changed file is read again; bad content keeps the old settings
+/// and says so. Thread safe.
 class SettingsFile {
  public:
   static base::Result<std::unique_ptr<SettingsFile>> Open(std::string path, Settings defaults);
   std::shared_ptr<const Settings> Current() const;
   /// Why the file's present content is not used, or nothing.
   std::string Problem() const;
-  /// Looks at the file every two seconds until `stop`; `changed` is called after new settings were taken.
+  /// Looks at the file every two seconds until `stop`; `changed` is called after new settings were
+  /// taken.
   base::Status Run(const std::function<void()>& changed, std::stop_token stop);
 
  private:
-  SettingsFile(std::string path, Settings defaults) : path_(std::move(path)), defaults_(std::move(defaults)) {}
+  SettingsFile(std::string path, Settings defaults)
+      : path_(std::move(path)), defaults_(std::move(defaults)) {}
   bool Reload();
 
   const std::string path_;
   const Settings defaults_;
-  std::string text_;   ///< As last looked at; only the watching thread and Open touch it.
+  std::string text_;  ///< As last looked at; only the watching thread and Open touch it.
   mutable std::mutex mutex_;
   std::shared_ptr<const Settings> current_;
   std::string problem_;

@@ -31,7 +31,8 @@ std::string FindProgram(const Command& command) {
   const std::string& name = command.argv[0];
   if (name.find('/') != std::string::npos) return name;
   const auto path = command.environment.find("PATH");
-  std::string_view rest = path == command.environment.end() ? "/usr/local/bin:/usr/bin:/bin" : std::string_view(path->second);
+  std::string_view rest = path == command.environment.end() ? "/usr/local/bin:/usr/bin:/bin"
+                                                            : std::string_view(path->second);
   while (!rest.empty()) {
     const size_t colon = rest.find(':');
     const std::string candidate = std::string(rest.substr(0, colon)) + "/" + name;
@@ -55,11 +56,13 @@ struct Prepared {
 };
 
 Result<Prepared> Prepare(const Command& command) {
-  if (command.argv.empty()) return MakeError(Code::kInvalid, "run a program: empty argument vector");
+  if (command.argv.empty())
+    return MakeError(Code::kInvalid, "run a program: empty argument vector");
   Prepared out;
   out.program = FindProgram(command);
   if (out.program.empty() || ::access(out.program.c_str(), X_OK) != 0)
-    return MakeError(Code::kNotFound, fmt::format("run {}: no such program", command.argv[0]), "ProgramNotFound");
+    return MakeError(Code::kNotFound, fmt::format("run {}: no such program", command.argv[0]),
+                     "ProgramNotFound");
   for (const std::string& a : command.argv) out.argv.push_back(const_cast<char*>(a.c_str()));
   out.argv.push_back(nullptr);
   for (const auto& [key, value] : command.environment) out.env_text.push_back(key + "=" + value);
@@ -68,8 +71,9 @@ Result<Prepared> Prepare(const Command& command) {
   return out;
 }
 
-/// fork with all signals blocked in the child until it has dropped our handlers: a signal that arrives before exec must not run them
-/// there (a handler that writes to a shared pipe would stop the parent).
+/// fork with all signals blocked in the child until it has dropped our handlers: a signal that
+/// arrives before exec must not run them there (a handler that writes to a shared pipe would stop
+/// the parent).
 pid_t ForkQuiet() {
   sigset_t all, before;
   sigfillset(&all);
@@ -81,7 +85,8 @@ pid_t ForkQuiet() {
   return pid;
 }
 
-[[noreturn]] void ExecChild(const Command& command, const Prepared& prepared, int in, int out, int err) {
+[[noreturn]] void ExecChild(const Command& command, const Prepared& prepared, int in, int out,
+                            int err) {
   ::setpgid(0, 0);
   for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
   sigset_t none;
@@ -93,7 +98,8 @@ pid_t ForkQuiet() {
   Limit(RLIMIT_AS, command.memory_limit);
   Limit(RLIMIT_FSIZE, command.file_size_limit);
   Limit(RLIMIT_CPU, command.cpu_seconds_limit);
-  if (!command.working_directory.empty() && ::chdir(command.working_directory.c_str()) != 0) ::_exit(126);
+  if (!command.working_directory.empty() && ::chdir(command.working_directory.c_str()) != 0)
+    ::_exit(126);
   ::execve(prepared.program.c_str(), prepared.argv.data(), prepared.envp.data());
   ::_exit(127);
 }
@@ -107,42 +113,60 @@ void CloseAt(pollfd& slot, UniqueFd& fd) {
   slot.fd = -1;
 }
 
-/// Moves bytes between us and the child until both outputs are closed. Returns the error that ended it early, if any.
-Status Pump(const Command& command, std::stop_token stop, UniqueFd in, UniqueFd out, UniqueFd err, CommandResult* result) {
+/// Moves bytes between us and the child until both outputs are closed. Returns the error that ended
+/// it early, if any.
+Status Pump(const Command& command, std::stop_token stop, UniqueFd in, UniqueFd out, UniqueFd err,
+            CommandResult* result) {
   const auto end = std::chrono::steady_clock::now() + command.deadline;
   size_t sent = 0;
   ::fcntl(in.Get(), F_SETFL, O_NONBLOCK);
   if (command.input.empty()) in.Reset();
   char buffer[65536];
   while (out.Valid() || err.Valid()) {
-    if (stop.stop_requested()) return MakeError(Code::kCancelled, fmt::format("run {}: stopped", command.argv[0]));
-    const auto left = std::chrono::duration_cast<Millis>(end - std::chrono::steady_clock::now()).count();
+    if (stop.stop_requested())
+      return MakeError(Code::kCancelled, fmt::format("run {}: stopped", command.argv[0]));
+    const auto left =
+        std::chrono::duration_cast<Millis>(end - std::chrono::steady_clock::now()).count();
     if (left <= 0)
-      return MakeError(Code::kTimeout, fmt::format("run {}: no end after {} ms", command.argv[0], command.deadline.count()), "Timeout");
+      return MakeError(
+          Code::kTimeout,
+          fmt::format("run {}: no end after {} ms", command.argv[0], command.deadline.count()),
+          "Timeout");
     pollfd fds[3] = {{out.Get(), POLLIN, 0}, {err.Get(), POLLIN, 0}, {in.Get(), POLLOUT, 0}};
     if (::poll(fds, 3, static_cast<int>(std::min<int64_t>(left, 50))) < 0 && errno != EINTR)
       return ErrnoError(errno, "poll a child's pipes");
     if (fds[0].revents != 0) {
       const ssize_t n = ::read(out.Get(), buffer, sizeof buffer);
-      if (n <= 0) CloseAt(fds[0], out);
+      if (n <= 0)
+        CloseAt(fds[0], out);
       else if (command.output_sink) {
         if (!command.output_sink({buffer, static_cast<size_t>(n)}))
-          return MakeError(Code::kCancelled, fmt::format("run {}: output refused", command.argv[0]));
+          return MakeError(Code::kCancelled,
+                           fmt::format("run {}: output refused", command.argv[0]));
       } else if (result->output.size() + static_cast<size_t>(n) > command.output_limit) {
-        return MakeError(Code::kInvalid, fmt::format("run {}: more than {} bytes of output", command.argv[0], command.output_limit), "OutputTooLarge");
+        return MakeError(Code::kInvalid,
+                         fmt::format("run {}: more than {} bytes of output", command.argv[0],
+                                     command.output_limit),
+                         "OutputTooLarge");
       } else {
         result->output.append(buffer, static_cast<size_t>(n));
       }
     }
     if (fds[1].revents != 0) {
       const ssize_t n = ::read(err.Get(), buffer, sizeof buffer);
-      if (n <= 0) CloseAt(fds[1], err);
-      else result->error.append(buffer, std::min(static_cast<size_t>(n), command.error_limit - std::min(command.error_limit, result->error.size())));
+      if (n <= 0)
+        CloseAt(fds[1], err);
+      else
+        result->error.append(
+            buffer,
+            std::min(static_cast<size_t>(n),
+                     command.error_limit - std::min(command.error_limit, result->error.size())));
     }
     if (fds[2].revents != 0) {
       const ssize_t n = ::write(in.Get(), command.input.data() + sent, command.input.size() - sent);
       if (n > 0) sent += static_cast<size_t>(n);
-      if ((n < 0 && errno != EAGAIN && errno != EINTR) || sent == command.input.size()) CloseAt(fds[2], in);
+      if ((n < 0 && errno != EAGAIN && errno != EINTR) || sent == command.input.size())
+        CloseAt(fds[2], in);
     }
   }
   return {};
@@ -152,7 +176,9 @@ Status Pump(const Command& command, std::stop_token stop, UniqueFd in, UniqueFd 
 void AwaitExit(pid_t pid, std::chrono::steady_clock::time_point end) {
   siginfo_t info{};
   while (std::chrono::steady_clock::now() < end) {
-    if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == pid) return;
+    if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+        info.si_pid == pid)
+      return;
     ::poll(nullptr, 0, 1);
   }
 }
@@ -174,9 +200,11 @@ Result<CommandResult> RunCommand(const Command& command, std::stop_token stop) {
   out->write.Reset();
   err->write.Reset();
   CommandResult result;
-  const Status pumped = Pump(command, stop, std::move(in->write), std::move(out->read), std::move(err->read), &result);
+  const Status pumped = Pump(command, stop, std::move(in->write), std::move(out->read),
+                             std::move(err->read), &result);
   if (pumped) AwaitExit(pid, started + command.deadline);
-  ::kill(-pid, SIGKILL);  // Also what the child left behind; the child itself, if it has ended, keeps its exit status.
+  ::kill(-pid, SIGKILL);  // Also what the child left behind; the child itself, if it has ended,
+                          // keeps its exit status.
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
@@ -185,7 +213,8 @@ Result<CommandResult> RunCommand(const Command& command, std::stop_token stop) {
   return result;
 }
 
-Result<std::unique_ptr<ChildProcess>> ChildProcess::Start(const Command& command, const std::string& log_path) {
+Result<std::unique_ptr<ChildProcess>> ChildProcess::Start(const Command& command,
+                                                          const std::string& log_path) {
   auto prepared = Prepare(command);
   if (!prepared) return prepared.error();
   UniqueFd log;

@@ -29,8 +29,12 @@ Civil Split(WallTime time) {
   const year_month_day ymd{day};
   const auto rest = time - day;
   const int64_t ms = rest.count();
-  return {int(ymd.year()), int(unsigned(ymd.month())), int(unsigned(ymd.day())),
-          ms / 3600000,    ms / 60000 % 60,            ms / 1000 % 60,
+  return {int(ymd.year()),
+          int(unsigned(ymd.month())),
+          int(unsigned(ymd.day())),
+          ms / 3600000,
+          ms / 60000 % 60,
+          ms / 1000 % 60,
           ms % 1000};
 }
 
@@ -62,8 +66,8 @@ std::optional<WallTime> ParseTime(std::string_view text) {
   int y, mo, d, h, mi, s;
   if (text.size() < 20 || !Digits(text, 0, 4, &y) || text[4] != '-' || !Digits(text, 5, 2, &mo) ||
       text[7] != '-' || !Digits(text, 8, 2, &d) || (text[10] != 'T' && text[10] != 't') ||
-      !Digits(text, 11, 2, &h) || text[13] != ':' || !Digits(text, 14, 2, &mi) ||
-      text[16] != ':' || !Digits(text, 17, 2, &s))
+      !Digits(text, 11, 2, &h) || text[13] != ':' || !Digits(text, 14, 2, &mi) || text[16] != ':' ||
+      !Digits(text, 17, 2, &s))
     return std::nullopt;
   if (h > 23 || mi > 59 || s > 60) return std::nullopt;
   const std::chrono::year_month_day ymd{std::chrono::year{y}, std::chrono::month(unsigned(mo)),

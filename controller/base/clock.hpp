@@ -10,8 +10,11 @@ namespace base {
 
 using Millis = std::chrono::milliseconds;
 using Seconds = std::chrono::seconds;
-using WallTime = std::chrono::sys_time<Millis>;                ///< For people and for stamps that outlive a process.
-using MonoTime = std::chrono::time_point<std::chrono::steady_clock, std::chrono::nanoseconds>;  ///< For every timeout in a process.
+using WallTime =
+    std::chrono::sys_time<Millis>;  ///< For people and for stamps that outlive a process.
+using MonoTime =
+    std::chrono::time_point<std::chrono::steady_clock,
+                            std::chrono::nanoseconds>;  ///< For every timeout in a process.
 
 /// Both clocks read at one moment: what pure functions get as `now`.
 struct Now {

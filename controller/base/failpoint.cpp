@@ -45,8 +45,10 @@ struct Table {
       what = what.substr(0, at);
     }
     action.kill = what == "kill";
-    if (name == "*") trace_all = true;
-    else actions[std::string(name)] = action;
+    if (name == "*")
+      trace_all = true;
+    else
+      actions[std::string(name)] = action;
   }
   bool Empty() const { return actions.empty() && !trace_all; }
 };
@@ -63,7 +65,8 @@ void Failpoint(std::string_view name) {
   if (table.Empty()) return;
   const std::lock_guard lock(table.mutex);
   const auto found = table.actions.find(name);
-  if (found != table.actions.end() && found->second.kill && ++found->second.visits == found->second.at)
+  if (found != table.actions.end() && found->second.kill &&
+      ++found->second.visits == found->second.at)
     ::kill(::getpid(), SIGKILL);
   if (table.trace_all || (found != table.actions.end() && !found->second.kill)) {
     const std::string line = fmt::format("failpoint {}\n", name);

@@ -21,15 +21,39 @@ Error ErrnoError(int error_number, std::string_view what) {
   Code code = Code::kInternal;
   std::string reason;
   switch (error_number) {
-    case ENOENT: case ENOTDIR: code = Code::kNotFound; break;
-    case EACCES: case EPERM: code = Code::kForbidden; break;
-    case EEXIST: case ENOTEMPTY: code = Code::kAlreadyExists; break;
-    case ENOSPC: case EDQUOT: code = Code::kUnavailable; reason = "NoSpace"; break;
-    case EROFS: code = Code::kUnavailable; reason = "ReadOnly"; break;
-    case EMFILE: case ENFILE: case ENOMEM: case EAGAIN: case EIO: code = Code::kUnavailable; break;
-    default: break;
+    case ENOENT:
+    case ENOTDIR:
+      code = Code::kNotFound;
+      break;
+    case EACCES:
+    case EPERM:
+      code = Code::kForbidden;
+      break;
+    case EEXIST:
+    case ENOTEMPTY:
+      code = Code::kAlreadyExists;
+      break;
+    case ENOSPC:
+    case EDQUOT:
+      code = Code::kUnavailable;
+      reason = "NoSpace";
+      break;
+    case EROFS:
+      code = Code::kUnavailable;
+      reason = "ReadOnly";
+      break;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case EAGAIN:
+    case EIO:
+      code = Code::kUnavailable;
+      break;
+    default:
+      break;
   }
-  return MakeError(code, fmt::format("{}: {}", what, std::strerror(error_number)), std::move(reason));
+  return MakeError(code, fmt::format("{}: {}", what, std::strerror(error_number)),
+                   std::move(reason));
 }
 
 Result<std::string> ReadFile(const std::string& path, size_t limit) {
@@ -43,14 +67,16 @@ Result<std::string> ReadFile(const std::string& path, size_t limit) {
     if (n < 0) return ErrnoError(errno, "read " + path);
     if (n == 0) return out;
     if (out.size() + static_cast<size_t>(n) > limit)
-      return MakeError(Code::kInvalid, fmt::format("read {}: more than {} bytes", path, limit), "TooLarge");
+      return MakeError(Code::kInvalid, fmt::format("read {}: more than {} bytes", path, limit),
+                       "TooLarge");
     out.append(buffer, static_cast<size_t>(n));
   }
 }
 
 Status WriteFileAtomic(const std::string& path, std::string_view bytes, unsigned mode) {
   const std::string temporary = fmt::format("{}.{}.tmp", path, RandomUuid().substr(0, 8));
-  UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  UniqueFd fd(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd.Valid()) return ErrnoError(errno, "create " + temporary);
   const auto fail = [&](std::string_view what) -> Status {
     const Error error = ErrnoError(errno, fmt::format("{} {}", what, temporary));

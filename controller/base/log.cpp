@@ -15,10 +15,14 @@ std::atomic<LogFormat> g_format{LogFormat::kText};
 
 const char* LevelName(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return "debug";
-    case LogLevel::kInfo: return "info";
-    case LogLevel::kWarning: return "warning";
-    case LogLevel::kError: return "error";
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
   }
   return "info";
 }
@@ -27,7 +31,11 @@ const char* LevelName(LogLevel level) {
 size_t Utf8Length(std::string_view text, size_t i) {
   const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[k]); };
   const unsigned char first = byte(i);
-  const size_t n = first < 0x80 ? 1 : (first >> 5) == 6 ? 2 : (first >> 4) == 14 ? 3 : (first >> 3) == 30 ? 4 : 0;
+  const size_t n = first < 0x80         ? 1
+                   : (first >> 5) == 6  ? 2
+                   : (first >> 4) == 14 ? 3
+                   : (first >> 3) == 30 ? 4
+                                        : 0;
   if (n == 0 || i + n > text.size()) return 0;
   for (size_t k = 1; k < n; ++k)
     if ((byte(i + k) >> 6) != 2) return 0;
@@ -67,7 +75,8 @@ void Log(LogLevel level, std::string_view message, std::initializer_list<Field> 
   const std::string time = FormatMicroTime(SystemClock::Get().Read().wall).substr(0, 23) + "Z";
   std::string line;
   if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
-    line = fmt::format(R"({{"time":"{}","level":"{}","msg":"{}")", time, LevelName(level), EscapeJson(message));
+    line = fmt::format(R"({{"time":"{}","level":"{}","msg":"{}")", time, LevelName(level),
+                       EscapeJson(message));
     for (const Field& f : fields) line += fmt::format(R"(,"{}":"{}")", f.key, EscapeJson(f.value));
     line += "}\n";
   } else {

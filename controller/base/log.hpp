@@ -10,23 +10,35 @@ namespace base {
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 enum class LogFormat { kJson, kText };
 
-/// A key and its value, already text. Values are escaped when written (no line of a plugin author can forge a log line).
+/// A key and its value, already text. Values are escaped when written (no line of a plugin author
+/// can forge a log line).
 struct Field {
   std::string_view key;
   std::string value;
 };
 
-/// Sets what is written and how; thread safe; the default is info and text. One line a call on stderr.
+/// Sets what is written and how; thread safe; the default is info and text. One line a call on
+/// stderr.
 void SetLog(LogLevel level, LogFormat format);
-/// Writes one line: time, level, message, fields. Never throws. A value never holds a secret: that is the caller's duty.
+/// Writes one line: time, level, message, fields. Never throws. A value never holds a secret: that
+/// is the caller's duty.
 void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields = {});
 
-inline void LogDebug(std::string_view m, std::initializer_list<Field> f = {}) { Log(LogLevel::kDebug, m, f); }
-inline void LogInfo(std::string_view m, std::initializer_list<Field> f = {}) { Log(LogLevel::kInfo, m, f); }
-inline void LogWarning(std::string_view m, std::initializer_list<Field> f = {}) { Log(LogLevel::kWarning, m, f); }
-inline void LogError(std::string_view m, std::initializer_list<Field> f = {}) { Log(LogLevel::kError, m, f); }
+inline void LogDebug(std::string_view m, std::initializer_list<Field> f = {}) {
+  Log(LogLevel::kDebug, m, f);
+}
+inline void LogInfo(std::string_view m, std::initializer_list<Field> f = {}) {
+  Log(LogLevel::kInfo, m, f);
+}
+inline void LogWarning(std::string_view m, std::initializer_list<Field> f = {}) {
+  Log(LogLevel::kWarning, m, f);
+}
+inline void LogError(std::string_view m, std::initializer_list<Field> f = {}) {
+  Log(LogLevel::kError, m, f);
+}
 
-/// `text` as the inside of a JSON string: control bytes, quotes, backslashes and invalid UTF-8 escaped.
+/// `text` as the inside of a JSON string: control bytes, quotes, backslashes and invalid UTF-8
+/// escaped.
 std::string EscapeJson(std::string_view text);
 
 }  // namespace base

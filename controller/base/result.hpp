@@ -27,17 +27,28 @@ enum class Code {
 /// The wire-independent word for a code, e.g. "not_found".
 constexpr const char* CodeName(Code code) {
   switch (code) {
-    case Code::kInvalid: return "invalid";
-    case Code::kNotFound: return "not_found";
-    case Code::kAlreadyExists: return "already_exists";
-    case Code::kConflict: return "conflict";
-    case Code::kGone: return "gone";
-    case Code::kForbidden: return "forbidden";
-    case Code::kUnauthorized: return "unauthorized";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kTimeout: return "timeout";
-    case Code::kCancelled: return "cancelled";
-    case Code::kInternal: return "internal";
+    case Code::kInvalid:
+      return "invalid";
+    case Code::kNotFound:
+      return "not_found";
+    case Code::kAlreadyExists:
+      return "already_exists";
+    case Code::kConflict:
+      return "conflict";
+    case Code::kGone:
+      return "gone";
+    case Code::kForbidden:
+      return "forbidden";
+    case Code::kUnauthorized:
+      return "unauthorized";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kTimeout:
+      return "timeout";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kInternal:
+      return "internal";
   }
   return "internal";
 }
@@ -56,15 +67,32 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value) : data_(std::in_place_index<0>, std::move(value)) {}        // NOLINT: implicit by design
-  Result(Error error) : data_(std::in_place_index<1>, std::move(error)) {}    // NOLINT: implicit by design
+  Result(T value)
+      : data_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
+  Result(Error error)
+      : data_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit by design
   bool has_value() const { return data_.index() == 0; }
   explicit operator bool() const { return has_value(); }
-  T& value() & { assert(has_value()); return std::get<0>(data_); }
-  const T& value() const& { assert(has_value()); return std::get<0>(data_); }
-  T&& value() && { assert(has_value()); return std::get<0>(std::move(data_)); }
-  const Error& error() const& { assert(!has_value()); return std::get<1>(data_); }
-  Error&& error() && { assert(!has_value()); return std::get<1>(std::move(data_)); }
+  T& value() & {
+    assert(has_value());
+    return std::get<0>(data_);
+  }
+  const T& value() const& {
+    assert(has_value());
+    return std::get<0>(data_);
+  }
+  T&& value() && {
+    assert(has_value());
+    return std::get<0>(std::move(data_));
+  }
+  const Error& error() const& {
+    assert(!has_value());
+    return std::get<1>(data_);
+  }
+  Error&& error() && {
+    assert(!has_value());
+    return std::get<1>(std::move(data_));
+  }
   T value_or(T other) const& { return has_value() ? std::get<0>(data_) : std::move(other); }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
@@ -84,8 +112,14 @@ class [[nodiscard]] Result<void> {
   Result(Error error) : error_(std::move(error)) {}  // NOLINT: implicit by design
   bool has_value() const { return !error_.has_value(); }
   explicit operator bool() const { return has_value(); }
-  const Error& error() const& { assert(error_); return *error_; }
-  Error&& error() && { assert(error_); return *std::move(error_); }
+  const Error& error() const& {
+    assert(error_);
+    return *error_;
+  }
+  Error&& error() && {
+    assert(error_);
+    return *std::move(error_);
+  }
 
  private:
   std::optional<Error> error_;
@@ -93,7 +127,8 @@ class [[nodiscard]] Result<void> {
 
 using Status = Result<void>;
 
-/// Short-hands: `return base::Invalid("spec.box.path `{}` must be absolute", path)` is written with fmt by the caller.
+/// Short-hands: `return base::Invalid("spec.box.path `{}` must be absolute", path)` is written with
+/// fmt by the caller.
 inline Error MakeError(Code code, std::string message, std::string reason = {}) {
   return Error{code, std::move(message), std::move(reason), std::nullopt};
 }

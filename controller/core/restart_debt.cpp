@@ -112,7 +112,8 @@ RestartPermit PermitRestart(const WorkspaceObservation& observation,
   if (spec.policy == api::RestartPolicy::kManual) {
     permit.reason = reason::kAwaitingRestartRequest;
     permit.message = fmt::format(
-        "spec.restart.policy is Manual: set the annotation {} to the current time (RFC 3339) to allow the "
+        "spec.restart.policy is Manual: set the annotation {} to the current time (RFC 3339) to "
+        "allow the "
         "restart",
         api::kRestartRequestedAnnotation);
     return permit;

@@ -8,7 +8,8 @@ const Condition* FindCondition(const std::vector<Condition>& conditions, std::st
   return nullptr;
 }
 
-std::vector<Condition> MergeConditions(const std::vector<Condition>& previous, std::vector<Condition> wanted, base::WallTime now) {
+std::vector<Condition> MergeConditions(const std::vector<Condition>& previous,
+                                       std::vector<Condition> wanted, base::WallTime now) {
   for (Condition& c : wanted) {
     const Condition* before = FindCondition(previous, c.type);
     c.last_transition_time = before != nullptr && before->status == c.status

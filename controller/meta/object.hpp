@@ -12,7 +12,8 @@
 
 namespace meta {
 
-/// Namespace and name: what a work queue and a cache are keyed by. Cluster-scoped objects have an empty namespace.
+/// Namespace and name: what a work queue and a cache are keyed by. Cluster-scoped objects have an
+/// empty namespace.
 struct ObjectKey {
   std::string ns;
   std::string name;
@@ -50,10 +51,13 @@ struct ObjectMeta {
 enum class ConditionStatus { kTrue, kFalse, kUnknown };
 
 constexpr const char* ConditionStatusName(ConditionStatus status) {
-  return status == ConditionStatus::kTrue ? "True" : status == ConditionStatus::kFalse ? "False" : "Unknown";
+  return status == ConditionStatus::kTrue    ? "True"
+         : status == ConditionStatus::kFalse ? "False"
+                                             : "Unknown";
 }
 
-/// metav1.Condition. `reason` is CamelCase and never empty; `message` at most 32768 bytes by the schema, 1024 by our writers.
+/// metav1.Condition. `reason` is CamelCase and never empty; `message` at most 32768 bytes by the
+/// schema, 1024 by our writers.
 struct Condition {
   std::string type;
   ConditionStatus status = ConditionStatus::kUnknown;
@@ -67,9 +71,10 @@ struct Condition {
 /// The condition of that type, or null.
 const Condition* FindCondition(const std::vector<Condition>& conditions, std::string_view type);
 
-/// Merges `wanted` into `previous`: lastTransitionTime is kept where the status did not flip, else `now` (whole seconds);
-/// the order is that of `wanted`; conditions not wanted are dropped.
-std::vector<Condition> MergeConditions(const std::vector<Condition>& previous, std::vector<Condition> wanted, base::WallTime now);
+/// Merges `wanted` into `previous`: lastTransitionTime is kept where the status did not flip, else
+/// `now` (whole seconds); the order is that of `wanted`; conditions not wanted are dropped.
+std::vector<Condition> MergeConditions(const std::vector<Condition>& previous,
+                                       std::vector<Condition> wanted, base::WallTime now);
 
 }  // namespace meta
 

@@ -7,7 +7,8 @@
 
 namespace reconcile {
 
-base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::ObjectKey& key, std::stop_token stop) {
+base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::ObjectKey& key,
+                                                                   std::stop_token stop) {
   const auto plugin = on_.plugins.Get(key);
   if (!plugin || plugin->meta.deletion_time) return runtime::Requeue::None();
   const auto policy = on_.policy();
@@ -24,7 +25,8 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
         .ns = key.ns,
         .secret = plugin->spec.source_secret_ref,
         .interval = base::Seconds{plugin->spec.update.interval_seconds},
-        .refresh = requested != plugin->meta.annotations.end() && requested->second != plugin->status.last_handled_reconcile_at};
+        .refresh = requested != plugin->meta.annotations.end() &&
+                   requested->second != plugin->status.last_handled_reconcile_at};
     observation.resolution = on_.sources.Find(question, {AskerKind::kDeclaredPlugin, key}, stop);
   }
   const auto selected = SelectedBy(on_, *plugin, &observation.workspaces_examined);
@@ -32,7 +34,8 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
   examined_ += observation.workspaces_examined;
 
   const base::Now now = on_.clock->Read();
-  const core::DeclaredPluginSummary summary = core::SummariseDeclaredPlugin(observation, *policy, now);
+  const core::DeclaredPluginSummary summary =
+      core::SummariseDeclaredPlugin(observation, *policy, now);
   auto wrote = WriteStatus(on_, *plugin, plugin->status, summary.status, stop);
   if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
   const auto left = std::chrono::ceil<base::Millis>(summary.next_check - on_.clock->Read().mono);

@@ -9,7 +9,8 @@ namespace {
 
 template <typename T>
 void SortByName(std::vector<std::shared_ptr<const T>>& objects) {
-  std::sort(objects.begin(), objects.end(), [](const auto& a, const auto& b) { return a->meta.name < b->meta.name; });
+  std::sort(objects.begin(), objects.end(),
+            [](const auto& a, const auto& b) { return a->meta.name < b->meta.name; });
 }
 
 }  // namespace
@@ -21,24 +22,30 @@ std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin) {
   return {plugin.meta.ns};
 }
 
-std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(const Dependencies& on, const api::Workspace& workspace) {
+std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
+    const Dependencies& on, const api::Workspace& workspace) {
   std::vector<std::shared_ptr<const api::DeclaredPlugin>> found;
-  for (const std::string& value : {workspace.meta.ns, workspace.meta.ns + "/" + workspace.meta.name})
+  for (const std::string& value :
+       {workspace.meta.ns, workspace.meta.ns + "/" + workspace.meta.name})
     for (auto& plugin : on.plugins.Cache().ByIndex(value))
       if (core::Selects(*plugin, workspace)) found.push_back(std::move(plugin));
   SortByName(found);
   return found;
 }
 
-std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies& on, const api::DeclaredPlugin& plugin, size_t* examined) {
+std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies& on,
+                                                              const api::DeclaredPlugin& plugin,
+                                                              size_t* examined) {
   std::vector<std::shared_ptr<const api::Workspace>> candidates;
   if (plugin.spec.workspace_ref) {
-    if (auto one = on.workspaces.Get({plugin.meta.ns, plugin.spec.workspace_ref->name})) candidates.push_back(std::move(one));
+    if (auto one = on.workspaces.Get({plugin.meta.ns, plugin.spec.workspace_ref->name}))
+      candidates.push_back(std::move(one));
   } else {
     candidates = on.workspaces.Cache().ByIndex(plugin.meta.ns);
   }
   if (examined != nullptr) *examined = candidates.size();
-  std::erase_if(candidates, [&](const auto& workspace) { return !core::Selects(plugin, *workspace); });
+  std::erase_if(candidates,
+                [&](const auto& workspace) { return !core::Selects(plugin, *workspace); });
   SortByName(candidates);
   return candidates;
 }

@@ -20,30 +20,36 @@
 
 namespace reconcile {
 
-/// What both reconcilers work with. Everything outlives them and is thread safe. Ports only: app/ decides what is behind them.
+/// What both reconcilers work with. Everything outlives them and is thread safe. Ports only: app/
+/// decides what is behind them.
 struct Dependencies {
   kube::Client& client;
-  runtime::Informer<api::Workspace>& workspaces;     ///< Indexed by IndexOf(Workspace).
-  runtime::Informer<api::DeclaredPlugin>& plugins;   ///< Indexed by IndexOf(DeclaredPlugin).
+  runtime::Informer<api::Workspace>& workspaces;    ///< Indexed by IndexOf(Workspace).
+  runtime::Informer<api::DeclaredPlugin>& plugins;  ///< Indexed by IndexOf(DeclaredPlugin).
   fleet::HeartbeatTable& fleet;
   SourceLookup& sources;
   source::ArtifactStore& artifacts;
   runtime::EventRecorder& events;
   DownloadTable& downloads;
   std::function<base::Result<std::unique_ptr<box::Box>>(const api::Workspace&)> make_box;
-  std::function<std::shared_ptr<const core::Policy>()> policy;   ///< The settings as last read.
+  std::function<std::shared_ptr<const core::Policy>()> policy;  ///< The settings as last read.
   /// Wakes the summaries of these DeclaredPlugins; set by app/ once the queues exist.
   std::function<void(const std::vector<meta::ObjectKey>&)> wake_declared = nullptr;
   const base::Clock* clock = &base::SystemClock::Get();
 };
 
-/// Index values of the caches: the namespace, so that declarations and workspaces of one namespace find each other.
+/// Index values of the caches: the namespace, so that declarations and workspaces of one namespace
+/// find each other.
 std::vector<std::string> IndexOf(const api::Workspace& workspace);
 std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin);
 
 /// The DeclaredPlugins that select the workspace, by name.
-std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(const Dependencies& on, const api::Workspace& workspace);
-/// The workspaces that a DeclaredPlugin selects, by name; `examined` counts all that were looked at (SC-8).
-std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies& on, const api::DeclaredPlugin& plugin, size_t* examined);
+std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
+    const Dependencies& on, const api::Workspace& workspace);
+/// The workspaces that a DeclaredPlugin selects, by name; `examined` counts all that were looked at
+/// (SC-8).
+std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies& on,
+                                                              const api::DeclaredPlugin& plugin,
+                                                              size_t* examined);
 
 }  // namespace reconcile

@@ -7,7 +7,8 @@
 
 namespace reconcile {
 
-/// Which artifact a workspace may download for each of its plugins: what the last pass decided. Thread safe.
+/// Which artifact a workspace may download for each of its plugins: what the last pass decided.
+/// Thread safe.
 class DownloadTable {
  public:
   void Set(const std::string& uid, std::map<std::string, std::string> digest_by_plugin) {

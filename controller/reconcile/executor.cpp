@@ -12,7 +12,8 @@ using core::StepKind;
 
 class Executor {
  public:
-  Executor(const Dependencies& on, box::Box& box, const core::PluginPlan& plan, std::stop_token stop)
+  Executor(const Dependencies& on, box::Box& box, const core::PluginPlan& plan,
+           std::stop_token stop)
       : on_(on), box_(box), plan_(plan), stop_(std::move(stop)) {
     outcome_.steps.resize(plan.steps.size());
   }
@@ -36,13 +37,26 @@ class Executor {
       if (core::ShouldRun(plan_, outcome_, i)) chosen.push_back(i);
     if (chosen.empty()) return;
     switch (plan_.steps[begin].kind) {
-      case StepKind::kFetch: break;  // The resolver fetches in the background and wakes us.
-      case StepKind::kRecord: Finish(chosen, {}); break;
-      case StepKind::kDeliver: Deliver(chosen); break;
-      case StepKind::kActivate: Activate(chosen); break;
-      case StepKind::kRemove: Remove(chosen); break;
-      case StepKind::kForgetRemovals: Finish(chosen, ForgetRemovals(plan_.steps[begin])); break;
-      case StepKind::kRestart: Finish(chosen, Restart(plan_.steps[begin])); break;
+      case StepKind::kFetch:
+        break;  // The resolver fetches in the background and wakes us.
+      case StepKind::kRecord:
+        Finish(chosen, {});
+        break;
+      case StepKind::kDeliver:
+        Deliver(chosen);
+        break;
+      case StepKind::kActivate:
+        Activate(chosen);
+        break;
+      case StepKind::kRemove:
+        Remove(chosen);
+        break;
+      case StepKind::kForgetRemovals:
+        Finish(chosen, ForgetRemovals(plan_.steps[begin]));
+        break;
+      case StepKind::kRestart:
+        Finish(chosen, Restart(plan_.steps[begin]));
+        break;
     }
   }
 
@@ -66,7 +80,8 @@ class Executor {
 
   void Activate(const std::vector<size_t>& chosen) {
     const base::FailpointScope failpoint("box.Activate");
-    FinishEach(chosen, box_.Activate({NamesOf(chosen), plan_.steps[chosen.front()].boot_id}, stop_));
+    FinishEach(chosen,
+               box_.Activate({NamesOf(chosen), plan_.steps[chosen.front()].boot_id}, stop_));
   }
 
   void Remove(const std::vector<size_t>& chosen) {
@@ -92,16 +107,21 @@ class Executor {
 
   void Finish(const std::vector<size_t>& chosen, const base::Status& status) {
     for (const size_t i : chosen)
-      outcome_.steps[i] = {true, status ? std::nullopt : std::optional<base::Error>(status.error())};
+      outcome_.steps[i] = {true,
+                           status ? std::nullopt : std::optional<base::Error>(status.error())};
   }
 
-  void FinishEach(const std::vector<size_t>& chosen, const base::Result<std::vector<box::StepResult>>& results) {
+  void FinishEach(const std::vector<size_t>& chosen,
+                  const base::Result<std::vector<box::StepResult>>& results) {
     if (!results) return Finish(chosen, results.error());
     for (const size_t i : chosen) {
-      outcome_.steps[i] = {true, base::MakeError(base::Code::kInternal, fmt::format("the box gave no result for plugin {}", plan_.steps[i].plugin))};
+      outcome_.steps[i] = {true, base::MakeError(base::Code::kInternal,
+                                                 fmt::format("the box gave no result for plugin {}",
+                                                             plan_.steps[i].plugin))};
       for (const box::StepResult& result : *results)
         if (result.name == plan_.steps[i].plugin)
-          outcome_.steps[i].error = result.status ? std::nullopt : std::optional<base::Error>(result.status.error());
+          outcome_.steps[i].error =
+              result.status ? std::nullopt : std::optional<base::Error>(result.status.error());
     }
   }
 
@@ -114,7 +134,8 @@ class Executor {
 
 }  // namespace
 
-core::Outcome RunPlan(const Dependencies& on, box::Box& box, const core::PluginPlan& plan, std::stop_token stop) {
+core::Outcome RunPlan(const Dependencies& on, box::Box& box, const core::PluginPlan& plan,
+                      std::stop_token stop) {
   return Executor(on, box, plan, std::move(stop)).Run();
 }
 

@@ -7,8 +7,10 @@
 
 namespace reconcile {
 
-/// Runs the steps of a plan in their order against the box; the plan leaves nothing to choose. Steps of one kind are one call of the port.
-/// The intent (debt, recovery stamp) has been written by the caller. A failed step stops only what needs it.
-core::Outcome RunPlan(const Dependencies& on, box::Box& box, const core::PluginPlan& plan, std::stop_token stop);
+/// Runs the steps of a plan in their order against the box; the plan leaves nothing to choose.
+/// Steps of one kind are one call of the port. The intent (debt, recovery stamp) has been written
+/// by the caller. A failed step stops only what needs it.
+core::Outcome RunPlan(const Dependencies& on, box::Box& box, const core::PluginPlan& plan,
+                      std::stop_token stop);
 
 }  // namespace reconcile

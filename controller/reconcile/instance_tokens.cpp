@@ -35,21 +35,27 @@ fleet::SlotSettings SettingsOf(const api::Workspace& workspace) {
 
 }  // namespace
 
-std::string InstanceTokens::SecretName(const std::string& workspace) { return "workspace-" + workspace + "-token"; }
+std::string InstanceTokens::SecretName(const std::string& workspace) {
+  return "workspace-" + workspace + "-token";
+}
 
-base::Result<InstanceTokens::Texts> InstanceTokens::Create(const api::Workspace& workspace, std::stop_token stop) {
+base::Result<InstanceTokens::Texts> InstanceTokens::Create(const api::Workspace& workspace,
+                                                           std::stop_token stop) {
   Texts texts{NewToken(), ""};
-  const Json body{
-      {"apiVersion", "v1"},
-      {"kind", "Secret"},
-      {"metadata",
-       {{"name", SecretName(workspace.meta.name)},
-        {"namespace", workspace.meta.ns},
-        {"labels", {{"app.kubernetes.io/managed-by", "workspace-operator"}, {"molecule.ai/workspace", workspace.meta.name}}},
-        {"ownerReferences",
-         Json::array({{{"apiVersion", api::kApiVersion}, {"kind", "Workspace"}, {"name", workspace.meta.name}, {"uid", workspace.meta.uid}}})}}},
-      {"type", "molecule.ai/instance-token"},
-      {"data", {{"current", codec::EncodeBase64(texts.current)}}}};
+  const Json body{{"apiVersion", "v1"},
+                  {"kind", "Secret"},
+                  {"metadata",
+                   {{"name", SecretName(workspace.meta.name)},
+                    {"namespace", workspace.meta.ns},
+                    {"labels",
+                     {{"app.kubernetes.io/managed-by", "workspace-operator"},
+                      {"molecule.ai/workspace", workspace.meta.name}}},
+                    {"ownerReferences", Json::array({{{"apiVersion", api::kApiVersion},
+                                                      {"kind", "Workspace"},
+                                                      {"name", workspace.meta.name},
+                                                      {"uid", workspace.meta.uid}}})}}},
+                  {"type", "molecule.ai/instance-token"},
+                  {"data", {{"current", codec::EncodeBase64(texts.current)}}}};
   kube::WriteOptions options;
   options.call = {.deadline = base::Seconds{30}, .stop = stop};
   auto made = on_.client.Create({kube::kSecrets, workspace.meta.ns}, codec::Dump(body), options);
@@ -57,7 +63,8 @@ base::Result<InstanceTokens::Texts> InstanceTokens::Create(const api::Workspace&
   return texts;
 }
 
-base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Workspace& workspace, std::stop_token stop) {
+base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Workspace& workspace,
+                                                                 std::stop_token stop) {
   const kube::ObjectRef ref{kube::kSecrets, workspace.meta.ns, SecretName(workspace.meta.name)};
   for (int attempt = 0; attempt < 2; ++attempt) {
     auto bytes = on_.client.Get(ref, {.deadline = base::Seconds{30}, .stop = stop});
@@ -72,7 +79,8 @@ base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Work
     if (!owner) return std::move(owner).error();
     if (!OwnedBy(*owner, workspace.meta.uid))
       return base::MakeError(base::Code::kForbidden,
-                             fmt::format("Secret {} is not owned by this Workspace (uid {}); delete it so that the operator can make its own",
+                             fmt::format("Secret {} is not owned by this Workspace (uid {}); "
+                                         "delete it so that the operator can make its own",
                                          ref.Text(), workspace.meta.uid),
                              "TokenSecretForeign");
     auto json = codec::ParseJson(*bytes);
@@ -82,14 +90,18 @@ base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Work
                 codec::DecodeBase64(codec::GetString(data, "previous")).value_or("")};
     if (texts.current.size() < 32)
       return base::MakeError(base::Code::kInvalid,
-                             fmt::format("Secret {} has no usable `current` token; delete it so that the operator makes a new one", ref.Text()),
+                             fmt::format("Secret {} has no usable `current` token; delete it so "
+                                         "that the operator makes a new one",
+                                         ref.Text()),
                              "TokenSecretMalformed");
     return texts;
   }
-  return base::MakeError(base::Code::kConflict, fmt::format("make {}: it comes and goes", ref.Text()));
+  return base::MakeError(base::Code::kConflict,
+                         fmt::format("make {}: it comes and goes", ref.Text()));
 }
 
-base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* box, std::stop_token stop) {
+base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* box,
+                                    std::stop_token stop) {
   const std::string& uid = workspace.meta.uid;
   Known known;
   {

@@ -10,15 +10,17 @@
 
 namespace reconcile {
 
-/// The agents' tokens (behaviour.md section 6): a 256-bit token in a Secret beside the Workspace, owned by it. This process keeps hashes only:
-/// the text is read from the Secret when a box has to be given it. Thread safe.
+/// The agents' tokens (behaviour.md section 6): a 256-bit token in a Secret beside the Workspace,
+/// owned by it. This process keeps hashes only: the text is read from the Secret when a box has to
+/// be given it. Thread safe.
 class InstanceTokens {
  public:
   explicit InstanceTokens(const Dependencies& on) : on_(on) {}
 
-  /// Makes sure that the Secret, the heartbeat table's slot and the token file of the box are there. `identity` is the box's (another one is
-  /// given the token anew); `box` may be null (then only Secret and slot). Cheap when nothing is to be done.
-  /// Errors: those of the API; kForbidden with reason TokenSecretForeign when a Secret of that name is not ours.
+  /// Makes sure that the Secret, the heartbeat table's slot and the token file of the box are
+  /// there. `identity` is the box's (another one is given the token anew); `box` may be null (then
+  /// only Secret and slot). Cheap when nothing is to be done. Errors: those of the API; kForbidden
+  /// with reason TokenSecretForeign when a Secret of that name is not ours.
   base::Status Ensure(const api::Workspace& workspace, box::Box* box, std::stop_token stop);
   void Forget(const std::string& uid);
 
@@ -26,7 +28,7 @@ class InstanceTokens {
 
  private:
   struct Known {
-    std::string box_with_token;   ///< Identity of the box that was given the token; empty: none yet.
+    std::string box_with_token;  ///< Identity of the box that was given the token; empty: none yet.
     fleet::SlotSettings slot;
   };
   struct Texts {

@@ -9,12 +9,14 @@ using core::StepKind;
 
 runtime::EventNote NoteOn(const api::Workspace& workspace, runtime::EventType type) {
   runtime::EventNote note;
-  note.regarding = {api::kApiVersion, "Workspace", workspace.meta.ns, workspace.meta.name, workspace.meta.uid};
+  note.regarding = {api::kApiVersion, "Workspace", workspace.meta.ns, workspace.meta.name,
+                    workspace.meta.uid};
   note.type = type;
   return note;
 }
 
-void Say(const Dependencies& on, runtime::EventNote note, std::string reason, std::string action, std::string text) {
+void Say(const Dependencies& on, runtime::EventNote note, std::string reason, std::string action,
+         std::string text) {
   note.reason = std::move(reason);
   note.action = std::move(action);
   note.note = std::move(text);
@@ -23,40 +25,57 @@ void Say(const Dependencies& on, runtime::EventNote note, std::string reason, st
 
 const char* DoneWord(StepKind kind) {
   switch (kind) {
-    case StepKind::kRecord: return "PluginRecorded";
-    case StepKind::kActivate: return "PluginDelivered";
-    case StepKind::kRemove: return "PluginRemoved";
-    case StepKind::kRestart: return "RestartRequested";
-    default: return nullptr;
+    case StepKind::kRecord:
+      return "PluginRecorded";
+    case StepKind::kActivate:
+      return "PluginDelivered";
+    case StepKind::kRemove:
+      return "PluginRemoved";
+    case StepKind::kRestart:
+      return "RestartRequested";
+    default:
+      return nullptr;
   }
 }
 
 std::string DoneText(const core::Step& step) {
   switch (step.kind) {
-    case StepKind::kRecord: return fmt::format("plugin {} is already on the box: recorded, nothing delivered", step.plugin);
-    case StepKind::kActivate: return fmt::format("plugin {} ({}) delivered", step.plugin, step.digest);
-    case StepKind::kRemove: return fmt::format("plugin {} removed", step.plugin);
-    default: return fmt::format("restart of boot {} requested, to load what was changed", step.boot_id);
+    case StepKind::kRecord:
+      return fmt::format("plugin {} is already on the box: recorded, nothing delivered",
+                         step.plugin);
+    case StepKind::kActivate:
+      return fmt::format("plugin {} ({}) delivered", step.plugin, step.digest);
+    case StepKind::kRemove:
+      return fmt::format("plugin {} removed", step.plugin);
+    default:
+      return fmt::format("restart of boot {} requested, to load what was changed", step.boot_id);
   }
 }
 
 const char* ActionWord(StepKind kind) {
   switch (kind) {
-    case StepKind::kFetch: return "Fetch";
-    case StepKind::kRecord: return "Record";
-    case StepKind::kDeliver: return "Deliver";
-    case StepKind::kActivate: return "Activate";
-    case StepKind::kRemove: return "Remove";
-    case StepKind::kForgetRemovals: return "ForgetRemovals";
-    case StepKind::kRestart: return "Restart";
+    case StepKind::kFetch:
+      return "Fetch";
+    case StepKind::kRecord:
+      return "Record";
+    case StepKind::kDeliver:
+      return "Deliver";
+    case StepKind::kActivate:
+      return "Activate";
+    case StepKind::kRemove:
+      return "Remove";
+    case StepKind::kForgetRemovals:
+      return "ForgetRemovals";
+    case StepKind::kRestart:
+      return "Restart";
   }
   return "Reconcile";
 }
 
 }  // namespace
 
-void RecordWarning(const Dependencies& on, const api::Workspace& workspace, const std::string& reason, const std::string& action,
-                   const std::string& note) {
+void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
+                   const std::string& reason, const std::string& action, const std::string& note) {
   Say(on, NoteOn(workspace, runtime::EventType::kWarning), reason, action, note);
 }
 
@@ -67,18 +86,27 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
     const core::StepOutcome& result = pass.outcome.steps[i];
     if (!result.ran) continue;
     if (result.error)
-      RecordWarning(on, pass.before, result.error->reason.empty() ? "StepFailed" : result.error->reason, ActionWord(step.kind),
-                    fmt::format("{}{}{}", step.plugin, step.plugin.empty() ? "" : ": ", result.error->message));
+      RecordWarning(on, pass.before,
+                    result.error->reason.empty() ? "StepFailed" : result.error->reason,
+                    ActionWord(step.kind),
+                    fmt::format("{}{}{}", step.plugin, step.plugin.empty() ? "" : ": ",
+                                result.error->message));
     else if (DoneWord(step.kind) != nullptr)
       Say(on, normal, DoneWord(step.kind), ActionWord(step.kind), DoneText(step));
   }
-  if (pass.plan.recovery_attempt) Say(on, normal, "RecoveryAttempt", "Recover", "the platform gate fails: recovery attempt, at most one per cool-down");
+  if (pass.plan.recovery_attempt)
+    Say(on, normal, "RecoveryAttempt", "Recover",
+        "the platform gate fails: recovery attempt, at most one per cool-down");
   if (pass.before.status.state != pass.after.state) {
     const meta::Condition* ready = meta::FindCondition(pass.after.conditions, "Ready");
-    const bool bad = pass.after.state == "Failed" || pass.after.state == "Offline" || pass.after.state == "Degraded";
-    Say(on, NoteOn(pass.before, bad ? runtime::EventType::kWarning : runtime::EventType::kNormal), pass.after.state, "Observe",
-        fmt::format("state {} -> {}{}{}", pass.before.status.state.empty() ? "(none)" : pass.before.status.state, pass.after.state,
-                    ready != nullptr && !ready->message.empty() ? ": " : "", ready != nullptr ? ready->message : ""));
+    const bool bad = pass.after.state == "Failed" || pass.after.state == "Offline" ||
+                     pass.after.state == "Degraded";
+    Say(on, NoteOn(pass.before, bad ? runtime::EventType::kWarning : runtime::EventType::kNormal),
+        pass.after.state, "Observe",
+        fmt::format("state {} -> {}{}{}",
+                    pass.before.status.state.empty() ? "(none)" : pass.before.status.state,
+                    pass.after.state, ready != nullptr && !ready->message.empty() ? ": " : "",
+                    ready != nullptr ? ready->message : ""));
   }
 }
 

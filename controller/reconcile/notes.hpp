@@ -15,10 +15,11 @@ struct PassResult {
   const core::Outcome& outcome;
 };
 
-/// One Event for each transition that a person would want to know of: state, plugins recorded, delivered, removed, failed, a restart, a recovery.
+/// One Event for each transition that a person would want to know of: state, plugins recorded,
+/// delivered, removed, failed, a restart, a recovery.
 void RecordNotes(const Dependencies& on, const PassResult& pass);
-void RecordWarning(const Dependencies& on, const api::Workspace& workspace, const std::string& reason, const std::string& action,
-                   const std::string& note);
+void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
+                   const std::string& reason, const std::string& action, const std::string& note);
 /// The summaries of the declarations that select this workspace are to be made anew.
 void WakeDeclared(const Dependencies& on, const api::Workspace& workspace);
 

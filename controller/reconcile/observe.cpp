@@ -37,23 +37,25 @@ core::HeartbeatView HeartbeatOf(const fleet::SlotSnapshot& slot) {
   view.model_present = last.model_present;
   view.loaded_tools = last.loaded_tools.value_or(std::vector<std::string>{});
   if (last.boot_install)
-    view.boot_install = api::BootInstallStatus{protocol::BootInstallStateName(last.boot_install->state), last.boot_install->error};
+    view.boot_install = api::BootInstallStatus{
+        protocol::BootInstallStateName(last.boot_install->state), last.boot_install->error};
   if (last.inventory) {
     view.inventory.emplace();
-    for (const auto& item : *last.inventory) view.inventory->push_back({item.name, item.revision, item.digest, item.loaded});
+    for (const auto& item : *last.inventory)
+      view.inventory->push_back({item.name, item.revision, item.digest, item.loaded});
   }
   view.inventory_digest = last.inventory_digest;
   return view;
 }
 
 core::BoxState StateOf(box::BoxState state) {
-  return state == box::BoxState::kRunning ? core::BoxState::kRunning
+  return state == box::BoxState::kRunning   ? core::BoxState::kRunning
          : state == box::BoxState::kStopped ? core::BoxState::kStopped
                                             : core::BoxState::kUnknown;
 }
 
 core::Presence PresenceOf(box::Presence presence) {
-  return presence == box::Presence::kPresent ? core::Presence::kPresent
+  return presence == box::Presence::kPresent  ? core::Presence::kPresent
          : presence == box::Presence::kAbsent ? core::Presence::kAbsent
                                               : core::Presence::kUnknown;
 }
@@ -64,9 +66,11 @@ core::ProbeView ProbeOf(const box::ProbeReport& report, base::MonoTime taken) {
   view.taken = taken;
   view.plugins_path_persistent = report.plugins_path_persistent;
   for (const box::PluginProbe& p : report.plugins)
-    view.plugins.push_back({p.name, PresenceOf(p.presence), p.cause, p.has_receipt, p.revision, p.digest, p.receipt_digest,
-                            p.activated_boot_id, p.reload_none, p.mcp_merged});
-  for (const box::UnloadedRemoval& r : report.removals) view.removals.push_back({r.name, r.removed_boot_id});
+    view.plugins.push_back({p.name, PresenceOf(p.presence), p.cause, p.has_receipt, p.revision,
+                            p.digest, p.receipt_digest, p.activated_boot_id, p.reload_none,
+                            p.mcp_merged});
+  for (const box::UnloadedRemoval& r : report.removals)
+    view.removals.push_back({r.name, r.removed_boot_id});
   return view;
 }
 
@@ -84,13 +88,19 @@ core::ProbeView ProbeBox(const Dependencies& on, Observed& seen, std::stop_token
   return failed;
 }
 
-void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Observed& seen, std::stop_token stop) {
+void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Observed& seen,
+                    std::stop_token stop) {
   const auto requested = workspace.meta.annotations.find(api::kReconcileRequestedAnnotation);
-  const bool refresh = requested != workspace.meta.annotations.end() && requested->second != workspace.status.last_handled_reconcile_at;
+  const bool refresh = requested != workspace.meta.annotations.end() &&
+                       requested->second != workspace.status.last_handled_reconcile_at;
   for (core::DesiredPlugin& plugin : seen.desired.plugins) {
     if (!plugin.uri || !plugin.blocked_reason.empty() || plugin.suspended) continue;
-    const SourceQuestion question{.uri = *plugin.uri, .ns = workspace.meta.ns, .secret = plugin.source_secret_ref, .refresh = refresh};
-    plugin.resolution = on.sources.Find(question, {AskerKind::kWorkspace, workspace.meta.Key()}, stop);
+    const SourceQuestion question{.uri = *plugin.uri,
+                                  .ns = workspace.meta.ns,
+                                  .secret = plugin.source_secret_ref,
+                                  .refresh = refresh};
+    plugin.resolution =
+        on.sources.Find(question, {AskerKind::kWorkspace, workspace.meta.Key()}, stop);
   }
 }
 
@@ -103,11 +113,14 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   observation.workspace = workspace;
   observation.memory = request.memory;
   observation.takeover = on.fleet.TakeOverTime().value_or(on.clock->Read());
-  if (const auto slot = on.fleet.Snapshot(workspace.meta.uid)) observation.heartbeat = HeartbeatOf(*slot);
+  if (const auto slot = on.fleet.Snapshot(workspace.meta.uid))
+    observation.heartbeat = HeartbeatOf(*slot);
 
   auto made = on.make_box(workspace);
-  if (made) seen.box = *std::move(made);
-  else seen.box_error = std::move(made).error();
+  if (made)
+    seen.box = *std::move(made);
+  else
+    seen.box_error = std::move(made).error();
 
   const auto declared = DeclaredFor(on, workspace);
   std::vector<const api::DeclaredPlugin*> pointers;
@@ -125,7 +138,8 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   } else {
     observation.box.cause = seen.box_error->message;
   }
-  if (workspace.spec.box.type == api::BoxType::kExternal || !core::ProbeNeeded(seen.desired, observation, request.policy)) {
+  if (workspace.spec.box.type == api::BoxType::kExternal ||
+      !core::ProbeNeeded(seen.desired, observation, request.policy)) {
     observation.probe = core::ProbeFromInventory(observation.heartbeat, seen.desired.probe_names);
     observation.probe.taken = on.clock->Read().mono;
   } else {

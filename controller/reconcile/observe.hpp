@@ -12,8 +12,8 @@ namespace reconcile {
 /// What one pass began with.
 struct Observed {
   core::WorkspaceObservation observation;
-  core::DeclaredSet desired;               ///< With resolutions.
-  std::unique_ptr<box::Box> box;           ///< Null: this box cannot be made; `box_error` says why.
+  core::DeclaredSet desired;      ///< With resolutions.
+  std::unique_ptr<box::Box> box;  ///< Null: this box cannot be made; `box_error` says why.
   std::optional<base::Error> box_error;
 };
 
@@ -23,7 +23,8 @@ struct ObserveRequest {
   const core::Policy& policy;
 };
 
-/// Gathers the facts about a workspace: cache, heartbeat, sources, the box's state, at most one probe. A failure is a field.
+/// Gathers the facts about a workspace: cache, heartbeat, sources, the box's state, at most one
+/// probe. A failure is a field.
 Observed Observe(const Dependencies& on, const ObserveRequest& request, std::stop_token stop);
 
 }  // namespace reconcile

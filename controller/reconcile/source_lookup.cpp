@@ -24,7 +24,8 @@ core::ResolutionView ViewOf(const source::SourceView& known) {
     view.manifest_name = known.artifact->plugin_name;
     view.reload_none = known.artifact->reload_none;
   }
-  // An artifact in the store needs no source: a failing re-check shows in `error`, what is known stays usable.
+  // An artifact in the store needs no source: a failing re-check shows in `error`, what is known
+  // stays usable.
   if (known.error && !known.artifact) view.state = core::ResolutionView::State::kFailed;
   view.resolved_time = known.resolved_time;
   view.error = known.error;
@@ -51,10 +52,16 @@ void SourceLookup::Connect(source::Resolver& resolver, Wake wake) {
   wake_ = std::move(wake);
 }
 
-base::Result<source::Credentials> SourceLookup::ReadSecret(const std::string& ns, const std::string& name, std::stop_token stop) {
-  auto bytes = client_.Get({kube::kSecrets, ns, name}, {.deadline = base::Seconds{10}, .stop = stop});
+base::Result<source::Credentials> SourceLookup::ReadSecret(const std::string& ns,
+                                                           const std::string& name,
+                                                           std::stop_token stop) {
+  auto bytes =
+      client_.Get({kube::kSecrets, ns, name}, {.deadline = base::Seconds{10}, .stop = stop});
   if (!bytes && bytes.error().code == base::Code::kNotFound)
-    return base::MakeError(base::Code::kNotFound, fmt::format("Secret {}/{} named by sourceSecretRef does not exist", ns, name), "SecretMissing");
+    return base::MakeError(
+        base::Code::kNotFound,
+        fmt::format("Secret {}/{} named by sourceSecretRef does not exist", ns, name),
+        "SecretMissing");
   if (!bytes) return std::move(bytes).error();
   auto json = codec::ParseJson(*bytes);
   if (!json) return std::move(json).error();
@@ -62,13 +69,16 @@ base::Result<source::Credentials> SourceLookup::ReadSecret(const std::string& ns
   source::Credentials credentials{SecretValue(data, "username"), SecretValue(data, "password")};
   if (credentials.password.empty()) credentials.password = SecretValue(data, "token");
   if (credentials.password.empty())
-    return base::MakeError(base::Code::kInvalid,
-                           fmt::format("Secret {}/{} has neither `password` nor `token`; add one of them", ns, name), "SecretMalformed");
+    return base::MakeError(
+        base::Code::kInvalid,
+        fmt::format("Secret {}/{} has neither `password` nor `token`; add one of them", ns, name),
+        "SecretMalformed");
   if (credentials.username.empty()) credentials.username = "git";
   return credentials;
 }
 
-core::ResolutionView SourceLookup::Find(const SourceQuestion& question, const Asker& asker, std::stop_token stop) {
+core::ResolutionView SourceLookup::Find(const SourceQuestion& question, const Asker& asker,
+                                        std::stop_token stop) {
   source::SourceRequest request;
   request.uri = question.uri;
   request.interval = question.interval;
@@ -80,12 +90,15 @@ core::ResolutionView SourceLookup::Find(const SourceQuestion& question, const As
       const std::lock_guard lock(mutex_);
       cached = secrets_[request.scope];
     }
-    if (question.refresh || (!cached.credentials && !cached.error) || now - cached.read > kSecretLifetime) {
+    if (question.refresh || (!cached.credentials && !cached.error) ||
+        now - cached.read > kSecretLifetime) {
       auto read = ReadSecret(question.ns, question.secret->name, stop);
       cached = {};
       cached.read = now;
-      if (read) cached.credentials = *std::move(read);
-      else cached.error = std::move(read).error();
+      if (read)
+        cached.credentials = *std::move(read);
+      else
+        cached.error = std::move(read).error();
       const std::lock_guard lock(mutex_);
       secrets_[request.scope] = cached;
     }

@@ -27,13 +27,14 @@ struct Asker {
 
 struct SourceQuestion {
   const core::SourceUri& uri;
-  std::string ns;                                ///< Where the Secret is looked for.
+  std::string ns;  ///< Where the Secret is looked for.
   std::optional<api::LocalRef> secret;
   base::Seconds interval{3600};
-  bool refresh = false;                          ///< Somebody asked for a reconcile: try again now.
+  bool refresh = false;  ///< Somebody asked for a reconcile: try again now.
 };
 
-/// Looks sources up for the reconcilers: adds the credentials, remembers who asked, and wakes them after every attempt. Thread safe.
+/// Looks sources up for the reconcilers: adds the credentials, remembers who asked, and wakes them
+/// after every attempt. Thread safe.
 class SourceLookup {
  public:
   using Wake = std::function<void(const Asker&)>;
@@ -41,7 +42,8 @@ class SourceLookup {
 
   /// Before the first Find: the resolver (whose wake-ups go to OnChanged) and where wake-ups go.
   void Connect(source::Resolver& resolver, Wake wake);
-  core::ResolutionView Find(const SourceQuestion& question, const Asker& asker, std::stop_token stop);
+  core::ResolutionView Find(const SourceQuestion& question, const Asker& asker,
+                            std::stop_token stop);
   /// For the resolver.
   void OnChanged(const std::string& source_key);
 
@@ -51,15 +53,17 @@ class SourceLookup {
     std::optional<base::Error> error;
     base::MonoTime read{};
   };
-  base::Result<source::Credentials> ReadSecret(const std::string& ns, const std::string& name, std::stop_token stop);
+  base::Result<source::Credentials> ReadSecret(const std::string& ns, const std::string& name,
+                                               std::stop_token stop);
 
   kube::Client& client_;
   const base::Clock& clock_;
   source::Resolver* resolver_ = nullptr;
   Wake wake_;
   std::mutex mutex_;
-  std::map<std::string, std::set<Asker>> askers_;      ///< By source key; taken out when woken, so it cannot grow for ever.
-  std::map<std::string, CachedSecret> secrets_;        ///< By ns/name; read again after a minute.
+  std::map<std::string, std::set<Asker>>
+      askers_;  ///< By source key; taken out when woken, so it cannot grow for ever.
+  std::map<std::string, CachedSecret> secrets_;  ///< By ns/name; read again after a minute.
 };
 
 }  // namespace reconcile

@@ -12,7 +12,7 @@ struct Write {
   const kube::Resource& resource;
   const meta::ObjectMeta& meta;
   Json before, after;
-  bool lock = false;   ///< Compare-and-swap on resourceVersion.
+  bool lock = false;  ///< Compare-and-swap on resourceVersion.
 };
 
 /// The answer's bytes; empty when nothing differs.
@@ -24,10 +24,12 @@ base::Result<std::string> Patch(kube::Client& client, const Write& write, std::s
   const Json body{{"metadata", std::move(metadata)}, {"status", std::move(patch)}};
   kube::WriteOptions options;
   options.call = {.deadline = base::Seconds{30}, .stop = stop};
-  return client.PatchStatus({write.resource, write.meta.ns, write.meta.name}, {kube::PatchType::kMerge, codec::Dump(body)}, options);
+  return client.PatchStatus({write.resource, write.meta.ns, write.meta.name},
+                            {kube::PatchType::kMerge, codec::Dump(body)}, options);
 }
 
-base::Result<bool> PatchWorkspace(const Dependencies& on, const Write& write, std::stop_token stop) {
+base::Result<bool> PatchWorkspace(const Dependencies& on, const Write& write,
+                                  std::stop_token stop) {
   auto answer = Patch(on.client, write, stop);
   if (!answer) return std::move(answer).error();
   if (answer->empty()) return false;
@@ -39,23 +41,32 @@ base::Result<bool> PatchWorkspace(const Dependencies& on, const Write& write, st
 
 }  // namespace
 
-base::Result<bool> WriteStatus(const Dependencies& on, const api::Workspace& object, const api::WorkspaceStatus& before,
+base::Result<bool> WriteStatus(const Dependencies& on, const api::Workspace& object,
+                               const api::WorkspaceStatus& before,
                                const api::WorkspaceStatus& after, std::stop_token stop) {
-  return PatchWorkspace(
-      on, {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(before), codec::EncodeWorkspaceStatus(after)}, stop);
+  return PatchWorkspace(on,
+                        {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(before),
+                         codec::EncodeWorkspaceStatus(after)},
+                        stop);
 }
 
-base::Result<bool> WriteIntent(const Dependencies& on, const api::Workspace& object, const api::WorkspaceStatus& intent, std::stop_token stop) {
+base::Result<bool> WriteIntent(const Dependencies& on, const api::Workspace& object,
+                               const api::WorkspaceStatus& intent, std::stop_token stop) {
   return PatchWorkspace(
-      on, {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(object.status), codec::EncodeWorkspaceStatus(intent), true}, stop);
+      on,
+      {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(object.status),
+       codec::EncodeWorkspaceStatus(intent), true},
+      stop);
 }
 
-base::Result<bool> WriteStatus(const Dependencies& on, const api::DeclaredPlugin& object, const api::DeclaredPluginStatus& before,
+base::Result<bool> WriteStatus(const Dependencies& on, const api::DeclaredPlugin& object,
+                               const api::DeclaredPluginStatus& before,
                                const api::DeclaredPluginStatus& after, std::stop_token stop) {
-  auto answer = Patch(on.client,
-                      {kube::kDeclaredPlugins, object.meta, codec::EncodeDeclaredPluginStatus(before),
-                       codec::EncodeDeclaredPluginStatus(after)},
-                      stop);
+  auto answer =
+      Patch(on.client,
+            {kube::kDeclaredPlugins, object.meta, codec::EncodeDeclaredPluginStatus(before),
+             codec::EncodeDeclaredPluginStatus(after)},
+            stop);
   if (!answer) return std::move(answer).error();
   if (answer->empty()) return false;
   auto written = codec::DecodeDeclaredPlugin(*answer);

@@ -21,7 +21,9 @@ namespace {
 using codec::Json;
 
 /// External boxes have nothing that we could clean; the others hold our plugins and receipts.
-bool NeedsCleanup(const api::Workspace& workspace) { return workspace.spec.box.type != api::BoxType::kExternal; }
+bool NeedsCleanup(const api::Workspace& workspace) {
+  return workspace.spec.box.type != api::BoxType::kExternal;
+}
 
 bool HasFinalizer(const api::Workspace& workspace) {
   const auto& all = workspace.meta.finalizers;
@@ -33,7 +35,9 @@ runtime::Requeue Until(base::MonoTime at, const base::Clock& clock) {
   return runtime::Requeue::After(std::max(left, base::Millis{1}));
 }
 
-kube::ObjectRef RefOf(const api::Workspace& workspace) { return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name}; }
+kube::ObjectRef RefOf(const api::Workspace& workspace) {
+  return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name};
+}
 
 }  // namespace
 
@@ -42,7 +46,7 @@ struct WorkspaceReconciler::Pass {
   std::shared_ptr<const core::Policy> policy;
   Observed seen;
   core::PluginPlan plan;
-  api::WorkspaceStatus written;   ///< The status as the API has it now (the intent included).
+  api::WorkspaceStatus written;  ///< The status as the API has it now (the intent included).
 };
 
 core::WorkspaceMemory WorkspaceReconciler::Recall(const std::string& uid) {
@@ -64,7 +68,8 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey
   return runtime::Requeue::None();
 }
 
-base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::ObjectKey& key, std::stop_token stop) {
+base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::ObjectKey& key,
+                                                              std::stop_token stop) {
   const std::shared_ptr<const api::Workspace> workspace = on_.workspaces.Get(key);
   if (!workspace) return Forget(key);
   {
@@ -83,28 +88,34 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   base::Status token;
   {
     auto box = on_.make_box(*workspace);
-    token = tokens_.Ensure(*workspace, box && !workspace->spec.suspend ? box->get() : nullptr, stop);
+    token =
+        tokens_.Ensure(*workspace, box && !workspace->spec.suspend ? box->get() : nullptr, stop);
   }
   pass.seen = Observe(on_, {*workspace, Recall(workspace->meta.uid), *pass.policy}, stop);
   core::WorkspaceObservation& observation = pass.seen.observation;
   const base::Now now = on_.clock->Read();
-  const core::WorkspaceDecision decision = core::DecideWorkspace(observation, workspace->status, *pass.policy, now);
+  const core::WorkspaceDecision decision =
+      core::DecideWorkspace(observation, workspace->status, *pass.policy, now);
   pass.plan = core::PlanPlugins(pass.seen.desired, observation, *pass.policy, now);
   Publish(pass, decision);
   pass.written = workspace->status;
   const core::Outcome outcome = Act(pass, stop);
-  if (stop.stop_requested()) return base::MakeError(base::Code::kCancelled, "reconcile " + key.Text() + ": stopping");
+  if (stop.stop_requested())
+    return base::MakeError(base::Code::kCancelled, "reconcile " + key.Text() + ": stopping");
 
   const base::Now done = on_.clock->Read();
   observation.workspace.status = pass.written;
-  const api::WorkspaceStatus status = core::SummariseWorkspace(observation, decision, pass.plan, outcome, done);
-  const core::WorkspaceMemory memory = core::Remember(pass.seen.desired, observation, pass.plan, outcome, *pass.policy, done);
+  const api::WorkspaceStatus status =
+      core::SummariseWorkspace(observation, decision, pass.plan, outcome, done);
+  const core::WorkspaceMemory memory =
+      core::Remember(pass.seen.desired, observation, pass.plan, outcome, *pass.policy, done);
   {
     const std::lock_guard lock(mutex_);
     memory_[workspace->meta.uid] = memory;
   }
   auto wrote = WriteStatus(on_, *workspace, pass.written, status, stop);
-  if (!wrote && wrote.error().code == base::Code::kNotFound) return runtime::Requeue::After(base::Seconds{1});
+  if (!wrote && wrote.error().code == base::Code::kNotFound)
+    return runtime::Requeue::After(base::Seconds{1});
   if (!wrote) return std::move(wrote).error();
   if (*wrote) {
     RecordNotes(on_, {*workspace, status, pass.plan, outcome});
@@ -130,11 +141,16 @@ core::Outcome WorkspaceReconciler::Act(Pass& pass, std::stop_token stop) {
     }
     pass.written = intent;
     if (!*written) {
-      // Nothing had to be written, so nothing has told us that this view is current: a live read does (S13).
+      // Nothing had to be written, so nothing has told us that this view is current: a live read
+      // does (S13).
       auto live = on_.client.Get(RefOf(workspace), {.deadline = base::Seconds{30}, .stop = stop});
-      auto decoded = live ? codec::DecodeObjectMeta(*live) : base::Result<meta::ObjectMeta>(live.error());
-      if (decoded && (decoded->uid != workspace.meta.uid || decoded->generation != workspace.meta.generation || decoded->deletion_time))
-        decoded = base::MakeError(base::Code::kConflict, "act on " + workspace.meta.Key().Text() + ": it has changed meanwhile; deciding again");
+      auto decoded =
+          live ? codec::DecodeObjectMeta(*live) : base::Result<meta::ObjectMeta>(live.error());
+      if (decoded && (decoded->uid != workspace.meta.uid ||
+                      decoded->generation != workspace.meta.generation || decoded->deletion_time))
+        decoded = base::MakeError(
+            base::Code::kConflict,
+            "act on " + workspace.meta.Key().Text() + ": it has changed meanwhile; deciding again");
       if (!decoded) {
         outcome.intent_error = decoded.error();
         return outcome;
@@ -160,14 +176,19 @@ void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecisio
     if (!plugin.blocked_reason.empty() || plugin.suspended) continue;
     const core::ResolutionView& known = plugin.resolution;
     if (known.digest.empty()) {
-      answer.plugins_known = answer.plugins_known && known.state == core::ResolutionView::State::kFailed;
+      answer.plugins_known =
+          answer.plugins_known && known.state == core::ResolutionView::State::kFailed;
       continue;
     }
-    if (!core::CheckEntitlement(workspace.spec.kind, plugin.name, plugin.source, known.digest, *pass.policy)) continue;
+    if (!core::CheckEntitlement(workspace.spec.kind, plugin.name, plugin.source, known.digest,
+                                *pass.policy))
+      continue;
     if (!known.manifest_name.empty() && known.manifest_name != plugin.name) continue;
     downloads[plugin.name] = known.digest;
-    answer.plugins.push_back({plugin.name, known.commit, known.digest,
-                              fmt::format("/workspaces/{}/plugins/{}/download", workspace.meta.uid, plugin.name), plugin.source});
+    answer.plugins.push_back(
+        {plugin.name, known.commit, known.digest,
+         fmt::format("/workspaces/{}/plugins/{}/download", workspace.meta.uid, plugin.name),
+         plugin.source});
   }
   if (pulls)
     for (const core::RowDecision& row : pass.plan.rows)
@@ -176,15 +197,19 @@ void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecisio
   on_.fleet.SetAnswer(workspace.meta.uid, std::move(answer));
 }
 
-base::Status WorkspaceReconciler::AddFinalizer(const api::Workspace& workspace, std::stop_token stop) {
+base::Status WorkspaceReconciler::AddFinalizer(const api::Workspace& workspace,
+                                               std::stop_token stop) {
   Json finalizers = workspace.meta.finalizers;
   finalizers.push_back(api::kFinalizer);
   const Json body{{"metadata",
-                   {{"uid", workspace.meta.uid}, {"resourceVersion", workspace.meta.resource_version}, {"finalizers", std::move(finalizers)}}}};
+                   {{"uid", workspace.meta.uid},
+                    {"resourceVersion", workspace.meta.resource_version},
+                    {"finalizers", std::move(finalizers)}}}};
   kube::WriteOptions options;
   options.call.stop = stop;
   const base::FailpointScope failpoint("api.finalizer.add");
-  auto answer = on_.client.Patch(RefOf(workspace), {kube::PatchType::kMerge, codec::Dump(body)}, options);
+  auto answer =
+      on_.client.Patch(RefOf(workspace), {kube::PatchType::kMerge, codec::Dump(body)}, options);
   if (!answer) return std::move(answer).error();
   auto written = codec::DecodeWorkspace(*answer);
   if (!written) return std::move(written).error();
@@ -192,44 +217,56 @@ base::Status WorkspaceReconciler::AddFinalizer(const api::Workspace& workspace, 
   return {};
 }
 
-base::Status WorkspaceReconciler::RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop) {
+base::Status WorkspaceReconciler::RemoveFinalizer(const api::Workspace& workspace,
+                                                  std::stop_token stop) {
   Json left = Json::array();
   for (const std::string& finalizer : workspace.meta.finalizers)
     if (finalizer != api::kFinalizer) left.push_back(finalizer);
   const Json body{{"metadata",
-                   {{"uid", workspace.meta.uid}, {"resourceVersion", workspace.meta.resource_version}, {"finalizers", std::move(left)}}}};
+                   {{"uid", workspace.meta.uid},
+                    {"resourceVersion", workspace.meta.resource_version},
+                    {"finalizers", std::move(left)}}}};
   kube::WriteOptions options;
   options.call.stop = stop;
   const base::FailpointScope failpoint("api.finalizer.remove");
-  auto answer = on_.client.Patch(RefOf(workspace), {kube::PatchType::kMerge, codec::Dump(body)}, options);
+  auto answer =
+      on_.client.Patch(RefOf(workspace), {kube::PatchType::kMerge, codec::Dump(body)}, options);
   if (!answer && answer.error().code != base::Code::kNotFound) return std::move(answer).error();
   return {};
 }
 
-base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspace, const core::Policy& policy, std::stop_token stop) {
+base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspace,
+                                                   const core::Policy& policy,
+                                                   std::stop_token stop) {
   core::WorkspaceObservation observation;
   observation.workspace = workspace;
   observation.takeover = on_.fleet.TakeOverTime().value_or(on_.clock->Read());
   const base::Now now = on_.clock->Read();
   const auto decision = core::DecideWorkspace(observation, workspace.status, policy, now);
   const auto plan = core::PlanPlugins({}, observation, policy, now);
-  auto wrote = WriteStatus(on_, workspace, workspace.status, core::SummariseWorkspace(observation, decision, plan, {}, now), stop);
+  auto wrote = WriteStatus(on_, workspace, workspace.status,
+                           core::SummariseWorkspace(observation, decision, plan, {}, now), stop);
   if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
   return {};
 }
 
-base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace& workspace, std::stop_token stop) {
+base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace& workspace,
+                                                           std::stop_token stop) {
   if (!HasFinalizer(workspace)) return runtime::Requeue::None();
   const auto policy = on_.policy();
-  if (auto shown = WriteTerminating(workspace, *policy, stop); !shown) return std::move(shown).error();
+  if (auto shown = WriteTerminating(workspace, *policy, stop); !shown)
+    return std::move(shown).error();
   core::CleanupFacts facts;
   {
     const std::lock_guard lock(mutex_);
-    facts.first_tried = deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono).first->second;
+    facts.first_tried =
+        deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono).first->second;
   }
-  auto ns = on_.client.Get({kube::kNamespaces, "", workspace.meta.ns}, {.deadline = base::Seconds{10}, .stop = stop});
+  auto ns = on_.client.Get({kube::kNamespaces, "", workspace.meta.ns},
+                           {.deadline = base::Seconds{10}, .stop = stop});
   if (ns)
-    if (const auto decoded = codec::DecodeObjectMeta(*ns)) facts.namespace_terminating = decoded->deletion_time.has_value();
+    if (const auto decoded = codec::DecodeObjectMeta(*ns))
+      facts.namespace_terminating = decoded->deletion_time.has_value();
   core::CleanupPlan plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
   if (!plan.release && !plan.remove.empty()) {
     auto box = on_.make_box(workspace);
@@ -237,16 +274,19 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
       const std::string boot = workspace.status.agent ? workspace.status.agent->boot_id : "";
       const base::FailpointScope failpoint("box.Remove");
       const auto results = (*box)->Remove(plan.remove, boot, stop);
-      facts.removed = results && std::all_of(results->begin(), results->end(), [](const auto& r) { return r.status.has_value(); });
+      facts.removed = results && std::all_of(results->begin(), results->end(),
+                                             [](const auto& r) { return r.status.has_value(); });
     }
   } else if (plan.remove.empty()) {
     facts.removed = true;
   }
   if (!plan.release) plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
   if (!plan.release) return Until(plan.next_check, *on_.clock);
-  if (!plan.warning.empty()) RecordWarning(on_, workspace, "CleanupIncomplete", "Delete", plan.warning);
+  if (!plan.warning.empty())
+    RecordWarning(on_, workspace, "CleanupIncomplete", "Delete", plan.warning);
   const auto latest = on_.workspaces.Get(workspace.meta.Key());
-  if (auto removed = RemoveFinalizer(latest ? *latest : workspace, stop); !removed) return std::move(removed).error();
+  if (auto removed = RemoveFinalizer(latest ? *latest : workspace, stop); !removed)
+    return std::move(removed).error();
   return runtime::Requeue::None();
 }
 

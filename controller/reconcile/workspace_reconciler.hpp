@@ -15,12 +15,13 @@
 
 namespace reconcile {
 
-/// One pass over a workspace: observe -> decide -> act -> summarise -> one write (walks.md walk 3). Level-triggered: it never asks why it
-/// was woken. Runs on several threads, one key at a time.
+/// One pass over a workspace: observe -> decide -> act -> summarise -> one write (walks.md walk 3).
+/// Level-triggered: it never asks why it was woken. Runs on several threads, one key at a time.
 class WorkspaceReconciler final : public runtime::Reconciler {
  public:
   explicit WorkspaceReconciler(Dependencies on) : on_(std::move(on)), tokens_(on_) {}
-  base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key, std::stop_token stop) override;
+  base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key,
+                                           std::stop_token stop) override;
 
  private:
   struct Pass;
@@ -28,7 +29,8 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, std::stop_token stop);
   base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop);
-  base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy, std::stop_token stop);
+  base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy,
+                                std::stop_token stop);
   core::Outcome Act(Pass& pass, std::stop_token stop);
   void Publish(const Pass& pass, const core::WorkspaceDecision& decision);
   core::WorkspaceMemory Recall(const std::string& uid);
@@ -36,9 +38,11 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   const Dependencies on_;
   InstanceTokens tokens_;
   std::mutex mutex_;
-  std::map<std::string, core::WorkspaceMemory> memory_;       ///< By uid.
-  std::map<std::string, base::MonoTime> deleting_since_;      ///< By uid: when this process first tried to clean up.
-  std::map<meta::ObjectKey, std::string> uids_;               ///< Last seen uid of a key, to forget it when it is gone.
+  std::map<std::string, core::WorkspaceMemory> memory_;  ///< By uid.
+  std::map<std::string, base::MonoTime>
+      deleting_since_;  ///< By uid: when this process first tried to clean up.
+  std::map<meta::ObjectKey, std::string>
+      uids_;  ///< Last seen uid of a key, to forget it when it is gone.
 };
 
 }  // namespace reconcile

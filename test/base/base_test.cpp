@@ -65,12 +65,15 @@ TEST_CASE("a digest is the one that everybody else computes") {
 
 TEST_CASE("a log line cannot be forged by a value") {
   CHECK(base::EscapeJson("a\nb\"c\\d\x1b[31m") == "a\\nb\\\"c\\\\d\\u001b[31m");
-  CHECK(base::EscapeJson("\xff" "ok \xc3\xa4") == "\\ufffdok \xc3\xa4");
+  CHECK(base::EscapeJson("\xff"
+                         "ok \xc3\xa4") == "\\ufffdok \xc3\xa4");
 }
 
-TEST_CASE("a child gets its arguments and environment as they are, and its outputs come back apart") {
+TEST_CASE(
+    "a child gets its arguments and environment as they are, and its outputs come back apart") {
   base::Command command;
-  command.argv = {"/bin/sh", "-c", "cat; printf '%s' \"$1-$A\"; echo oops >&2; exit 3", "x", "a b;$(id)"};
+  command.argv = {"/bin/sh", "-c", "cat; printf '%s' \"$1-$A\"; echo oops >&2; exit 3", "x",
+                  "a b;$(id)"};
   command.environment = {{"A", "1"}};
   command.input = "in:";
   const auto result = base::RunCommand(command);
@@ -84,7 +87,10 @@ TEST_CASE("a child that does not end is ended, with everything it started") {
   base::Command command = Shell("sleep 1000 & echo $!; wait");
   command.deadline = 300ms;
   std::string pid_text;
-  command.output_sink = [&](std::string_view bytes) { pid_text += bytes; return true; };
+  command.output_sink = [&](std::string_view bytes) {
+    pid_text += bytes;
+    return true;
+  };
   const auto result = base::RunCommand(command);
   REQUIRE_FALSE(result.has_value());
   CHECK(result.error().code == base::Code::kTimeout);
@@ -121,7 +127,8 @@ TEST_CASE("a missing program is named") {
 }
 
 TEST_CASE("a supervised child reports its end and is gone after Terminate") {
-  auto child = base::ChildProcess::Start(Shell("trap 'exit 7' TERM; while :; do sleep 0.01; done"), "/dev/null");
+  auto child = base::ChildProcess::Start(Shell("trap 'exit 7' TERM; while :; do sleep 0.01; done"),
+                                         "/dev/null");
   REQUIRE(child.has_value());
   CHECK_FALSE((*child)->Poll().has_value());
   const int code = (*child)->Terminate(5s);
@@ -140,5 +147,6 @@ TEST_CASE("an atomic write replaces the whole file with its mode, and says why i
   REQUIRE(::stat(path.c_str(), &info) == 0);
   CHECK((info.st_mode & 0777) == 0600);
   CHECK(base::ReadFile(path, 2).error().reason == "TooLarge");
-  CHECK(base::WriteFileAtomic(folder.path + "/missing/file", "x", 0600).error().code == base::Code::kNotFound);
+  CHECK(base::WriteFileAtomic(folder.path + "/missing/file", "x", 0600).error().code ==
+        base::Code::kNotFound);
 }
