@@ -19,12 +19,9 @@ namespace app {
 namespace {
 
 int ExitCodeOf(const base::Error& error) {
-  if (error.reason == "PortInUse" || error.reason == "Locked" || error.reason == "DataDirLocked")
-    return 3;
-  if (error.reason == "ReadOnly" || error.reason == "NoSpace" || error.reason == "Corrupt" ||
-      error.reason == "NewerSchema" || error.reason == "DatabaseCorrupt" ||
-      error.reason == "DatabaseNewer")
-    return 4;
+  if (error.reason == "PortInUse" || error.reason == "DataDirectoryLocked") return 3;
+  for (const char* unusable : {"ReadOnly", "NoSpace", "Corrupt", "NewerSchema"})
+    if (error.reason == unusable) return 4;
   return 1;
 }
 
@@ -112,10 +109,12 @@ CLI::App* AddDev(CLI::App& app, Flags& flags) {
       ->check(CLI::ExistingFile);
   dev->add_option("--api-port", flags.dev.api_port,
                   "TCP port of the Kubernetes API; 0: the last one, else any free one")
+      ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   dev->add_option(
          "--http-port", flags.dev.http_port,
          "TCP port of the operator's HTTP API (heartbeats); 0: the last one, else any free one")
+      ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   dev->add_option("--crds", flags.dev.crds_folder,
                   "Folder of CRD YAML files instead of the built-in ones")
@@ -144,6 +143,7 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   run->add_option("--http-port", flags.run.port,
                   "TCP port of the operator's HTTP API; 0: any free one")
+      ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   run->add_option("--workers", flags.run.workers, "Workspaces worked on at the same time, a count")
       ->check(CLI::Range(1, 64))
@@ -229,7 +229,11 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (app.exit(error) == 0) return 0;
+    // What is missing is often misspelt: the library then names only what is missing.
+    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && app.remaining_size(true) > 0)
+      fmt::print(stderr, "Not understood: {}\n", fmt::join(app.remaining(true), " "));
+    return 2;
   }
   flags.log.Use();
   if (dev->parsed())

@@ -82,7 +82,8 @@ base::Status RunEmbedded(const EmbeddedOptions& options, std::stop_token stop) {
   run.defaults.directory_roots = {"/"};
   run.workers = options.workers;
   const std::string port_file = options.data_dir + "/http.port";
-  run.port = options.http_port != 0 ? options.http_port : RememberedPort(port_file);
+  run.port = options.http_port;
+  run.preferred_port = RememberedPort(port_file);
   run.not_ready = [&] { return (*api)->NotReady(); };
   run.on_ready = [&](const std::string& url) {
     const auto port = url.substr(url.rfind(':') + 1);

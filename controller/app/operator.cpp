@@ -273,8 +273,14 @@ class Operator {
     routes_ = std::make_unique<server::OperatorServer>(*fleet_, clock_, std::move(ports));
     http::ServerOptions http;
     http.address = options_.address;
-    http.port = options_.port;
+    http.port = options_.port != 0 ? options_.port : options_.preferred_port;
     auto server = http::Server::Start(http, routes_->Handlers());
+    if (!server && server.error().reason == "PortInUse" && options_.port == 0) {
+      base::LogWarning("the HTTP port of the last start is taken; another one is used",
+                       {{"port", std::to_string(http.port)}});
+      http.port = 0;
+      server = http::Server::Start(http, routes_->Handlers());
+    }
     if (!server) return std::move(server).error();
     server_ = *std::move(server);
     url_ = fmt::format("http://{}:{}", options_.address, server_->Port());

@@ -16,8 +16,9 @@ struct OperatorOptions {
   std::string settings_path;          ///< May be empty.
   Settings defaults;                  ///< What the mode sets.
   std::string address = "127.0.0.1";  ///< Of the operator's HTTP API.
-  uint16_t port = 0;
-  std::string ns;  ///< Watch one namespace only; empty: all.
+  uint16_t port = 0;                  ///< 0: `preferred_port`, or any free one if that is taken.
+  uint16_t preferred_port = 0;        ///< 0: none.
+  std::string ns;                     ///< Watch one namespace only; empty: all.
   std::string mode = "embedded";
   int workers = 4;
   /// Further readiness: says what is wrong, or nothing.

@@ -35,7 +35,7 @@ bool SettingsFile::Reload() {
   auto text = base::ReadFile(path_, kLimit);
   if (text && *text == text_) return false;
   auto settings = text ? ParseSettings(*text, defaults_) : base::Result<Settings>(text.error());
-  if (text) text_ = *text;
+  text_ = text ? std::optional(*text) : std::nullopt;
   const std::lock_guard lock(mutex_);
   if (!settings) {
     if (problem_ != settings.error().message)

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -30,7 +31,8 @@ class SettingsFile {
 
   const std::string path_;
   const Settings defaults_;
-  std::string text_;  ///< As last looked at; only the watching thread and Open touch it.
+  /// As last read, nothing when it could not be; only the watching thread and Open touch it.
+  std::optional<std::string> text_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Settings> current_;
   std::string problem_;

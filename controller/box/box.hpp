@@ -87,6 +87,11 @@ class Box {
   /// Per-plugin results; one bad plugin does not stop the others.
   virtual base::Result<std::vector<StepResult>> Deliver(const std::vector<Delivery>& deliveries,
                                                         std::stop_token stop) = 0;
+  /// Recording: trees that are there without our receipt and have exactly these bytes get one that
+  /// owes no restart. No bytes of the plugin move, nothing visible changes; other bytes are left
+  /// alone.
+  virtual base::Result<std::vector<StepResult>> Adopt(const std::vector<Delivery>& present,
+                                                      std::stop_token stop) = 0;
   /// Atomic swap of staged trees, receipt last, previous tree kept (and restored if it fails).
   /// Already active with the same digest: success, nothing changes.
   virtual base::Result<std::vector<StepResult>> Activate(const ActivateRequest& request,

@@ -91,6 +91,18 @@ class DirectoryBox final : public Box {
     return results;
   }
 
+  base::Result<std::vector<StepResult>> Adopt(const std::vector<Delivery>& present,
+                                              std::stop_token stop) override {
+    const base::FailpointScope point("box.adopt");
+    std::vector<StepResult> results;
+    for (const Delivery& plugin : present) {
+      if (stop.stop_requested()) return Stopped("record in");
+      results.push_back({plugin.name, plugins_.Adopt({plugin.name, plugin.source, plugin.revision,
+                                                      plugin.digest, plugin.tar_path})});
+    }
+    return results;
+  }
+
   base::Result<std::vector<StepResult>> Activate(const ActivateRequest& request,
                                                  std::stop_token stop) override {
     const base::FailpointScope point("box.activate");

@@ -57,6 +57,13 @@ class ExternalBox final : public Box {
   base::Result<std::vector<StepResult>> Activate(const ActivateRequest&, std::stop_token) override {
     return PullOnly("activating in");
   }
+  /// An external box keeps its own records: nothing is to be written there.
+  base::Result<std::vector<StepResult>> Adopt(const std::vector<Delivery>& present,
+                                              std::stop_token) override {
+    std::vector<StepResult> results;
+    for (const Delivery& plugin : present) results.push_back({plugin.name, {}});
+    return results;
+  }
   base::Result<std::vector<StepResult>> Remove(const std::vector<std::string>&, const std::string&,
                                                std::stop_token) override {
     return PullOnly("removing from");

@@ -264,6 +264,18 @@ base::Status InstalledPlugins::Stage(const StageRequest& request, std::stop_toke
   return session->Unpack(request, stop);
 }
 
+base::Status InstalledPlugins::Adopt(const StageRequest& request) {
+  if (auto ok = CheckName(request.name); !ok) return ok;
+  auto session = Session::Open(options_, clock_);
+  if (!session) return session.error();
+  if (auto ok = session->Recover(request.name); !ok) return ok;
+  if (LoadReceipt(session->Own(), ReceiptPath(request.name), request.name)) return {};
+  const base::FailpointScope point("box.adopt.receipt");
+  auto adopted = session->AdoptEqualTree(request);
+  if (!adopted) return adopted.error();
+  return {};
+}
+
 /// The coming receipt, with everything that has to be known to finish or to undo the activation.
 base::Result<Receipt> InstalledPlugins::Session::MakeJournal(Receipt staged,
                                                              const std::string& boot_id,

@@ -115,6 +115,11 @@ class InstalledPlugins {
   /// that owes no restart: it was there before us). Errors: DigestMismatch, NameMismatch,
   /// ManifestInvalid/Missing, NoSpace, LinkNotAllowed, CheckTree's reasons.
   base::Status Stage(const StageRequest& request, std::stop_token stop = {});
+  /// Recording: a tree that is there without a receipt and has exactly these bytes gets a receipt
+  /// that owes no restart, so that what the plugin makes at run time never counts as a difference
+  /// and a removal knows it as ours. Nothing visible changes. Other bytes, or a receipt: success,
+  /// nothing is done. `tar_path` is not used.
+  base::Status Adopt(const StageRequest& request);
   /// The agent calls it with the coming boot id before it starts the runtime. From then on Activate
   /// and Remove record this id instead of the caller's, which may be a heartbeat old: bytes that
   /// arrive after a start are never taken for loaded by that start.

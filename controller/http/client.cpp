@@ -3,6 +3,8 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pplx/threadpool.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <cstdlib>
 #include <mutex>
@@ -44,11 +46,17 @@ void InitialiseOnce(int threads) {
     // Before the pool, so that at exit its threads are joined while OpenSSL can still free what it
     // keeps for them.
     OPENSSL_init_ssl(0, nullptr);
+    // The pool's threads, and those that they start, inherit this: a SIGTERM that lands on one that
+    // does not block it would end the program at once instead of stopping it in order.
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
       crossplat::threadpool::initialize_with_threads(static_cast<size_t>(threads));
     } catch (const std::exception& error) {
       base::LogWarning("the HTTP client's threads are already running", {{"error", error.what()}});
     }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   });
 }
 

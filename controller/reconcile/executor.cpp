@@ -40,7 +40,7 @@ class Executor {
       case StepKind::kFetch:
         break;  // The resolver fetches in the background and wakes us.
       case StepKind::kRecord:
-        Finish(chosen, {});
+        Record(chosen);
         break;
       case StepKind::kDeliver:
         Deliver(chosen);
@@ -58,6 +58,17 @@ class Executor {
         Finish(chosen, Restart(plan_.steps[begin]));
         break;
     }
+  }
+
+  /// What is there becomes ours: a receipt in the box, where its bytes are known.
+  void Record(const std::vector<size_t>& chosen) {
+    std::vector<box::Delivery> present;
+    for (const size_t i : chosen) {
+      const Step& step = plan_.steps[i];
+      present.push_back({step.plugin, step.revision, step.digest, step.source, ""});
+    }
+    const base::FailpointScope failpoint("box.Adopt");
+    FinishEach(chosen, box_.Adopt(present, stop_));
   }
 
   void Deliver(const std::vector<size_t>& chosen) {

@@ -30,6 +30,12 @@ bool HasFinalizer(const api::Workspace& workspace) {
   return std::find(all.begin(), all.end(), api::kFinalizer) != all.end();
 }
 
+/// Removed, or recorded without ever having had our receipt: then its files are somebody else's to
+/// remove.
+bool IsGone(const base::Status& removed) {
+  return removed.has_value() || removed.error().reason == "NotOurs";
+}
+
 runtime::Requeue Until(base::MonoTime at, const base::Clock& clock) {
   const auto left = std::chrono::ceil<base::Millis>(at - clock.Read().mono);
   return runtime::Requeue::After(std::max(left, base::Millis{1}));
@@ -275,7 +281,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
       const base::FailpointScope failpoint("box.Remove");
       const auto results = (*box)->Remove(plan.remove, boot, stop);
       facts.removed = results && std::all_of(results->begin(), results->end(),
-                                             [](const auto& r) { return r.status.has_value(); });
+                                             [](const auto& r) { return IsGone(r.status); });
     }
   } else if (plan.remove.empty()) {
     facts.removed = true;

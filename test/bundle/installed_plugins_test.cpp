@@ -372,3 +372,23 @@ TEST_CASE(
   CHECK(box.Look("hello").digest == small.digest);
   ::umount2((box.temp / "box").c_str(), MNT_DETACH);
 }
+
+TEST_CASE("recording gives a boot-installed tree a receipt: then run-time files are no difference") {
+  Box box;
+  const auto tar = box.Pack(SimplePlugin("hello", "1"), "p");
+  box.Install("hello", tar);
+  const std::string digest = box.Look("hello").digest;
+  std::filesystem::remove_all(box.Path(".molecule/receipts"));
+  REQUIRE_FALSE(box.Look("hello").receipt);
+  bundle::StageRequest request;
+  request.name = "hello";
+  request.digest = "sha256:" + std::string(64, '0');
+  REQUIRE(box.Open().Adopt(request));
+  CHECK_FALSE(box.Look("hello").receipt);  // Other bytes are left alone.
+  request.digest = digest;
+  REQUIRE(box.Open().Adopt(request));
+  REQUIRE(box.Look("hello").receipt);
+  CHECK(box.Look("hello").receipt->activated_boot_id.empty());
+  WriteText(box.Path("plugins/hello/made-at-run-time.log"), "x");
+  CHECK(box.Look("hello").digest == digest);
+}

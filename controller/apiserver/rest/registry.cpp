@@ -110,7 +110,8 @@ std::vector<std::string> VerbsOf(const Served& served) {
 Registry::Registry(Registry&& other) noexcept
     : served_(std::move(other.served_)),
       crds_(std::move(other.crds_)),
-      openapi_(std::move(other.openapi_)) {}
+      openapi_(std::move(other.openapi_)),
+      openapi_v2_(std::move(other.openapi_v2_)) {}
 
 base::Result<Registry> Registry::Make(const std::vector<std::string>& crd_texts) {
   Registry registry;
@@ -310,6 +311,14 @@ std::optional<std::string> Registry::OpenApi(const std::string& path) const {
                codec::Dump(OpenApiV3(definition.group, definition.version, definitions));
   }
   return std::nullopt;
+}
+
+std::string Registry::OpenApiV2Text(bool protobuf) const {
+  std::lock_guard lock(mutex_);
+  if (const auto found = openapi_v2_.find(protobuf); found != openapi_v2_.end())
+    return found->second;
+  const Json document = OpenApiV2(Definitions());
+  return openapi_v2_[protobuf] = protobuf ? EncodeOpenApiV2(document) : codec::Dump(document);
 }
 
 }  // namespace apiserver

@@ -60,6 +60,8 @@ class Registry {
   /// The text of `/openapi/v3` (empty path) or of one document ("api/v1", "apis/G/V"), made once;
   /// nothing if there is none.
   std::optional<std::string> OpenApi(const std::string& path) const;
+  /// The text of `/openapi/v2`, made once: as protobuf or as JSON.
+  std::string OpenApiV2Text(bool protobuf) const;
 
  private:
   Registry() = default;
@@ -72,6 +74,7 @@ class Registry {
   std::vector<codec::Json> crds_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, std::string> openapi_;
+  mutable std::map<bool, std::string> openapi_v2_;  ///< By: as protobuf.
 };
 
 /// The verbs of a resource, for discovery.

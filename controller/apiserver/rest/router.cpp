@@ -248,8 +248,8 @@ std::optional<http::Response> Router::Document(const Call& call) const {
   const auto& parts = call.info.segments;
   if (parts.empty())
     return JsonDocument({{"paths",
-                          {"/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3",
-                           "/readyz", "/version"}}});
+                          {"/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2",
+                           "/openapi/v3", "/readyz", "/version"}}});
   if (parts[0] == "healthz" || parts[0] == "livez" || parts[0] == "readyz") return Probe(call);
   if (parts[0] == "version" && parts.size() == 1) return Version();
   if (parts[0] == "openapi") return OpenApi(call);
@@ -316,12 +316,22 @@ http::Response Router::Version() const {
 
 std::optional<http::Response> Router::OpenApi(const Call& call) const {
   const std::string prefix = "/openapi/v3";
+  if (call.info.path == "/openapi/v2") return Swagger(call.request);
   if (!call.info.path.starts_with(prefix)) return std::nullopt;
   std::string path = call.info.path.substr(prefix.size());
   if (path.starts_with('/')) path.erase(0, 1);
   auto text = registry_.OpenApi(path);
   if (!text) return std::nullopt;
   return Cached(call.request, std::move(*text), "application/json");
+}
+
+http::Response Router::Swagger(const http::Request& request) const {
+  const std::string_view accept = http::FindHeader(request.headers, "Accept");
+  if (accept.find("proto-openapi.spec.v2") != std::string_view::npos) {
+    return Cached(request, registry_.OpenApiV2Text(true),
+                  "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+  }
+  return Cached(request, registry_.OpenApiV2Text(false), "application/json");
 }
 
 http::Response Router::Review(const Call& call, const ReviewKind& review) const {

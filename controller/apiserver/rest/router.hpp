@@ -48,6 +48,7 @@ class Router {
   http::Response Probe(const Call& call) const;
   http::Response Version() const;
   std::optional<http::Response> OpenApi(const Call& call) const;
+  http::Response Swagger(const http::Request& request) const;
   http::Response Review(const Call& call, const ReviewKind& review) const;
   void Resource(const Call& call, http::Responder& responder) const;
   http::Response Write(const Call& call) const;

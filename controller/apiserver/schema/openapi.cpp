@@ -6,6 +6,7 @@
 #include <set>
 
 #include "apiserver/schema/object_schema.hpp"
+#include "apiserver/schema/swagger_schema.hpp"
 #include "base/sha256.hpp"
 
 namespace apiserver {
@@ -41,18 +42,6 @@ Json Gvk(const ResourceDefinition& definition, const std::string& kind) {
   return {{"group", definition.group}, {"version", definition.version}, {"kind", kind}};
 }
 
-/// Drops what Swagger 2.0 does not know, recursively.
-void ToV2(Json& schema) {
-  if (schema.is_array()) {
-    for (Json& item : schema) ToV2(item);
-  }
-  if (!schema.is_object()) return;
-  for (const char* word :
-       {"nullable", "anyOf", "oneOf", "not", "default", "x-kubernetes-validations"})
-    schema.erase(word);
-  for (auto& item : schema.items()) ToV2(item.value());
-}
-
 Json MetaRef(const Dialect& dialect, const char* kind, const char* description) {
   const std::string reference = dialect.Ref(std::string(kMeta) + kind);
   if (dialect.v2) return {{"$ref", reference}, {"description", description}};
@@ -63,9 +52,11 @@ Json MetaRef(const Dialect& dialect, const char* kind, const char* description) 
 
 Json KindSchema(const ResourceDefinition& definition, const Dialect& dialect) {
   Json schema = definition.openapi ? *definition.openapi : Json{{"type", "object"}};
-  if (dialect.v2) ToV2(schema);
-  schema["properties"]["metadata"] =
-      MetaRef(dialect, "ObjectMeta", "Standard metadata of the object.");
+  if (dialect.v2) ToSwagger(schema);
+  if (!dialect.v2 || schema.contains("properties")) {
+    schema["properties"]["metadata"] =
+        MetaRef(dialect, "ObjectMeta", "Standard metadata of the object.");
+  }
   schema["x-kubernetes-group-version-kind"] = Json::array({Gvk(definition, definition.kind)});
   return schema;
 }
@@ -100,7 +91,7 @@ Json ListMetaSchema() {
 Json Schemas(const std::vector<const ResourceDefinition*>& definitions, const Dialect& dialect) {
   Json schemas = Json::object();
   Json object_meta = ObjectMetaSchema();
-  if (dialect.v2) ToV2(object_meta);
+  if (dialect.v2) ToSwagger(object_meta);
   schemas[std::string(kMeta) + "ObjectMeta"] = std::move(object_meta);
   schemas[std::string(kMeta) + "ListMeta"] = ListMetaSchema();
   for (const ResourceDefinition* definition : definitions) {

@@ -21,7 +21,11 @@ codec::Json OpenApiV3(std::string_view group, std::string_view version,
 /// client may cache it for ever.
 codec::Json OpenApiV3Index(std::span<const ResourceDefinition> definitions);
 
-/// A Swagger 2.0 document of all kinds, in JSON (`/openapi/v2`; kubectl tolerates JSON there).
+/// A Swagger 2.0 document of all kinds (`/openapi/v2`). kubectl validates lists by it, on its side.
 codec::Json OpenApiV2(std::span<const ResourceDefinition> definitions);
+
+/// That document as the protobuf message openapi.v2.Document of gnostic, the only form in which
+/// clients written in Go ask for it. Members without a field in the message are left out.
+std::string EncodeOpenApiV2(const codec::Json& document);
 
 }  // namespace apiserver

@@ -86,6 +86,19 @@ base::Status Prepare(SQLite::Database& db, const DatabaseOptions& options) {
   return {};
 }
 
+/// What keeps a process from writing into the data directory, and what to do about it.
+base::Error Unusable(int error_number, const std::string& data_dir, const char* what) {
+  const bool refused = error_number == EROFS || error_number == EACCES || error_number == EPERM;
+  const char* remedy = refused                  ? ": give one that this user can write"
+                       : error_number == ENOSPC ? ": free some space"
+                                                : "";
+  base::Error error =
+      base::ErrnoError(error_number, fmt::format("data directory {}: {}", data_dir, what));
+  error.message += remedy;
+  if (refused) error.reason = "ReadOnly";
+  return error;
+}
+
 std::string HolderOf(int fd) {
   char text[32] = {};
   const ssize_t got = pread(fd, text, sizeof text - 1, 0);
@@ -119,7 +132,7 @@ base::Result<base::UniqueFd> LockDataDirectory(const std::string& data_dir) {
   if (auto made = base::MakeDirectories(data_dir, 0700); !made) return made.error();
   const std::string path = data_dir + "/lock";
   base::UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd.Valid()) return base::ErrnoError(errno, fmt::format("opening lock file {}", path));
+  if (!fd.Valid()) return Unusable(errno, data_dir, "opening its lock file");
   if (flock(fd.Get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return base::ErrnoError(errno, fmt::format("locking {}", path));
     return base::MakeError(
@@ -131,7 +144,7 @@ base::Result<base::UniqueFd> LockDataDirectory(const std::string& data_dir) {
   }
   const std::string pid = std::to_string(getpid());
   if (ftruncate(fd.Get(), 0) != 0 || pwrite(fd.Get(), pid.data(), pid.size(), 0) < 0) {
-    return base::ErrnoError(errno, fmt::format("writing lock file {}", path));
+    return Unusable(errno, data_dir, "writing its lock file");
   }
   return fd;
 }
