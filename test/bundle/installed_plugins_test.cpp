@@ -373,7 +373,8 @@ TEST_CASE(
   ::umount2((box.temp / "box").c_str(), MNT_DETACH);
 }
 
-TEST_CASE("recording gives a boot-installed tree a receipt: then run-time files are no difference") {
+TEST_CASE(
+    "recording gives a boot-installed tree a receipt: then run-time files are no difference") {
   Box box;
   const auto tar = box.Pack(SimplePlugin("hello", "1"), "p");
   box.Install("hello", tar);
