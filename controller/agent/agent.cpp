@@ -13,6 +13,7 @@
 #include "agent/shared_state.hpp"
 #include "base/log.hpp"
 #include "base/sha256.hpp"
+#include "base/thread_name.hpp"
 
 namespace agent {
 namespace {
@@ -75,7 +76,10 @@ class Agent {
   }
 
   void Run(std::stop_token stop) {
-    std::jthread reporting([this](std::stop_token own) { reporter_.Run(own); });
+    std::jthread reporting([this](std::stop_token own) {
+      base::NameThread("heartbeats");
+      reporter_.Run(own);
+    });
     if (options_.boot_install) BootInstall(stop);
     uint64_t heeded = 0;
     while (!stop.stop_requested()) {

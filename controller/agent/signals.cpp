@@ -7,6 +7,7 @@
 
 #include "agent/agent.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 
 namespace agent {
 
@@ -21,6 +22,7 @@ int RunUntilSignalled(AgentOptions options) {
   options.restart_signal = &restart;
   std::stop_source stop;
   std::jthread listener([&](std::stop_token own) {
+    base::NameThread("signals");
     const timespec turn{0, 100'000'000};
     while (!own.stop_requested()) {
       const int number = ::sigtimedwait(&set, nullptr, &turn);

@@ -14,6 +14,7 @@
 #include "app/operator.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 
 namespace app {
 namespace {
@@ -44,6 +45,7 @@ int RunUntilSignalled(const std::function<base::Status(std::stop_token)>& work) 
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::stop_source stop;
   std::jthread listener([&](std::stop_token ended) {
+    base::NameThread("signals");
     timespec wait{0, 100'000'000};
     std::optional<std::chrono::steady_clock::time_point> asked;
     while (!ended.stop_requested()) {

@@ -9,6 +9,7 @@
 #include "app/build_info.hpp"
 #include "app/first_passes.hpp"
 #include "app/kube_ports.hpp"
+#include "app/operator_metrics.hpp"
 #include "app/plugin_routes.hpp"
 #include "app/settings_file.hpp"
 #include "base/file.hpp"
@@ -172,6 +173,13 @@ class Operator {
     return needs;
   }
 
+  base::Result<std::unique_ptr<box::Box>> MakeBox(const api::Workspace& workspace) {
+    auto made = box::MakeBox(workspace, BoxNeeds());
+    if (!made) return made;
+    return box::MakeMeteredBox(
+        *std::move(made), [this](const box::BoxSample& sample) { CountBoxCall(metrics_, sample); });
+  }
+
   void MakeReconcilers() {
     on_ = std::make_unique<reconcile::Dependencies>(reconcile::Dependencies{
         .client = *client_,
@@ -182,8 +190,7 @@ class Operator {
         .artifacts = *artifacts_,
         .events = *events_,
         .downloads = downloads_,
-        .make_box =
-            [this](const api::Workspace& workspace) { return box::MakeBox(workspace, BoxNeeds()); },
+        .make_box = [this](const api::Workspace& workspace) { return MakeBox(workspace); },
         .policy =
             [this] {
               const auto settings = settings_->Current();
@@ -207,31 +214,8 @@ class Operator {
       controller->Queue().Add(asker.key);
     });
     agents_ = std::make_unique<AgentKeeper>(OwnProgram(), [this] { return settings_->Current(); });
-    ready_gauge_ = metrics_.OnScrape([this] {
-      const auto counts = fleet_->Counts();
-      metrics_.GaugeOf({"workspace_operator_heartbeat_slots", "Workspaces that may report."})
-          .Set(static_cast<double>(counts.slots));
-      metrics_
-          .GaugeOf(
-              {"workspace_operator_heartbeat_reporting", "Workspaces whose last report is fresh."})
-          .Set(static_cast<double>(counts.reporting));
-      metrics_
-          .GaugeOf(
-              {"workspace_operator_heartbeats_recorded", "Heartbeats recorded since the start."})
-          .Set(static_cast<double>(counts.recorded));
-      metrics_
-          .GaugeOf({"workspace_operator_heartbeats_refused",
-                    "Heartbeats refused as replays or floods since the start."})
-          .Set(static_cast<double>(counts.refused));
-      metrics_
-          .GaugeOf({"workspace_operator_sweep_examined",
-                    "Workspaces that the declared plugins' sweep has examined since the start."})
-          .Set(static_cast<double>(plugin_reconciler_->Examined()));
-      metrics_
-          .GaugeOf(
-              {"workspace_operator_source_fetches", "Fetches of plugin sources since the start."})
-          .Set(static_cast<double>(artifacts_->FetchCount()));
-    });
+    own_metrics_ = AddOperatorMetrics(
+        metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_, *artifacts_});
   }
 
   runtime::ControllerOptions ControllerOptionsFor(const char* name) {
@@ -389,7 +373,7 @@ class Operator {
   std::unique_ptr<server::OperatorServer> routes_;
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<source::Resolver> resolver_;  ///< Destroyed before what its wake-ups use.
-  runtime::Metrics::Collector ready_gauge_;
+  runtime::Metrics::Collector own_metrics_;
   runtime::Manager manager_;
   std::string url_;
 };

@@ -11,6 +11,7 @@
 
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include "bundle/installed_plugins.hpp"
 
 namespace box {
@@ -104,8 +105,10 @@ void AgentSupervisor::State::Work(std::stop_token stop) {
 }
 
 AgentSupervisor::AgentSupervisor(Options options) : state_(std::make_unique<State>(options)) {
-  state_->thread =
-      std::jthread([state = state_.get()](std::stop_token stop) { state->Work(stop); });
+  state_->thread = std::jthread([state = state_.get()](std::stop_token stop) {
+    base::NameThread("supervisor");
+    state->Work(stop);
+  });
 }
 
 AgentSupervisor::~AgentSupervisor() {

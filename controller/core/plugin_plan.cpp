@@ -313,6 +313,15 @@ class Planner {
     return step;
   }
 
+  /// What is recorded are the bytes that were found, whether or not the source is known yet.
+  Step RecordStep(const Work& work) const {
+    Step step = MakeStep(StepKind::kRecord, work);
+    step.source = work.row().row.source;
+    step.revision = work.row().row.revision;
+    step.digest = work.row().row.digest;
+    return step;
+  }
+
   bool Staged(const Work& work) const {
     const auto found = o_.memory.staged.find(work.row().name);
     return found != o_.memory.staged.end() && found->second == work.table.deliver_digest &&
@@ -328,8 +337,7 @@ class Planner {
       }
     }
     for (const Work& work : work_)
-      if (work.row().action == RowAction::kRecord)
-        plan_.steps.push_back(MakeStep(StepKind::kRecord, work));
+      if (work.row().action == RowAction::kRecord) plan_.steps.push_back(RecordStep(work));
     for (const Work& work : work_)
       if (work.possible && !work.table.deliver_digest.empty() && !Staged(work))
         plan_.steps.push_back(MakeStep(StepKind::kDeliver, work));

@@ -16,7 +16,8 @@ namespace core {
 enum class StepKind {
   kFetch,    ///< Bring the bytes of `source` at `revision` into the artifact store. Changes no box;
              ///< may go on in the background.
-  kRecord,   ///< Write a tracking row for what is already there. Nothing to execute: success.
+  kRecord,   ///< Write a tracking row for what is already there; Box::Adopt gives its bytes
+             ///< (`digest`) a receipt that owes no restart.
   kDeliver,  ///< Stage `digest` in the box. All of them are one Box::Deliver. Nothing visible
              ///< changes.
   kActivate,        ///< Swap the staged tree in. All of them are one Box::Activate with `boot_id`.

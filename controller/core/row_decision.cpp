@@ -139,8 +139,8 @@ void Keep(const Facts& f, TableDecision* out) {
     for (const InventoryItem& item : *hb.inventory)
       if (item.name == f.plugin.name && !item.loaded && item.digest == f.view.digest)
         return Explain(&d, RowHealth::kPending, reason::kReportedNotLoaded,
-                       "the runtime has started since, but the agent reports the plugin as not "
-                       "loaded; look at the runtime's log in the box");
+                       "the runtime has started and has not reported the plugin as loaded yet; if "
+                       "that lasts, look at the runtime's log in the box");
   Explain(&d, RowHealth::kConverged, reason::kLoaded, "");
 }
 

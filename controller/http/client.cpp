@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include "http/client_call.hpp"
 #include "http/pem.hpp"
 
@@ -51,11 +52,15 @@ void InitialiseOnce(int threads) {
     sigset_t all, before;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    char name[16] = {};
+    ::pthread_getname_np(::pthread_self(), name, sizeof name);
+    base::NameThread("http-client");  // They inherit it.
     try {
       crossplat::threadpool::initialize_with_threads(static_cast<size_t>(threads));
     } catch (const std::exception& error) {
       base::LogWarning("the HTTP client's threads are already running", {{"error", error.what()}});
     }
+    base::NameThread(name);
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   });
 }

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 
+#include "base/thread_name.hpp"
+
 namespace http {
 namespace {
 
@@ -147,7 +149,7 @@ void IoLoop::Run() {
   sigset_t blocked;
   ::sigfillset(&blocked);  // No signal handler of the program runs here, and no SIGPIPE ends it.
   ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
-  ::pthread_setname_np(::pthread_self(), "http-io");
+  base::NameThread("http-io");
   std::array<epoll_event, 128> events;
   while (true) {
     const int count = ::epoll_wait(epoll_.Get(), events.data(), events.size(), WaitMillis());

@@ -5,6 +5,8 @@
 
 #include <thread>
 
+#include "base/thread_name.hpp"
+
 namespace http {
 
 WorkerPool::WorkerPool(int threads, size_t limit) : state_(std::make_shared<State>()) {
@@ -19,7 +21,7 @@ void WorkerPool::Run(const std::shared_ptr<State>& state) {
   sigset_t blocked;
   ::sigfillset(&blocked);
   ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
-  ::pthread_setname_np(::pthread_self(), "http-worker");
+  base::NameThread("http-worker");
   std::unique_lock lock(state->mutex);
   while (true) {
     state->work_ready.wait(lock, [&] { return state->stopped || !state->queue.empty(); });

@@ -11,6 +11,7 @@
 
 #include "base/log.hpp"
 #include "base/sha256.hpp"
+#include "base/thread_name.hpp"
 #include "runtime/deadline_watch.hpp"
 #include "runtime/metrics.hpp"
 #include "runtime/timed_wait.hpp"
@@ -226,7 +227,12 @@ base::Status Controller::Run(std::stop_token stop) {
   if (auto synced = s->WaitForSources(stop); !synced || stop.stop_requested()) return synced;
   std::vector<std::thread> threads;
   s->workers = std::max(1, s->options.workers);
-  for (int i = s->workers; i > 0; --i) threads.emplace_back([s, stop] { s->Work(stop); });
+  for (int i = s->workers; i > 0; --i) {
+    threads.emplace_back([s, stop] {
+      base::NameThread("work-" + s->options.name);
+      s->Work(stop);
+    });
+  }
 
   std::stop_callback wake(stop, [&s] {
     s->queue.ShutDown();

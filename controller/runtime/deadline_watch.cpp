@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "base/thread_name.hpp"
+
 namespace runtime {
 
 DeadlineWatch::DeadlineWatch(const base::Clock& clock)
@@ -13,6 +15,7 @@ DeadlineWatch::~DeadlineWatch() {
 }
 
 void DeadlineWatch::Run(const std::stop_token& stop) {
+  base::NameThread("deadlines");
   std::stop_callback wake(stop, [this] {
     std::lock_guard lock(mutex_);
     changed_.notify_all();

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include "runtime/informer_state.hpp"
 #include "runtime/resource_version.hpp"
 
@@ -175,8 +176,10 @@ base::Status InformerCore::Run(std::stop_token stop) {
     s.reflector = &reflector;
   }
   {
-    std::jthread keeper(
-        [&](const std::stop_token& keeper_stop) { s.Keep(reflector, keeper_stop); });
+    std::jthread keeper([&](const std::stop_token& keeper_stop) {
+      base::NameThread("keep-" + s.options.name);
+      s.Keep(reflector, keeper_stop);
+    });
     reflector.Run(stop, [&s] {
       std::lock_guard lock(s.keeper_mutex);
       s.keeper.notify_all();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include "runtime/deadline_watch.hpp"
 #include "runtime/timed_wait.hpp"
 
@@ -71,6 +72,7 @@ void Manager::State::Start(Part& part) {
   part.started = true;
   // The thread keeps the state alive: it may outlive the manager if it does not stop in time.
   part.thread = std::thread([self = shared_from_this(), &part] {
+    base::NameThread(part.runnable.name);
     base::Status ended = CallPart(part.runnable.run, part.stop.get_token());
     const bool stopping = part.stop.stop_requested();
     if (!ended && !(stopping && ended.error().code == base::Code::kCancelled)) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <list>
 #include <map>
 #include <mutex>
@@ -94,7 +95,9 @@ uint64_t Histogram::Cumulative(size_t i) const {
 
 std::vector<double> ExponentialBounds(double first, double factor, int count) {
   std::vector<double> bounds;
-  for (int i = 0; i < count; ++i, first *= factor) bounds.push_back(first);
+  // Rounded to what a label shows: 1e-05, not 9.999999999999999e-06.
+  for (int i = 0; i < count; ++i, first *= factor)
+    bounds.push_back(std::strtod(fmt::format("{:.6g}", first).c_str(), nullptr));
   return bounds;
 }
 

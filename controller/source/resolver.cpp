@@ -10,6 +10,7 @@
 
 #include "base/log.hpp"
 #include "base/sha256.hpp"
+#include "base/thread_name.hpp"
 
 namespace source {
 namespace {
@@ -105,6 +106,7 @@ std::map<std::string, Entry>::iterator Resolver::State::TakeDue(MonoTime now,
 }
 
 void Resolver::State::Work(std::stop_token stop) {
+  base::NameThread("source");
   std::unique_lock lock(mutex);
   while (!stop.stop_requested()) {
     std::optional<MonoTime> next;

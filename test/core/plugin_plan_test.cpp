@@ -19,6 +19,7 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     w.Pass();
     REQUIRE(w.plan.steps.size() == 1);
     CHECK(w.plan.steps[0].kind == StepKind::kRecord);
+    CHECK(w.plan.steps[0].digest == Digest('a'));
     REQUIRE(w.Row("p"));
     CHECK(w.Row("p")->origin == api::PluginOrigin::kBootInstalled);
     CHECK(w.Row("p")->loaded);
@@ -36,7 +37,8 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     w.box["p"] = {Digest('a'), "", "", "", false, false, true};
     w.Pass();
     CHECK(w.Planned(StepKind::kRecord) == 1);
-    CHECK(w.plan.steps.size() == 1);
+    REQUIRE(w.plan.steps.size() == 1);
+    CHECK(w.plan.steps[0].digest == Digest('a'));
     CHECK(w.Reason("p") == "Resolving");
     CHECK(w.Condition("Ready") == "Unknown");
     w.Publish(World::Source("p"), 'a');

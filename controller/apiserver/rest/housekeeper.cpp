@@ -6,6 +6,7 @@
 #include "apiserver/rest/builtin_rules.hpp"
 #include "apiserver/rest/object_text.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 
 namespace apiserver {
 namespace {
@@ -55,6 +56,7 @@ base::Status Housekeeper::Start() {
   if (!watcher) return watcher.error();
   watcher_ = *watcher;
   thread_ = std::jthread([this](std::stop_token stop) {
+    base::NameThread("api-housekeeper");
     Scan();
     Loop(stop);
   });

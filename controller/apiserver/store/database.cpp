@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -99,6 +100,12 @@ base::Error Unusable(int error_number, const std::string& data_dir, const char* 
   return error;
 }
 
+/// SQLite calls it an I/O error when its shared memory file finds no room.
+bool IsFull(const std::string& path) {
+  struct statvfs disk {};
+  return ::statvfs(path.c_str(), &disk) == 0 && disk.f_bavail * disk.f_frsize < (64 << 10);
+}
+
 std::string HolderOf(int fd) {
   char text[32] = {};
   const ssize_t got = pread(fd, text, sizeof text - 1, 0);
@@ -159,6 +166,10 @@ base::Result<std::unique_ptr<SQLite::Database>> OpenForWriting(const DatabaseOpt
   } catch (const SQLite::Exception& exception) {
     base::Error error = StoreError(exception, fmt::format("opening database {}", options.path));
     if (error.reason == "Corrupt") return Damaged(options.path, exception.getErrorStr());
+    if (error.reason == "StorageFailure" && IsFull(options.path)) {
+      error.reason = "NoSpace";
+      error.message += ": no space is left on its file system; free some";
+    }
     return error;
   }
 }

@@ -7,6 +7,7 @@
 
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 
 namespace apiserver {
 namespace {
@@ -47,7 +48,10 @@ base::Status StoreWriter::Start() {
   if (options_.page_limit > 0) {
     if (auto set = SetPageLimit(options_.page_limit); !set) return set;
   }
-  thread_ = std::thread([this] { Loop(); });
+  thread_ = std::thread([this] {
+    base::NameThread("store-writer");
+    Loop();
+  });
   return {};
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/thread_name.hpp"
+
 namespace apiserver {
 
 /// Catching up -> live -> over. `mutex` orders the sink's calls.
@@ -75,7 +77,10 @@ class WatchHub::Watcher {
 
 WatchHub::WatchHub(Options options)
     : options_(options), published_(options.first_version), dispatched_(options.first_version) {
-  thread_ = std::jthread([this](std::stop_token stop) { Loop(stop); });
+  thread_ = std::jthread([this](std::stop_token stop) {
+    base::NameThread("watch-hub");
+    Loop(stop);
+  });
 }
 
 WatchHub::~WatchHub() { Stop(); }

@@ -1,0 +1,116 @@
+#include "app/operator_metrics.hpp"
+
+#include <map>
+#include <string>
+
+namespace app {
+namespace {
+
+using runtime::Metrics;
+
+/// Counts by label value. A value that is no more counted is set to 0 instead of staying as it was.
+class Census {
+ public:
+  explicit Census(Metrics::Family family) : family_(std::move(family)) {}
+  void Clear() {
+    for (auto& [labels, count] : counts_) count = 0;
+  }
+  void Add(Metrics::Labels labels) { ++counts_[std::move(labels)]; }
+  void SetGauges(Metrics& metrics) const {
+    for (const auto& [labels, count] : counts_)
+      metrics.GaugeOf(family_, labels).Set(static_cast<double>(count));
+  }
+
+ private:
+  const Metrics::Family family_;
+  std::map<Metrics::Labels, size_t> counts_;
+};
+
+std::string ReadyOf(const std::vector<meta::Condition>& conditions) {
+  const meta::Condition* ready = meta::FindCondition(conditions, "Ready");
+  if (ready == nullptr) return "Unknown";
+  return meta::ConditionStatusName(ready->status);
+}
+
+/// One pass over the caches a scrape: bounded by what is in memory anyway.
+class FleetCensus {
+ public:
+  explicit FleetCensus(const MetricSources& sources) : sources_(sources) {}
+  void Collect(Metrics& metrics) {
+    for (Census* census : {&workspaces_, &plugins_, &declared_, &restarts_}) census->Clear();
+    sources_.workspaces.Cache().ForEach([this](const api::Workspace& workspace) {
+      const api::WorkspaceStatus& status = workspace.status;
+      workspaces_.Add({status.state.empty() ? "New" : status.state, ReadyOf(status.conditions)});
+      if (status.pending_restart) restarts_.Add({});
+      for (const api::PluginRow& row : status.plugins)
+        plugins_.Add({row.loaded ? "true" : "false", row.reason});
+    });
+    sources_.plugins.Cache().ForEach([this](const api::DeclaredPlugin& plugin) {
+      declared_.Add({ReadyOf(plugin.status.conditions)});
+    });
+    for (const Census* census : {&workspaces_, &plugins_, &declared_, &restarts_})
+      census->SetGauges(metrics);
+  }
+
+ private:
+  const MetricSources sources_;
+  Census workspaces_{{"workspace_operator_workspaces",
+                      "Workspaces by state and by their Ready condition.",
+                      {"state", "ready"}}};
+  Census plugins_{{"workspace_operator_plugins",
+                   "Tracking rows of all workspaces, by whether they are loaded and by reason.",
+                   {"loaded", "reason"}}};
+  Census declared_{{"workspace_operator_declared_plugins",
+                    "DeclaredPlugins by their Ready condition.",
+                    {"ready"}}};
+  Census restarts_{
+      {"workspace_operator_pending_restarts", "Workspaces that owe their box a restart.", {}}};
+};
+
+void CollectCounts(Metrics& metrics, const MetricSources& sources) {
+  const fleet::TableCounts counts = sources.fleet.Counts();
+  const auto set = [&](const char* name, const char* help, double value) {
+    metrics.GaugeOf({name, help}).Set(value);
+  };
+  set("workspace_operator_heartbeat_slots", "Workspaces that may report.",
+      static_cast<double>(counts.slots));
+  set("workspace_operator_heartbeat_reporting", "Workspaces whose last report is fresh.",
+      static_cast<double>(counts.reporting));
+  set("workspace_operator_heartbeats_recorded", "Heartbeats recorded since the start.",
+      static_cast<double>(counts.recorded));
+  set("workspace_operator_heartbeats_refused",
+      "Heartbeats refused as replays or floods since the start.",
+      static_cast<double>(counts.refused));
+  set("workspace_operator_sweep_examined",
+      "Workspaces that the declared plugins' sweep has examined since the start.",
+      static_cast<double>(sources.sweep.Examined()));
+  set("workspace_operator_source_fetches", "Fetches of plugin sources since the start.",
+      static_cast<double>(sources.artifacts.FetchCount()));
+}
+
+}  // namespace
+
+Metrics::Collector AddOperatorMetrics(Metrics& metrics, const MetricSources& sources) {
+  return metrics.OnScrape([&metrics, sources, census = std::make_shared<FleetCensus>(sources)] {
+    CollectCounts(metrics, sources);
+    census->Collect(metrics);
+  });
+}
+
+void CountBoxCall(Metrics& metrics, const box::BoxSample& sample) {
+  metrics
+      .CounterOf({"workspace_operator_box_calls_total",
+                  "Calls that left the process towards a box.",
+                  {"call", "outcome"}},
+                 {std::string(sample.call), std::string(sample.outcome)})
+      .Add();
+  if (sample.plugins == 0) return;
+  metrics
+      .CounterOf({"workspace_operator_box_plugins_total",
+                  "Plugins that calls on boxes succeeded for.",
+                  {"call"}},
+                 {std::string(sample.call)})
+      .Add(static_cast<double>(sample.plugins));
+}
+
+}  // namespace app
