@@ -3,8 +3,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 JOBS ?= $(shell nproc)
 RELEASE := build/release/workspace-operator
+VERSION := $(shell sed -nE 's/^project.* VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)
+IMAGE ?= localhost/workspace-operator:$(VERSION)
 
-.PHONY: help deps build test check fmt lint run demo bench clean
+.PHONY: help deps build test check fmt lint run demo bench image clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,6 +45,9 @@ bench: deps ## measure speed and memory; writes build/bench.json
 	@cmake --preset release > /dev/null
 	@cmake --build --preset release -j $(JOBS)
 	@bench/run
+
+image: build ## the container image, without a registry: build/image/workspace-operator.tar (IMAGE=name:tag)
+	@manifests/image/build $(RELEASE) build/image/workspace-operator.tar --name $(IMAGE)
 
 clean: ## remove what was built (the package cache stays)
 	@rm -rf build
