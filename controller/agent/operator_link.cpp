@@ -37,17 +37,30 @@ base::Error Refused(const http::Response& response, const std::string& path) {
 }  // namespace
 
 base::Result<std::unique_ptr<OperatorLink>> OperatorLink::Open(const AgentOptions& options) {
+  std::unique_ptr<OperatorLink> link(new OperatorLink(options));
+  if (auto client = link->CurrentClient(); !client) return client.error();
+  return link;
+}
+
+base::Result<std::shared_ptr<http::Client>> OperatorLink::CurrentClient() {
   http::ClientOptions client;
-  client.base_url = options.operator_url;
+  client.base_url = options_.operator_url;
   client.response_limit = 256 << 20;
-  if (!options.ca_file.empty()) {
-    auto pem = base::ReadFile(options.ca_file, 1 << 20);
+  const std::lock_guard lock(mutex_);
+  if (!options_.ca_file.empty()) {
+    auto pem = base::ReadFile(options_.ca_file, 1 << 20);
+    if (client_ && (!pem || *pem == ca_pem_)) return client_;
     if (!pem) return pem.error();
     client.ca_pem = std::move(*pem);
+  } else if (client_) {
+    return client_;
   }
   auto made = http::Client::Create(client);
+  if (!made && client_) return client_;
   if (!made) return made.error();
-  return std::unique_ptr<OperatorLink>(new OperatorLink(options, std::move(*made)));
+  client_ = std::move(*made);
+  ca_pem_ = std::move(client.ca_pem);
+  return client_;
 }
 
 base::Result<std::string> OperatorLink::ReadToken() const {
@@ -66,6 +79,8 @@ base::Result<std::string> OperatorLink::ReadToken() const {
 
 base::Result<http::Response> OperatorLink::Post(const std::string& path, const std::string& body,
                                                 std::stop_token stop) {
+  auto client = CurrentClient();
+  if (!client) return client.error();
   auto token = ReadToken();
   for (int attempt = 0;; ++attempt) {
     if (!token) return token.error();
@@ -74,7 +89,7 @@ base::Result<http::Response> OperatorLink::Post(const std::string& path, const s
     request.target = path;
     request.headers = {{"Authorization", "Bearer " + *token}, {"Content-Type", "application/json"}};
     request.body = body;
-    auto response = client_->Send(request, {.deadline = options_.request_deadline, .stop = stop});
+    auto response = (*client)->Send(request, {.deadline = options_.request_deadline, .stop = stop});
     if (!response || response->status != 401 || attempt > 0) return response;
     auto again = ReadToken();  // rotated between our reading and the operator's?
     if (!again || *again == *token) return response;
@@ -84,10 +99,12 @@ base::Result<http::Response> OperatorLink::Post(const std::string& path, const s
 
 base::Result<http::Response> OperatorLink::Fetch(const http::Request& request, int fd,
                                                  std::stop_token stop) {
+  auto client = CurrentClient();
+  if (!client) return client.error();
   base::Status written;
   // The deadline of Stream ends with the head, so the whole is watched here.
   const auto end = std::chrono::steady_clock::now() + options_.download_deadline;
-  auto response = client_->Stream(
+  auto response = (*client)->Stream(
       request, {.deadline = options_.request_deadline, .idle = base::Millis{30'000}, .stop = stop},
       [&](std::string_view bytes) {
         if (std::chrono::steady_clock::now() > end) {

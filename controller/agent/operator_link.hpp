@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <stop_token>
 #include <string>
 
@@ -12,7 +13,8 @@
 namespace agent {
 
 /// Sends with the token of the token file; after a 401 the file is read again and the request sent
-/// once more if it has changed. Thread safe.
+/// once more if it has changed. The CA file is read before each request: an authority may be
+/// rotated beneath a running agent. Thread safe.
 class OperatorLink {
  public:
   static base::Result<std::unique_ptr<OperatorLink>> Open(const AgentOptions& options);
@@ -25,13 +27,16 @@ class OperatorLink {
                         std::stop_token stop);
 
  private:
-  OperatorLink(const AgentOptions& options, std::unique_ptr<http::Client> client)
-      : options_(options), client_(std::move(client)) {}
+  explicit OperatorLink(const AgentOptions& options) : options_(options) {}
+  /// The client for what the CA file says now; a file that is gone or bad keeps the last good one.
+  base::Result<std::shared_ptr<http::Client>> CurrentClient();
   base::Result<std::string> ReadToken() const;
   base::Result<http::Response> Fetch(const http::Request& request, int fd, std::stop_token stop);
 
   const AgentOptions& options_;
-  std::unique_ptr<http::Client> client_;
+  std::mutex mutex_;
+  std::string ca_pem_;                    ///< By mutex_: what client_ trusts.
+  std::shared_ptr<http::Client> client_;  ///< By mutex_.
 };
 
 }  // namespace agent

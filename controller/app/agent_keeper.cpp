@@ -18,6 +18,8 @@ void AgentKeeper::Look(const api::Workspace& workspace) {
   agent.command.argv = {
       program_, "agent",       "--root",           directory->path, "--operator-url",
       url_,     "--workspace", workspace.meta.uid, "--runtime",     workspace.spec.runtime};
+  if (!ca_file_.empty())
+    agent.command.argv.insert(agent.command.argv.end(), {"--ca-file", ca_file_});
   const auto settings = settings_();
   if (const auto runtime = settings->command_by_runtime.find(workspace.spec.runtime);
       runtime != settings->command_by_runtime.end()) {

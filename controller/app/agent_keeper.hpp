@@ -14,15 +14,19 @@ namespace app {
 class AgentKeeper {
  public:
   AgentKeeper(std::string program, std::function<std::shared_ptr<const Settings>()> settings);
-  /// Where agents report; before the first Look.
-  void SetUrl(std::string url) { url_ = std::move(url); }
+  /// Where agents report, and the file of the authorities to trust there (empty: the system's);
+  /// before the first Look.
+  void SetUrl(std::string url, std::string ca_file) {
+    url_ = std::move(url);
+    ca_file_ = std::move(ca_file);
+  }
   /// What the workspace asks for now.
   void Look(const api::Workspace& workspace);
   void Forget(const api::Workspace& workspace);
 
  private:
   std::string program_;
-  std::string url_;
+  std::string url_, ca_file_;
   std::function<std::shared_ptr<const Settings>()> settings_;
   box::AgentSupervisor supervisor_;
 };

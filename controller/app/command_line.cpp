@@ -94,6 +94,11 @@ struct Flags {
   EmbeddedOptions dev;
   OperatorOptions run;
   std::string kubeconfig, context;
+  bool tls = false;
+  std::string operator_namespace;
+  server::CertificateOptions certificate;
+  double certificate_seconds = 30 * 86400., authority_seconds = 3650 * 86400.;
+  double overlap_seconds = 86400;
   agent::AgentOptions agent;
   double period_seconds = 30;
   bool no_boot_install = false;
@@ -128,6 +133,32 @@ CLI::App* AddDev(CLI::App& app, Flags& flags) {
   return dev;
 }
 
+void AddTls(CLI::App& run, Flags& flags) {
+  run.add_option("--operator-namespace", flags.operator_namespace,
+                 "Namespace of the operator's own objects; default: the Pod's, or the context's");
+  run.add_flag(
+      "--tls", flags.tls,
+      "Serve the HTTP API over TLS with a certificate of an own authority, kept in a Secret");
+  run.add_option("--tls-secret", flags.certificate.secret,
+                 "Secret of the operator's namespace that holds the authority; made if missing")
+      ->capture_default_str();
+  run.add_option("--tls-name", flags.certificate.names,
+                 "DNS name or IP address that agents use; can be given several times")
+      ->expected(1, -1);
+  run.add_option("--tls-certificate-seconds", flags.certificate_seconds,
+                 "Life of a serving certificate; renewed after two thirds")
+      ->check(CLI::Range(10., 825 * 86400.))
+      ->capture_default_str();
+  run.add_option("--tls-authority-seconds", flags.authority_seconds,
+                 "Life of the authority; its successor is published after four fifths")
+      ->check(CLI::Range(30., 7300 * 86400.))
+      ->capture_default_str();
+  run.add_option("--tls-overlap-seconds", flags.overlap_seconds,
+                 "How long a new authority is trusted before it signs")
+      ->check(CLI::Range(1., 365 * 86400.))
+      ->capture_default_str();
+}
+
 CLI::App* AddRun(CLI::App& app, Flags& flags) {
   CLI::App* run = app.add_subcommand(
       "run", "Run the operator against an existing Kubernetes API (kubeconfig or in-cluster)");
@@ -150,6 +181,7 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
   run->add_option("--workers", flags.run.workers, "Workspaces worked on at the same time, a count")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  AddTls(*run, flags);
   flags.log.Add(*run);
   return run;
 }
@@ -207,10 +239,21 @@ int RunAgent(Flags& flags) {
   return agent::RunUntilSignalled(flags.agent);
 }
 
+server::CertificateOptions CertificateOptionsOf(const Flags& flags) {
+  const auto seconds = [](double value) { return base::Seconds{static_cast<int64_t>(value)}; };
+  server::CertificateOptions options = flags.certificate;
+  options.ns = flags.operator_namespace;
+  options.policy = {seconds(flags.authority_seconds), seconds(flags.overlap_seconds),
+                    seconds(flags.certificate_seconds)};
+  return options;
+}
+
 int RunCluster(Flags& flags) {
   auto config = kube::LoadConfig({flags.kubeconfig, flags.context});
   if (!config) return Report(std::move(config).error());
   if (auto made = base::MakeDirectories(flags.run.data_dir, 0700); !made) return Report(made);
+  if (flags.operator_namespace.empty()) flags.operator_namespace = config->default_namespace;
+  if (flags.tls) flags.run.tls = CertificateOptionsOf(flags);
   flags.run.api = *std::move(config);
   flags.run.mode = "cluster";
   flags.run.on_ready = [](const std::string& url) { base::LogInfo("ready", {{"url", url}}); };

@@ -7,6 +7,7 @@
 
 #include "app/agent_keeper.hpp"
 #include "app/build_info.hpp"
+#include "app/endpoint_tls.hpp"
 #include "app/first_passes.hpp"
 #include "app/kube_ports.hpp"
 #include "app/operator_metrics.hpp"
@@ -68,6 +69,7 @@ class Operator {
       if (auto opened = (this->*step)(); !opened) return opened;
     MakeInformers();
     MakeReconcilers();
+    if (auto secured = OpenTls(stop); !secured) return secured;
     if (auto listening = Listen(); !listening) return listening;
     ConnectHandlers();
     AddParts();
@@ -233,6 +235,14 @@ class Operator {
 
   void Wake(const meta::ObjectKey& key) { workspace_controller_->Queue().Add(key); }
 
+  base::Status OpenTls(std::stop_token stop) {
+    if (!options_.tls) return {};
+    auto opened = EndpointTls::Open(options_.api, *options_.tls, options_.data_dir, metrics_, stop);
+    if (!opened) return std::move(opened).error();
+    tls_ = *std::move(opened);
+    return {};
+  }
+
   base::Status Listen() {
     server::ServerPorts ports;
     ports.wake = [this](const meta::ObjectKey& key) { Wake(key); };
@@ -258,6 +268,7 @@ class Operator {
     http::ServerOptions http;
     http.address = options_.address;
     http.port = options_.port != 0 ? options_.port : options_.preferred_port;
+    if (tls_) http.tls = tls_->First();
     auto server = http::Server::Start(http, routes_->Handlers());
     if (!server && server.error().reason == "PortInUse" && options_.port == 0) {
       base::LogWarning("the HTTP port of the last start is taken; another one is used",
@@ -267,8 +278,9 @@ class Operator {
     }
     if (!server) return std::move(server).error();
     server_ = *std::move(server);
-    url_ = fmt::format("http://{}:{}", options_.address, server_->Port());
-    agents_->SetUrl(url_);
+    const std::string host = options_.address == "0.0.0.0" ? "127.0.0.1" : options_.address;
+    url_ = fmt::format("{}://{}:{}", tls_ ? "https" : "http", host, server_->Port());
+    agents_->SetUrl(url_, tls_ ? tls_->BundlePath() : "");
     return {};
   }
 
@@ -307,6 +319,9 @@ class Operator {
 
   void AddParts() {
     manager_.Add({"http", [this](std::stop_token stop) { return ServeUntil(stop); }});
+    if (tls_)
+      manager_.Add(
+          {"certificate", [this](std::stop_token stop) { return tls_->Run(*server_, stop); }});
     manager_.Add({"events", [this](std::stop_token stop) { return events_->Run(stop); }});
     manager_.Add({"settings", [this](std::stop_token stop) {
                     return settings_->Run([this] { OnSettings(); }, stop);
@@ -371,6 +386,7 @@ class Operator {
   std::unique_ptr<runtime::Controller> workspace_controller_, plugin_controller_;
   std::unique_ptr<AgentKeeper> agents_;
   std::unique_ptr<server::OperatorServer> routes_;
+  std::unique_ptr<EndpointTls> tls_;
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<source::Resolver> resolver_;  ///< Destroyed before what its wake-ups use.
   runtime::Metrics::Collector own_metrics_;

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <stop_token>
 #include <string>
 
 #include "app/settings.hpp"
 #include "base/result.hpp"
 #include "kube/kubeconfig.hpp"
+#include "server/certificate_keeper.hpp"
 
 namespace app {
 
@@ -20,6 +22,8 @@ struct OperatorOptions {
   uint16_t preferred_port = 0;        ///< 0: none.
   std::string ns;                     ///< Watch one namespace only; empty: all.
   std::string mode = "embedded";
+  /// Serve the HTTP API over TLS with a certificate of our own making; absent: plain HTTP.
+  std::optional<server::CertificateOptions> tls = {};
   int workers = 4;
   /// Further readiness: says what is wrong, or nothing.
   std::function<std::string()> not_ready = nullptr;

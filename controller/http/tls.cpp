@@ -108,6 +108,15 @@ base::Result<std::string> AlternativeNames(const std::vector<std::string>& dns_n
   return text;
 }
 
+base::Result<base::WallTime> TimeOf(const std::string& pem, const ASN1_TIME* (*read)(const X509*)) {
+  const auto certificates = ReadCertificates(pem);
+  if (certificates.empty()) return base::MakeError(base::Code::kInvalid, "not a PEM certificate");
+  tm parts{};
+  if (ASN1_TIME_to_tm(read(certificates.front().get()), &parts) != 1)
+    return base::MakeError(base::Code::kInvalid, "the certificate's dates are unreadable");
+  return base::WallTime(std::chrono::duration_cast<base::Millis>(base::Seconds(::timegm(&parts))));
+}
+
 }  // namespace
 
 std::vector<CertificatePtr> ReadCertificates(const std::string& pem) {
@@ -185,13 +194,27 @@ base::Result<CertificateAndKey> MakeServingCertificate(const CertificateAndKey& 
   return Export(raw, key.get());
 }
 
+base::Result<base::WallTime> CertificateBegin(const std::string& certificate_pem) {
+  return TimeOf(certificate_pem, X509_get0_notBefore);
+}
+
 base::Result<base::WallTime> CertificateEnd(const std::string& certificate_pem) {
-  const auto certificates = ReadCertificates(certificate_pem);
-  if (certificates.empty()) return base::MakeError(base::Code::kInvalid, "not a PEM certificate");
-  tm parts{};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificates.front().get()), &parts) != 1)
-    return base::MakeError(base::Code::kInvalid, "the certificate's end date is unreadable");
-  return base::WallTime(std::chrono::duration_cast<base::Millis>(base::Seconds(::timegm(&parts))));
+  return TimeOf(certificate_pem, X509_get0_notAfter);
+}
+
+base::Status CheckPair(const CertificateAndKey& pair) {
+  ERR_clear_error();
+  const auto certificates = ReadCertificates(pair.certificate_pem);
+  const KeyPtr key = ReadPrivateKey(pair.private_key_pem);
+  const bool match = !certificates.empty() && key &&
+                     X509_check_private_key(certificates.front().get(), key.get()) == 1;
+  ERR_clear_error();
+  if (certificates.empty())
+    return base::MakeError(base::Code::kInvalid, "the certificate is not readable PEM");
+  if (!key) return base::MakeError(base::Code::kInvalid, "the private key is not readable PEM");
+  if (!match)
+    return base::MakeError(base::Code::kInvalid, "the private key is not the certificate's");
+  return {};
 }
 
 }  // namespace http

@@ -22,7 +22,10 @@ base::Result<CertificateAndKey> MakeServingCertificate(const CertificateAndKey& 
                                                        const std::vector<std::string>& dns_names,
                                                        const std::vector<std::string>& ip_addresses,
                                                        base::Seconds valid_for);
-/// When a PEM certificate ends to be valid.
+/// When a PEM certificate begins and ends to be valid (the first one of the text).
+base::Result<base::WallTime> CertificateBegin(const std::string& certificate_pem);
 base::Result<base::WallTime> CertificateEnd(const std::string& certificate_pem);
+/// kInvalid unless both texts are readable and the key is the certificate's.
+base::Status CheckPair(const CertificateAndKey& pair);
 
 }  // namespace http
