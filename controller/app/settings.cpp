@@ -175,6 +175,8 @@ base::Result<Settings> ParseSettings(std::string_view yaml, const Settings& defa
                            {"backoffMaxSeconds", Period(p.backoff_max)},
                            {"slowRetrySeconds", Period(p.slow_retry)},
                            {"restartWaitSeconds", Period(p.restart_wait)},
+                           {"gatherSeconds", Period(p.gather)},
+                           {"gatherLimitSeconds", Period(p.gather_limit)},
                            {"deletionDeadlineSeconds", Period(p.deletion_deadline)},
                            {"deletionDeadlineTerminatingNamespaceSeconds",
                             Period(p.deletion_deadline_terminating_ns)},

@@ -371,12 +371,11 @@ base::Status InstalledPlugins::Remove(const std::string& name, const std::string
     const base::FailpointScope point("box.remove.tree");
     if (auto ok = session->Plugins().Rename(name, own, StagingTree(name)); !ok) return ok;
   }
-  {
-    const base::FailpointScope point("box.remove.receipt");
-    if (auto ok = own.Unlink(ReceiptPath(name)); !ok) return ok;
-  }
   if (auto ok = own.RemoveTree(PreviousTree(name)); !ok) return ok;
-  return own.RemoveTree(StagingTree(name));
+  if (auto ok = own.RemoveTree(StagingTree(name)); !ok) return ok;
+  // Last: as long as it is there, a removal that was cut short is seen and finished.
+  const base::FailpointScope point("box.remove.receipt");
+  return own.Unlink(ReceiptPath(name));
 }
 
 }  // namespace bundle

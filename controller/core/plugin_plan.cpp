@@ -260,6 +260,25 @@ class Planner {
     if (recovery_.restart_due) names.insert(policy_.Management()->name);
     plan_.pending_restart = NextPendingRestart(o_, {names.begin(), names.end()}, now_);
     permit_ = PermitRestart(o_, plan_.pending_restart, now_);
+    if (permit_.granted) Gather();
+  }
+
+  /// Is it still on its way, and not merely failing?
+  static bool OnItsWay(const Work& work) {
+    const RowDecision& d = work.table.decision;
+    return d.health == RowHealth::kPending &&
+           (d.action == RowAction::kFetch ||
+            (d.action == RowAction::kWait && d.row.reason == reason::kResolving));
+  }
+
+  void Gather() {
+    const bool changes = std::any_of(work_.begin(), work_.end(), [](const Work& w) {
+      return w.possible && !w.table.decision.reload_none;
+    });
+    if (!changes || recovery_.active || !plan_.pending_restart) return;
+    const bool more = std::any_of(work_.begin(), work_.end(), OnItsWay);
+    permit_ = PermitWhenGathered(o_, *plan_.pending_restart,
+                                 more ? policy_.gather_limit : policy_.gather, now_);
   }
 
   /// The management plugin goes first: while its bytes are on their way, nothing else uses up an

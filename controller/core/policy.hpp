@@ -34,6 +34,10 @@ struct Policy {
   base::Millis slow_retry = base::Seconds(3600);   ///< For errors that retrying cannot mend.
   base::Millis restart_wait = base::Seconds(120);  ///< How long an asked restart may take before it
                                                    ///< is asked again (doubling to slow_retry).
+  base::Millis gather = base::Seconds(2);  ///< A new debt waits this long for what else comes, so
+                                           ///< that one restart loads it all,
+  base::Millis gather_limit = base::Seconds(10);  ///< and this long while a declared source is
+                                                  ///< still on its way.
   int unknown_limit = 3;      ///< Unknown probes in a row before the safety-net delivery.
   int probe_every = 12;       ///< Every how many passes an inventory may not stand for a probe.
   int evidence_timeouts = 3;  ///< Age limit of gate evidence, in heartbeat timeouts.

@@ -64,6 +64,7 @@ inline constexpr char kAwaitingRestart[] = "AwaitingRestart";
 inline constexpr char kRestarting[] = "Restarting";
 inline constexpr char kAwaitingIdle[] = "AwaitingIdle";
 inline constexpr char kAwaitingRestartRequest[] = "AwaitingRestartRequest";
+inline constexpr char kGatheringChanges[] = "GatheringChanges";
 inline constexpr char kAwaitingPull[] = "AwaitingPull";
 inline constexpr char kAwaitingBootReport[] = "AwaitingBootReport";
 inline constexpr char kBootInstallRunning[] = "BootInstallRunning";

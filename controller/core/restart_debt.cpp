@@ -103,6 +103,25 @@ std::optional<api::PendingRestart> NextPendingRestart(const WorkspaceObservation
   return next;
 }
 
+RestartPermit PermitWhenGathered(const WorkspaceObservation& observation,
+                                 const api::PendingRestart& pending, base::Millis wait,
+                                 base::Now now) {
+  base::Millis age{0};
+  const auto& before = observation.workspace.status.pending_restart;
+  if (before && before->since && before->epoch == pending.epoch)
+    age = std::max(age, std::chrono::floor<base::Millis>(now.wall - *before->since));
+  const WorkspaceMemory& memory = observation.memory;
+  if (memory.debt_seen_at && memory.debt_epoch == pending.epoch)
+    age = std::max(age, std::chrono::floor<base::Millis>(now.mono - *memory.debt_seen_at));
+  RestartPermit permit;
+  permit.granted = age >= wait;
+  if (permit.granted) return permit;
+  permit.reason = reason::kGatheringChanges;
+  permit.message = "waiting a moment for what else is declared, so that one restart loads it all";
+  permit.until = now.mono + (wait - age);
+  return permit;
+}
+
 RestartPermit PermitRestart(const WorkspaceObservation& observation,
                             const std::optional<api::PendingRestart>& pending, base::Now now) {
   const api::RestartSpec& spec = observation.workspace.spec.restart;

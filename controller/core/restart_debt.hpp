@@ -35,12 +35,19 @@ std::optional<api::PendingRestart> NextPendingRestart(const WorkspaceObservation
 /// May files that the runtime has loaded change, and may it be restarted, now?
 struct RestartPermit {
   bool granted = false;
-  std::string reason;  ///< AwaitingIdle or AwaitingRestartRequest.
+  std::string reason;  ///< AwaitingIdle, AwaitingRestartRequest or GatheringChanges.
   std::string message;
   std::optional<base::MonoTime> until;  ///< The deadline of WhenIdle.
 };
 RestartPermit PermitRestart(const WorkspaceObservation& observation,
                             const std::optional<api::PendingRestart>& pending, base::Now now);
+
+/// What is declared together seldom becomes ready together: a debt younger than `wait` is
+/// GatheringChanges, so that one restart loads it all. Its age is what this process or, by the wall
+/// clock, an earlier one has seen of it.
+RestartPermit PermitWhenGathered(const WorkspaceObservation& observation,
+                                 const api::PendingRestart& pending, base::Millis wait,
+                                 base::Now now);
 
 /// While a restart that we asked for may still be on its way: when to stop waiting for it. Nothing:
 /// none is.

@@ -208,7 +208,13 @@ void DecidePresent(const Facts& f, TableDecision* out) {
   // The edited source leads to the very bytes that are there.
   if (difference == Difference::kNone) d.row.source = f.plugin.source;
   const bool record = !f.Installed();
-  if (record) d.row.origin = api::PluginOrigin::kBootInstalled;
+  // The debt is written before the first byte moves: what it names was brought by us, in a pass
+  // that did not live to write the row.
+  const auto& debt = f.observation.workspace.status.pending_restart;
+  const bool brought = debt && std::find(debt->plugins.begin(), debt->plugins.end(),
+                                         f.plugin.name) != debt->plugins.end();
+  if (record)
+    d.row.origin = brought ? api::PluginOrigin::kDelivered : api::PluginOrigin::kBootInstalled;
   if (difference == Difference::kDiffers)
     ReplaceOrReport(f, out);
   else if (difference == Difference::kNone)
@@ -327,17 +333,19 @@ RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservati
   const PluginView view = FindPlugin(observation.probe, row.name);
   const bool ours = row.origin.has_value() || view.has_receipt;
   const bool wanted_gone = row.deletion_policy == api::DeletionPolicy::kRemove;
-  if (view.presence == Presence::kAbsent || !wanted_gone ||
-      (view.presence == Presence::kPresent && !ours)) {
+  // A receipt without its files: a removal that was cut short.
+  const bool gone = view.presence == Presence::kAbsent && !view.has_receipt;
+  if (gone || !wanted_gone || (view.presence == Presence::kPresent && !ours)) {
     d.action = RowAction::kDrop;
     d.health = RowHealth::kConverged;
     return d;
   }
-  d.action = view.presence == Presence::kPresent ? RowAction::kRemove : RowAction::kWait;
+  const bool answered = view.presence != Presence::kUnknown;
+  d.action = answered ? RowAction::kRemove : RowAction::kWait;
   d.reload_none = view.reload_none;
   Explain(&d, RowHealth::kPending, reason::kRemoving,
-          view.presence == Presence::kPresent ? "no longer declared; it is removed"
-                                              : "no longer declared; removed when the box answers");
+          answered ? "no longer declared; it is removed"
+                   : "no longer declared; removed when the box answers");
   return d;
 }
 

@@ -46,6 +46,31 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     CHECK(w.Condition("Ready") == "True");
     CHECK(w.done.empty());
   }
+  TEST_CASE("no row, present, and the written debt names it: it was delivered by us") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.box["p"].boot = w.BootId();
+    api::PendingRestart debt;
+    debt.plugins = {"p"};
+    debt.boot_id = w.BootId();
+    debt.epoch = 1;
+    w.ws.status.pending_restart = debt;
+    w.Pass();
+    CHECK(w.Row("p")->origin == api::PluginOrigin::kDelivered);
+  }
+  TEST_CASE("no longer declared, its files gone and its receipt left: the removal is finished") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.Settle(2);
+    w.ws.spec.plugins.clear();
+    w.box["p"].files = false;
+    w.Pass();
+    CHECK(w.Count(StepKind::kRemove) == 1);
+    w.Settle(3);
+    CHECK(!w.Row("p"));
+  }
   TEST_CASE("any row, present, known digest differs: replaced under Track") {
     World w;
     w.Declare("p", 'a');
@@ -284,6 +309,61 @@ TEST_SUITE("behaviour.md section 4: restarts") {
     CHECK(w.Count(StepKind::kActivate) == 50);
     CHECK(w.Count(StepKind::kRestart) == 1);
     CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("plugins that are declared one after the other are one restart") {
+    World w;
+    w.policy.gather = base::Seconds(2);
+    w.policy.gather_limit = base::Seconds(10);
+    for (int i = 0; i < 5; ++i) {
+      w.Declare("p" + std::to_string(i), 'a');
+      w.Pass();
+      CHECK(w.Count(StepKind::kActivate) == 0);
+      CHECK(w.Count(StepKind::kRestart) == 0);
+      w.Advance(base::Millis{300});
+    }
+    CHECK(w.Reason("p0") == "GatheringChanges");
+    CHECK(w.plan.next_check > w.now.mono);
+    CHECK(w.plan.next_check <= w.now.mono + base::Seconds(2));
+    CHECK(w.staged.size() == 5);
+    w.Advance(base::Seconds(2));
+    w.Pass();
+    CHECK(w.Count(StepKind::kActivate) == 5);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    w.Settle(2);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE("a source on its way holds a young debt up to the limit, a failing one does not") {
+    World w;
+    w.policy.gather = base::Seconds(2);
+    w.policy.gather_limit = base::Seconds(10);
+    w.Declare("p", 'a');
+    w.Declare("slow", 'b');
+    w.sources.erase(World::Source("slow"));
+    w.Pass();
+    w.Advance(base::Seconds(5));
+    w.Pass();
+    CHECK(w.Count(StepKind::kRestart) == 0);
+    SUBCASE("until the limit") {
+      w.Advance(base::Seconds(5));
+      w.Pass();
+      CHECK(w.Count(StepKind::kRestart) == 1);
+    }
+    SUBCASE("until it is there") {
+      w.Publish(World::Source("slow"), 'b');
+      w.Pass();
+      CHECK(w.Count(StepKind::kActivate) == 2);
+      CHECK(w.Count(StepKind::kRestart) == 1);
+    }
+    SUBCASE("until it has failed") {
+      core::ResolutionView failed;
+      failed.state = core::ResolutionView::State::kFailed;
+      failed.error = base::MakeError(base::Code::kUnavailable, "the server does not answer");
+      w.sources[World::Source("slow")] = failed;
+      w.Pass();
+      CHECK(w.Count(StepKind::kActivate) == 1);
+      CHECK(w.Count(StepKind::kRestart) == 1);
+    }
   }
   TEST_CASE("installed is not loaded: Ready needs a start after the activation (SC-9)") {
     World w;

@@ -24,6 +24,7 @@ inline std::string Digest(char c) { return "sha256:" + std::string(64, c); }
 struct OnBox {
   std::string digest, receipt_digest, revision, boot;
   bool receipt = true, reload_none = false, mcp = true;
+  bool files = true;  ///< False: only the receipt is left.
 };
 
 struct World {
@@ -54,6 +55,7 @@ struct World {
   core::DeclaredSet set;
 
   World() {
+    policy.gather = policy.gather_limit = base::Millis{0};  // Tests of gathering set them.
     ws.meta.ns = "team";
     ws.meta.name = "a";
     ws.meta.uid = kUid;
@@ -172,6 +174,7 @@ struct World {
         const OnBox& p = found->second;
         view = {name,     core::Presence::kPresent, "",     p.receipt,     p.revision,
                 p.digest, p.receipt_digest,         p.boot, p.reload_none, p.mcp};
+        if (!p.files) view.presence = core::Presence::kAbsent;
       }
       probe.plugins.push_back(view);
     }

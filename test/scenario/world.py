@@ -85,7 +85,8 @@ class World:
         self.git_url = self._start_git()
         self.settings = {
             "sources": {"giteaURL": self.git_url, "plainHTTPHosts": [self.git_url.removeprefix("http://")]},
-            "timing": {"resyncSeconds": 2, "backoffBaseSeconds": 0.2, "backoffMaxSeconds": 2, "slowRetrySeconds": 3, "restartWaitSeconds": 10},
+            "timing": {"resyncSeconds": 2, "backoffBaseSeconds": 0.2, "backoffMaxSeconds": 2, "slowRetrySeconds": 3, "restartWaitSeconds": 10,
+                       "gatherSeconds": 0.3},
         }
         for key, value in (settings or {}).items():
             self.settings.setdefault(key, {}).update(value) if isinstance(value, dict) else self.settings.__setitem__(key, value)
