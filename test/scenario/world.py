@@ -2,6 +2,9 @@
 
 Everything is started by this process, listens on loopback, lives below one temporary folder and is gone afterwards. Nothing sleeps for an
 effect: every wait is for a condition, with a deadline that prints what was seen last.
+
+The API is the embedded one (`workspace-operator dev`). With WO_API=cluster it is a real API server and etcd of test/cluster, fresh for each
+world, and the operator is `workspace-operator run`.
 """
 import json
 import os
@@ -9,6 +12,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +22,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBECTL = ROOT / ".cache/bin/kubectl"
 GIT_SERVER = ROOT / "test/e2e/git_server"
+CLUSTER = ROOT / "test/cluster"
 RUNTIME = ROOT / "manifests/samples/quickstart/runtime/sample-runtime"
 
 
@@ -73,6 +78,64 @@ class Agent:
                 raise Failed("the agent did not stop within 12 s of SIGTERM")
 
 
+class Embedded:
+    """The API server inside of the operator's own process."""
+
+    def __init__(self, world):
+        self.data = world.data
+        self.kubeconfig = self.data / "kubeconfig"
+        self.settings = {}
+
+    def command(self):
+        return ["dev", "--data-dir", self.data]
+
+    def url(self, out, _log):
+        return re.search(r"^operator: (\S+)", out, re.M).group(1) if re.search(r"^ready", out, re.M) else None
+
+    def close(self):
+        pass
+
+
+class Cluster:
+    """A real API server; the operator is a process beside it, at a port that stays the same when it is started again."""
+
+    def __init__(self, world):
+        self.world, self.folder = world, world.folder / "cluster"
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.settings = {"boxes": {"directoryRoots": ["/"]}}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.run("up", "api", "--dir", self.folder)
+        try:
+            for arguments in (["apply", "--server-side"], ["wait", "--for=condition=Established", "--timeout=20s"]):
+                subprocess.run([KUBECTL, *arguments, "-f", ROOT / "crds"], check=True, capture_output=True,
+                               env={**os.environ, "KUBECONFIG": str(self.kubeconfig)})
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, script, *arguments):
+        done = subprocess.run([CLUSTER / script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            raise Failed(f"test/cluster/{script}: {done.stdout}")
+
+    def part(self, verb, name):
+        """kill, start, restart, pause, resume ... a process of the cluster."""
+        self.run("part", verb, name, "--dir", self.folder)
+
+    def command(self):
+        return ["run", "--kubeconfig", self.kubeconfig, "--data-dir", self.world.data, "--http-port", str(self.port)]
+
+    def url(self, _out, log):
+        found = re.findall(r"\bready\b.*\burl=\"?(http[^\s\"]+)", log)
+        return found[-1] if found else None
+
+    def close(self):
+        if self.folder.exists():
+            self.run("down", "--dir", self.folder)
+
+
 class World:
     def __init__(self, program, settings=None):
         self.program = str(program)
@@ -81,14 +144,16 @@ class World:
         self.operator = None
         self.agents = []
         self.agent_environment = {}
-        self.environment = {**os.environ, "KUBECONFIG": str(self.data / "kubeconfig"), "KUBECACHEDIR": str(self.folder / "kubecache")}
+        self.log_start = 0
+        self.api = Cluster(self) if os.environ.get("WO_API") == "cluster" else Embedded(self)
+        self.environment = {**os.environ, "KUBECONFIG": str(self.api.kubeconfig), "KUBECACHEDIR": str(self.folder / "kubecache")}
         self.git_url = self._start_git()
         self.settings = {
             "sources": {"giteaURL": self.git_url, "plainHTTPHosts": [self.git_url.removeprefix("http://")]},
             "timing": {"resyncSeconds": 2, "backoffBaseSeconds": 0.2, "backoffMaxSeconds": 2, "slowRetrySeconds": 3, "restartWaitSeconds": 10,
                        "gatherSeconds": 0.3},
         }
-        for key, value in (settings or {}).items():
+        for key, value in {**self.api.settings, **(settings or {})}.items():
             self.settings.setdefault(key, {}).update(value) if isinstance(value, dict) else self.settings.__setitem__(key, value)
         self.write_settings()
 
@@ -126,7 +191,8 @@ class World:
     def start_operator(self, failpoints=""):
         out = open(self.folder / "operator.out", "wb")
         log = open(self.folder / "operator.log", "ab")
-        self.operator = subprocess.Popen([self.program, "dev", "--data-dir", self.data, "--settings", self.folder / "settings.yaml"],
+        self.log_start = log.tell()
+        self.operator = subprocess.Popen([self.program, *self.api.command(), "--settings", self.folder / "settings.yaml"],
                                          stdout=out, stderr=log, env={**os.environ, "WORKSPACE_OPERATOR_FAILPOINTS": failpoints})
         out.close()
         log.close()
@@ -135,9 +201,8 @@ class World:
         def ready():
             if self.operator.poll() is not None:
                 raise Failed(f"the operator ended with {self.operator.returncode}: {self.tail('operator.log')}")
-            return re.search(r"^ready", (self.folder / "operator.out").read_text(), re.M)
-        until(15, "operator ready", ready)
-        self.url = re.search(r"^operator: (\S+)", (self.folder / "operator.out").read_text(), re.M).group(1)
+            return self.api.url((self.folder / "operator.out").read_text(), (self.folder / "operator.log").read_bytes()[self.log_start:].decode())
+        self.url = until(15, "operator ready", ready)
         return self
 
     def up(self, failpoints=""):
@@ -230,6 +295,7 @@ class World:
             self.operator.kill()
             self.operator.wait()
         subprocess.run([GIT_SERVER, "stop", self.folder / "git"], check=False, capture_output=True)
+        self.api.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
