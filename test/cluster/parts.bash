@@ -142,7 +142,7 @@ part_ready() { # name
     controller-manager) [ "$(inside curl -sk --max-time 2 "https://127.0.0.1:$manager_port/healthz")" = ok ];;
     scheduler) [ "$(inside curl -sk --max-time 2 "https://127.0.0.1:$scheduler_port/healthz")" = ok ];;
     containerd) ctr --address "$dir/run/containerd.sock" version > /dev/null 2>&1;;
-    kubelet) api "/api/v1/nodes/$node_name" 2> /dev/null | jq -e '.status.conditions[] | select(.type == "Ready").status == "True"' > /dev/null;;
+    kubelet) inside curl -sf --max-time 2 http://127.0.0.1:10248/healthz > /dev/null && api "/api/v1/nodes/$node_name" 2> /dev/null | jq -e '.status.conditions[] | select(.type == "Ready").status == "True"' > /dev/null;;
     forward) ss -ltnH "sport = :$outside_port" | grep -q .;;
   esac
 }
