@@ -59,8 +59,7 @@ CertificatePtr NewCertificate(EVP_PKEY* key, const std::string& common_name,
   CertificatePtr certificate(X509_new());
   if (!certificate || X509_set_version(certificate.get(), 2) != 1 || !SetSerial(certificate.get()))
     return nullptr;
-  // Five minutes back: clocks of peers differ.
-  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -300);
+  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -static_cast<long>(kBackdate.count()));
   X509_time_adj_ex(X509_getm_notAfter(certificate.get()),
                    static_cast<int>(valid_for.count() / 86400),
                    static_cast<long>(valid_for.count() % 86400), nullptr);

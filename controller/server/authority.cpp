@@ -29,9 +29,15 @@ bool Ended(const std::string& pem, base::WallTime now) {
   return !end || *end <= now;
 }
 
+base::Result<base::WallTime> MadeAt(const std::string& pem) {
+  const auto begin = http::CertificateBegin(pem);
+  if (!begin) return begin.error();
+  return *begin + http::kBackdate;
+}
+
 /// Whether `part` of the certificate's life has passed.
 bool Passed(const std::string& pem, double part, base::WallTime now) {
-  const auto begin = http::CertificateBegin(pem), end = http::CertificateEnd(pem);
+  const auto begin = MadeAt(pem), end = http::CertificateEnd(pem);
   if (!begin || !end) return true;
   return static_cast<double>((now - *begin).count()) >=
          part * static_cast<double>((*end - *begin).count());
@@ -76,7 +82,7 @@ base::Result<std::optional<Authority>> PlanAuthority(const std::optional<Authori
   Retire(wanted, now);
   const bool current_ended = Ended(wanted.current.certificate_pem, now);
   if (wanted.next) {
-    const auto published = http::CertificateBegin(wanted.next->certificate_pem);
+    const auto published = MadeAt(wanted.next->certificate_pem);
     if (!published) return published.error();
     if (current_ended || now - *published >= policy.overlap) {
       if (!current_ended) wanted.retired_pem.push_back(wanted.current.certificate_pem);
