@@ -15,6 +15,8 @@ class Census {
   void Clear() {
     for (auto& [labels, count] : counts_) count = 0;
   }
+  /// Shown as 0 from the first scrape on: an alert on what is absent would never fire.
+  void Expect(Metrics::Labels labels) { counts_[std::move(labels)]; }
   void Add(Metrics::Labels labels) { ++counts_[std::move(labels)]; }
   void SetGauges(Metrics& metrics) const {
     for (const auto& [labels, count] : counts_)
@@ -32,23 +34,38 @@ std::string ReadyOf(const std::vector<meta::Condition>& conditions) {
   return meta::ConditionStatusName(ready->status);
 }
 
+bool Stalled(const std::vector<meta::Condition>& conditions) {
+  const meta::Condition* stalled = meta::FindCondition(conditions, "Stalled");
+  return stalled != nullptr && stalled->status == meta::ConditionStatus::kTrue;
+}
+
 /// One pass over the caches a scrape: bounded by what is in memory anyway.
 class FleetCensus {
  public:
-  explicit FleetCensus(const MetricSources& sources) : sources_(sources) {}
+  explicit FleetCensus(const MetricSources& sources) : sources_(sources) {
+    workspaces_.Expect({"Online", "True"});
+    plugins_.Expect({"true", ""});
+    declared_.Expect({"True"});
+    restarts_.Expect({});
+    stalled_.Expect({"Workspace"});
+    stalled_.Expect({"DeclaredPlugin"});
+  }
   void Collect(Metrics& metrics) {
-    for (Census* census : {&workspaces_, &plugins_, &declared_, &restarts_}) census->Clear();
+    for (Census* census : {&workspaces_, &plugins_, &declared_, &restarts_, &stalled_})
+      census->Clear();
     sources_.workspaces.Cache().ForEach([this](const api::Workspace& workspace) {
       const api::WorkspaceStatus& status = workspace.status;
       workspaces_.Add({status.state.empty() ? "New" : status.state, ReadyOf(status.conditions)});
       if (status.pending_restart) restarts_.Add({});
+      if (Stalled(status.conditions)) stalled_.Add({"Workspace"});
       for (const api::PluginRow& row : status.plugins)
         plugins_.Add({row.loaded ? "true" : "false", row.reason});
     });
     sources_.plugins.Cache().ForEach([this](const api::DeclaredPlugin& plugin) {
       declared_.Add({ReadyOf(plugin.status.conditions)});
+      if (Stalled(plugin.status.conditions)) stalled_.Add({"DeclaredPlugin"});
     });
-    for (const Census* census : {&workspaces_, &plugins_, &declared_, &restarts_})
+    for (const Census* census : {&workspaces_, &plugins_, &declared_, &restarts_, &stalled_})
       census->SetGauges(metrics);
   }
 
@@ -65,6 +82,9 @@ class FleetCensus {
                     {"ready"}}};
   Census restarts_{
       {"workspace_operator_pending_restarts", "Workspaces that owe their box a restart.", {}}};
+  Census stalled_{{"workspace_operator_stalled",
+                   "Objects that need a person: retrying cannot mend them.",
+                   {"kind"}}};
 };
 
 void CollectCounts(Metrics& metrics, const MetricSources& sources) {

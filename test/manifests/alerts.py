@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Every alert fires on its trouble, alone, after its time and not before; a healthy installation fires none. Runs promtool.
+
+  alerts.py
+"""
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+JOB = 'job="workspace-operator"'
+DAY = 86400
+FOREVER = 20_000  # samples of one a minute
+
+# What two replicas show when all is well: a leads, b stands by. One value a minute, promtool's notation.
+HEALTHY = {
+    f'workspace_operator_heartbeat_slots{{{JOB},pod="a"}}': "20",
+    f'workspace_operator_heartbeat_slots{{{JOB},pod="b"}}': "20",
+    f'leader_election_master_status{{{JOB},pod="a",name="workspace-operator"}}': "1",
+    f'leader_election_master_status{{{JOB},pod="b",name="workspace-operator"}}': "0",
+    f'informer_seconds_since_contact{{{JOB},pod="a",name="workspaces"}}': "20",
+    f'informer_synced{{{JOB},pod="a",name="workspaces"}}': "1",
+    f'informer_quarantined{{{JOB},pod="a",name="workspaces"}}': "0",
+    f'process_resident_memory_bytes{{{JOB},pod="a"}}': "30000000",
+    f'workspace_operator_certificate_end_seconds{{{JOB},pod="a"}}': f"{60 * DAY}",
+    f'workspace_operator_authority_end_seconds{{{JOB},pod="a"}}': f"{3000 * DAY}",
+    f'workqueue_longest_running_processor_seconds{{{JOB},pod="a",name="workspace"}}': "2",
+    f'controller_runtime_reconcile_total{{{JOB},pod="a",controller="workspace",result="success"}}': "0+60x{n}",
+    f'controller_runtime_reconcile_errors_total{{{JOB},pod="a",controller="workspace"}}': "0+1x{n}",
+    f'rest_client_requests_total{{{JOB},pod="a",code="200",method="GET"}}': "0+60x{n}",
+    f'rest_client_requests_total{{{JOB},pod="a",code="503",method="GET"}}': "0+1x{n}",
+    f'workspace_operator_sweep_examined{{{JOB},pod="a"}}': "0+5x{n}",
+    f'workspace_operator_sweep_examined{{{JOB},pod="b"}}': "0",
+    f'workspace_operator_declared_plugins{{{JOB},pod="a",ready="True"}}': "3",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="True"}}': "20",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Failed",ready="False"}}': "0",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Offline",ready="Unknown"}}': "0",
+    f'workspace_operator_stalled{{{JOB},pod="a",kind="Workspace"}}': "0",
+    f'workspace_operator_pending_restarts{{{JOB},pod="a"}}': "0",
+}
+
+# Alert, the series (by a part of its name) that show its trouble from the first minute on, minutes until it must fire.
+CASES = [
+    ("WorkspaceOperatorDown", {"": None}, 6),
+    ("WorkspaceOperatorNoLeader", {'leader_election_master_status{job="workspace-operator",pod="a"': "0"}, 3),
+    ("WorkspaceOperatorTwoLeaders", {"leader_election_master_status": "1"}, 2),
+    ("WorkspaceOperatorCacheStale", {"informer_seconds_since_contact": "0+60x{n}"}, 10),
+    ("WorkspaceOperatorCacheStale", {"informer_synced": "0"}, 6),
+    ("WorkspaceOperatorMemoryHigh", {"process_resident_memory_bytes": "120000000"}, 11),
+    ("WorkspaceOperatorCertificateEndsSoon", {"certificate_end": f"{4 * DAY}"}, 31),
+    ("WorkspaceOperatorCertificateEndsSoon", {"authority_end": f"{80 * DAY}"}, 31),
+    ("WorkspaceOperatorQueueStuck", {"longest_running": "0+60x{n}"}, 22),
+    ("WorkspaceOperatorReconcileErrors", {"reconcile_errors_total": "0+20x{n}"}, 17),
+    ("WorkspaceOperatorApiErrors", {'code="503"': "0+20x{n}"}, 17),
+    ("WorkspaceOperatorSweepEmpty", {"sweep_examined": "7"}, 32),
+    ("WorkspaceOperatorQuarantine", {"quarantined": "2"}, 11),
+    ("WorkspacesFailed", {'state="Failed"': "2"}, 11),
+    ("WorkspacesOffline", {'state="Offline"': "1"}, 11),
+    ("WorkspaceObjectsStalled", {"workspace_operator_stalled": "1"}, 16),
+    ("WorkspaceRestartsPending", {"pending_restarts": "1"}, 121),
+]
+
+
+def series(changes):
+    result = []
+    for name, values in HEALTHY.items():
+        for part, other in changes.items():
+            if part in name:
+                values = other
+        if values is not None:
+            text = values.format(n=FOREVER) if "{n}" in values else f"{values}+0x{FOREVER}"
+            result.append({"series": name, "values": text})
+    return result
+
+
+def at(minutes, alerts):
+    return {"expr": 'count by (alertname) (ALERTS{alertstate="firing"})', "eval_time": f"{minutes}m",
+            "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in alerts]}
+
+
+def main():
+    rules = yaml.safe_load((ROOT / "manifests/monitoring/rules.yaml").read_text())["spec"]
+    alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
+    untested = set(alerts) - {case[0] for case in CASES}
+    if untested:
+        sys.exit(f"alerts: no case for {', '.join(sorted(untested))}")
+    tests = [{"interval": "1m", "name": "all is well", "input_series": series({}), "promql_expr_test": [at(10, []), at(240, [])]}]
+    for alert, changes, fires in CASES:
+        minutes = sum(int(n) * {"m": 1, "h": 60}[unit] for n, unit in re.findall(r"(\d+)([mh])", alerts[alert]["for"]))
+        tests.append({"interval": "1m", "name": alert, "input_series": series(changes),
+                      "promql_expr_test": [at(max(minutes - 1, 0), []), at(fires, [alert])]})
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+        (folder / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
+        for argv in (["promtool", "check", "rules", "rules.yaml"], ["promtool", "test", "rules", "tests.yaml"]):
+            done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
+            if done.returncode != 0:
+                sys.exit(f"alerts: {' '.join(argv)}:\n{done.stdout}{done.stderr}")
+    print(f"alerts: {len(alerts)} alerts, {len(tests)} cases passed")
+
+
+main()
