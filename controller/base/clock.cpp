@@ -1,6 +1,7 @@
 #include "base/clock.hpp"
 
 #include <fmt/format.h>
+#include <time.h>
 
 #include <charconv>
 
@@ -47,6 +48,18 @@ Now SystemClock::Read() const {
 
 const SystemClock& SystemClock::Get() {
   static const SystemClock clock;
+  return clock;
+}
+
+Now BootClock::Read() const {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return {std::chrono::time_point_cast<Millis>(std::chrono::system_clock::now()),
+          MonoTime{std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec}}};
+}
+
+const BootClock& BootClock::Get() {
+  static const BootClock clock;
   return clock;
 }
 

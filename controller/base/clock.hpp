@@ -37,6 +37,15 @@ class SystemClock final : public Clock {
   static const SystemClock& Get();
 };
 
+/// The real clock whose `mono` is CLOCK_BOOTTIME: it goes on while the machine sleeps or a virtual
+/// machine is paused. Its time points compare with its own only.
+class BootClock final : public Clock {
+ public:
+  Now Read() const override;
+  /// A process-wide instance.
+  static const BootClock& Get();
+};
+
 /// RFC 3339 in UTC with whole seconds, as Kubernetes writes metav1.Time: 2026-11-21T10:34:13Z.
 std::string FormatTime(WallTime time);
 /// RFC 3339 with microseconds, as metav1.MicroTime.

@@ -66,12 +66,19 @@ struct Call {
   http::Request request;
   std::string what;  ///< "patch workspaces.molecule.ai a/b", for messages.
   CallOptions options;
+  bool fenced = false;  ///< A write: only while ClientOptions::may_write allows it.
 };
 
 class HttpKubeClient final : public Client {
  public:
   HttpKubeClient(std::unique_ptr<Credentials> credentials, ClientOptions options)
       : credentials_(std::move(credentials)), options_(std::move(options)) {}
+
+  base::Status MayWrite() const override {
+    if (!options_.may_write) return {};
+    const auto left = options_.may_write();
+    return left ? base::Status() : base::Status(left.error());
+  }
 
   base::Result<std::string> Get(const ObjectRef& object, const CallOptions& call) override {
     return Perform(MakeCall("GET", ObjectPath(object), "get " + object.Text(), call));
@@ -141,6 +148,11 @@ class HttpKubeClient final : public Client {
   static std::string PathOnly(const std::string& target) {
     return target.substr(0, target.find('?'));
   }
+  /// A question in the form of a POST.
+  static bool IsReview(std::string_view target) {
+    return target.find("/apis/authentication.k8s.io/") != std::string_view::npos ||
+           target.find("/apis/authorization.k8s.io/") != std::string_view::npos;
+  }
   static std::string PointName(const ObjectRef& object) {
     return object.subresource.empty() ? object.resource.plural
                                       : object.resource.plural + "." + object.subresource;
@@ -168,6 +180,7 @@ class HttpKubeClient final : public Client {
                                   const char* content_type, Call call) {
     const base::FailpointScope point(fmt::format("kube.{}.{}", verb, where));
     call.request.headers.emplace_back("Content-Type", content_type);
+    call.fenced = !IsReview(call.request.target);
     return Perform(std::move(call));
   }
 
@@ -210,8 +223,12 @@ base::Result<http::Response> HttpKubeClient::Attempt(const Call& call, base::Mon
   const base::MonoTime start = MonoNow();
   http::Request request = call.request;
   request.headers = HeadersFor(call);
-  const auto left =
-      std::max(base::Millis{1}, std::chrono::duration_cast<base::Millis>(deadline - start));
+  auto left = std::max(base::Millis{1}, std::chrono::duration_cast<base::Millis>(deadline - start));
+  if (call.fenced && options_.may_write) {
+    const auto allowed = options_.may_write();  // As late as can be: right before the bytes go out.
+    if (!allowed) return allowed.error();
+    left = std::clamp(*allowed, base::Millis{1}, left);
+  }
   auto answer =
       credentials_->Get().calls->Send(request, {.deadline = left, .stop = call.options.stop});
   Sample(request.method, answer, start, retry);

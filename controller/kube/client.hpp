@@ -85,7 +85,11 @@ struct ClientOptions {
   std::function<void(const RequestSample&)> observe =
       nullptr;  ///< Called from the calling thread; must not block.
   std::function<void(std::string_view)> warning =
-      nullptr;            ///< Text of a `Warning` header; default: logged once each.
+      nullptr;  ///< Text of a `Warning` header; default: logged once each.
+  /// Asked before each attempt at a write: how long it may take from now, or why it must not be
+  /// sent. The one place that fences a process which may have lost its lease. Null: no fence.
+  /// Any thread; must not block.
+  std::function<base::Result<base::Millis>()> may_write = nullptr;
   int max_attempts = 10;  ///< For one call, retries included.
   base::Millis watch_idle{
       90'000};  ///< A watch silent for longer is broken (bookmarks come about every 60 s).
@@ -104,12 +108,16 @@ struct ClientOptions {
 /// kNotFound; 409 kAlreadyExists (reason AlreadyExists) or kConflict; 410 kGone; 408 and 504
 /// kTimeout; 429 and other 5xx kUnavailable with retry_after; no answer kUnavailable, kTimeout or
 /// kCancelled. Retried inside a call: 429 and 5xx that carry Retry-After (any verb), and a lost
-/// connection or 5xx for GET. Writes that were lost in flight are not retried.
+/// connection or 5xx for GET. Writes that were lost in flight are not retried. A write that
+/// ClientOptions::may_write refuses fails with that error and is not sent.
 class Client {
  public:
   static base::Result<std::unique_ptr<Client>> Create(ClientConfig config,
                                                       ClientOptions options = {});
   virtual ~Client() = default;
+
+  /// The fence, for effects that do not go through this client (boxes): Ok when a write may start.
+  virtual base::Status MayWrite() const = 0;
 
   virtual base::Result<std::string> Get(const ObjectRef& object, const CallOptions& call = {}) = 0;
   virtual base::Result<std::string> Create(const Collection& where, std::string body,
@@ -130,7 +138,8 @@ class Client {
   /// GET of any path ("/version", "/readyz"), with the same errors.
   virtual base::Result<std::string> GetRaw(const std::string& path_and_query,
                                            const CallOptions& call = {}) = 0;
-  /// Any other POST, e.g. a TokenReview or SubjectAccessReview, or an eviction.
+  /// Any other POST, e.g. a TokenReview or SubjectAccessReview, or an eviction. Reviews store
+  /// nothing and are not fenced.
   virtual base::Result<std::string> PostRaw(const std::string& path_and_query, std::string body,
                                             const CallOptions& call = {}) = 0;
 

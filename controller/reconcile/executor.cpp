@@ -36,6 +36,8 @@ class Executor {
     for (size_t i = begin; i < end; ++i)
       if (core::ShouldRun(plan_, outcome_, i)) chosen.push_back(i);
     if (chosen.empty()) return;
+    // Boxes are beyond the API's fence: who may not write there any more must not act here either.
+    if (auto may = on_.client.MayWrite(); !may) return Finish(chosen, may);
     switch (plan_.steps[begin].kind) {
       case StepKind::kFetch:
         break;  // The resolver fetches in the background and wakes us.

@@ -57,6 +57,7 @@ struct Manager::State : std::enable_shared_from_this<State> {
   std::optional<base::Error> failure;  ///< The first one.
   std::stop_source abort;              ///< Requested by the caller's stop or by a failure.
   std::atomic<bool> ready{false};
+  std::atomic<bool> unclean{false};  ///< Some part's work may go on after its stop.
 };
 
 void Manager::State::Fail(const Part& part, base::Error error) {
@@ -76,6 +77,7 @@ void Manager::State::Start(Part& part) {
     base::Status ended = CallPart(part.runnable.run, part.stop.get_token());
     const bool stopping = part.stop.stop_requested();
     if (!ended && !(stopping && ended.error().code == base::Code::kCancelled)) {
+      if (stopping && ended.error().code == base::Code::kTimeout) self->unclean = true;
       self->Fail(part, std::move(ended).error());
     }
     std::lock_guard lock(self->mutex);
@@ -86,14 +88,15 @@ void Manager::State::Start(Part& part) {
 
 base::Status Manager::State::AwaitReady(Part& part, DeadlineWatch& deadlines) {
   if (!part.runnable.ready) return {};
-  DeadlineWatch::Guard guard(deadlines, options.start_limit, abort.get_token());
+  const base::Millis limit = part.runnable.ready_limit.value_or(options.start_limit);
+  DeadlineWatch::Guard guard(deadlines, limit, abort.get_token());
   base::Status ready_now = CallPart(part.runnable.ready, guard.Token());
   if (ready_now || abort.stop_requested()) return {};
   base::Error error = std::move(ready_now).error();
   if (guard.Expired()) {
     error.code = base::Code::kTimeout;
-    error.message =
-        fmt::format("not ready within {} ms: {}", options.start_limit.count(), error.message);
+    error.message = fmt::format("not ready within {} ms: {}", limit.count(), error.message);
+    error.reason = "NotReady";
   }
   return error;
 }
@@ -119,6 +122,7 @@ base::Status Manager::State::Stop() {
       part.thread.join();
     } else {
       part.thread.detach();
+      unclean = true;
       late += (late.empty() ? "" : ", ") + part.runnable.name;
     }
   }
@@ -165,5 +169,6 @@ base::Status Manager::Run(std::stop_token stop) {
 }
 
 bool Manager::Ready() const { return state_->ready; }
+bool Manager::StoppedCleanly() const { return !state_->unclean; }
 
 }  // namespace runtime

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -19,6 +20,8 @@ struct Runnable {
   /// If set: the next part starts only after this has returned Ok (e.g. informer synced, socket
   /// listening).
   std::function<base::Status(std::stop_token)> ready = nullptr;
+  /// For `ready`; none: ManagerOptions::start_limit. Who waits for a lease waits for ever.
+  std::optional<base::Millis> ready_limit = std::nullopt;
 };
 
 struct ManagerOptions {
@@ -44,6 +47,9 @@ class Manager {
   base::Status Run(std::stop_token stop);
   /// True between "all parts are ready" and the stop.
   bool Ready() const;
+  /// False once a part did not end in time after it was asked to, or said so of what it runs: its
+  /// work may still go on.
+  bool StoppedCleanly() const;
 
  private:
   struct State;
