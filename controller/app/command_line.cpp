@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <thread>
 
 #include "agent/agent.hpp"
@@ -19,8 +20,12 @@
 namespace app {
 namespace {
 
+/// docs/reference/running.md
 int ExitCodeOf(const base::Error& error) {
   if (error.reason == "PortInUse" || error.reason == "DataDirectoryLocked") return 3;
+  if (error.reason == "BadLeaderElection") return 2;
+  if (error.reason == "LeaseLost") return 5;
+  if (error.reason == "NotReady") return 6;
   for (const char* unusable : {"ReadOnly", "NoSpace", "Corrupt", "NewerSchema"})
     if (error.reason == unusable) return 4;
   return 1;
@@ -100,6 +105,7 @@ struct Flags {
   double certificate_seconds = 30 * 86400., authority_seconds = 3650 * 86400.;
   double overlap_seconds = 86400;
   agent::AgentOptions agent;
+  double lease_seconds = 15, renew_seconds = 10, retry_seconds = 2;
   double period_seconds = 30;
   bool no_boot_install = false;
 };
@@ -160,6 +166,33 @@ void AddTls(CLI::App& run, Flags& flags) {
       ->capture_default_str();
 }
 
+void AddElection(CLI::App& run, Flags& flags) {
+  ElectionOptions& election = flags.run.election;
+  election.on = true;
+  run.add_flag("--leader-election,!--no-leader-election", election.on,
+               "Contend for a Lease, so that of several replicas one works and the others stand by")
+      ->default_str("true");
+  run.add_option("--lease-name", election.name, "Name of the Lease")->capture_default_str();
+  run.add_option("--lease-namespace", election.ns,
+                 "Namespace of the Lease; default: --operator-namespace");
+  run.add_option("--lease-seconds", flags.lease_seconds,
+                 "Seconds without a renewal after which another replica takes over (whole)")
+      ->check(CLI::Range(1.0, 3600.0))
+      ->capture_default_str();
+  run.add_option("--lease-renew-seconds", flags.renew_seconds,
+                 "Seconds without a renewal after which the leader writes nothing more and ends "
+                 "(exit code 5)")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+  run.add_option("--lease-retry-seconds", flags.retry_seconds,
+                 "Seconds between renewals, and at most between looks of those who stand by")
+      ->check(CLI::Range(0.05, 600.0))
+      ->capture_default_str();
+  run.add_option("--advertise-url", election.advertise_url,
+                 "URL at which other replicas reach this one's HTTP API; default: --http-address "
+                 "and port, or $POD_IP when that address means all");
+}
+
 CLI::App* AddRun(CLI::App& app, Flags& flags) {
   CLI::App* run = app.add_subcommand(
       "run", "Run the operator against an existing Kubernetes API (kubeconfig or in-cluster)");
@@ -183,6 +216,7 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   AddTls(*run, flags);
+  AddElection(*run, flags);
   flags.log.Add(*run);
   return run;
 }
@@ -257,6 +291,14 @@ int RunCluster(Flags& flags) {
   if (flags.tls) flags.run.tls = CertificateOptionsOf(flags);
   flags.run.api = *std::move(config);
   flags.run.mode = "cluster";
+  const auto millis = [](double seconds) {
+    return base::Millis{static_cast<int64_t>(seconds * 1000)};
+  };
+  ElectionOptions& election = flags.run.election;
+  if (election.ns.empty()) election.ns = flags.operator_namespace;
+  election.lease_duration = base::Seconds{static_cast<int64_t>(std::ceil(flags.lease_seconds))};
+  election.renew_deadline = millis(flags.renew_seconds);
+  election.retry_period = millis(flags.retry_seconds);
   flags.run.on_ready = [](const std::string& url) { base::LogInfo("ready", {{"url", url}}); };
   return RunUntilSignalled([&](std::stop_token stop) { return RunOperator(flags.run, stop); });
 }

@@ -1,6 +1,7 @@
 #include "app/kube_ports.hpp"
 
 #include "codec/json.hpp"
+#include "kube/lease.hpp"
 
 namespace app {
 namespace {
@@ -111,7 +112,57 @@ class KubeEventSink final : public runtime::EventSink {
   kube::Client& client_;
 };
 
+class KubeLeaseLock final : public runtime::LeaseLock {
+ public:
+  KubeLeaseLock(kube::Client& client, kube::ObjectRef where)
+      : client_(client), where_(std::move(where)) {}
+
+  base::Result<runtime::LeaseRecord> Get(const Call& call) override {
+    return Kept(kube::GetLease(client_, where_, {call.deadline, call.stop}));
+  }
+  base::Result<runtime::LeaseRecord> Create(const runtime::LeaseRecord& record,
+                                            const Call& call) override {
+    kube::Lease lease;
+    Fill(lease, record);
+    return Kept(kube::CreateLease(client_, where_, lease, {call.deadline, call.stop}));
+  }
+  base::Result<runtime::LeaseRecord> Update(const runtime::LeaseRecord& record,
+                                            const Call& call) override {
+    kube::Lease lease = last_;
+    Fill(lease, record);
+    return Kept(kube::UpdateLease(client_, where_, lease, {call.deadline, call.stop}));
+  }
+
+ private:
+  static void Fill(kube::Lease& lease, const runtime::LeaseRecord& record) {
+    lease.resource_version = record.version;
+    lease.holder = record.holder;
+    lease.address = record.address;
+    lease.duration = std::chrono::ceil<base::Seconds>(record.duration);
+    lease.acquired = record.acquired;
+    lease.renewed = record.renewed;
+    lease.transitions = record.transitions;
+  }
+  base::Result<runtime::LeaseRecord> Kept(base::Result<kube::Lease> lease) {
+    if (!lease) return std::move(lease).error();
+    last_ = *std::move(lease);
+    return runtime::LeaseRecord{last_.resource_version, last_.holder,   last_.address,
+                                last_.duration,         last_.acquired, last_.renewed,
+                                last_.transitions};
+  }
+
+  kube::Client& client_;
+  const kube::ObjectRef where_;
+  kube::Lease last_;  ///< Others' fields of the object survive our updates.
+};
+
 }  // namespace
+
+std::unique_ptr<runtime::LeaseLock> MakeLeaseLock(kube::Client& client, std::string ns,
+                                                  std::string name) {
+  return std::make_unique<KubeLeaseLock>(
+      client, kube::ObjectRef{kube::kLeases, std::move(ns), std::move(name)});
+}
 
 std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource,
                                                   std::string ns) {

@@ -5,6 +5,7 @@
 
 #include "kube/client.hpp"
 #include "runtime/event_recorder.hpp"
+#include "runtime/lease_lock.hpp"
 #include "runtime/list_watch.hpp"
 
 namespace app {
@@ -13,5 +14,7 @@ namespace app {
 std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource,
                                                   std::string ns);
 std::unique_ptr<runtime::EventSink> MakeEventSink(kube::Client& client);
+std::unique_ptr<runtime::LeaseLock> MakeLeaseLock(kube::Client& client, std::string ns,
+                                                  std::string name);
 
 }  // namespace app

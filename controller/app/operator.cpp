@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <climits>
 
 #include "app/agent_keeper.hpp"
@@ -65,7 +66,8 @@ class Operator {
   explicit Operator(OperatorOptions options) : options_(std::move(options)) {}
 
   base::Status Run(std::stop_token stop) {
-    for (auto step : {&Operator::OpenSettings, &Operator::OpenClient, &Operator::OpenSources})
+    for (auto step : {&Operator::OpenSettings, &Operator::OpenElection, &Operator::OpenClient,
+                      &Operator::OpenSources})
       if (auto opened = (this->*step)(); !opened) return opened;
     MakeInformers();
     MakeReconcilers();
@@ -84,13 +86,29 @@ class Operator {
     return {};
   }
 
-  base::Status OpenClient() {
+  kube::ClientOptions ClientOptions() {
     kube::ClientOptions client;
     client.user_agent = fmt::format("workspace-operator/{}", kVersion);
     client.observe = [this](const kube::RequestSample& sample) {
       rest_metrics_.Observe(sample.method, sample.host, sample.code,
                             static_cast<double>(sample.duration.count()) / 1000);
     };
+    if (election_) client.may_write = [this] { return election_->Elector().MayWrite(); };
+    return client;
+  }
+
+  base::Status OpenElection() {
+    if (!options_.election.on) return {};
+    auto election = Election::Open(
+        options_.election,
+        {options_.api, ClientOptions(), &metrics_, [this] { return manager_.StoppedCleanly(); }});
+    if (!election) return std::move(election).error();
+    election_ = *std::move(election);
+    return {};
+  }
+
+  base::Status OpenClient() {
+    const kube::ClientOptions client = ClientOptions();
     auto made = kube::Client::Create(options_.api, client);
     if (!made) return std::move(made).error();
     client_ = *std::move(made);
@@ -227,6 +245,9 @@ class Operator {
     controller.metrics = &metrics_;
     const auto settings = settings_->Current();
     controller.queue.backoff = {settings->policy.backoff_base, settings->policy.backoff_max, 1.0};
+    controller.before = [this](const meta::ObjectKey&, const std::stop_token&) {
+      return client_->MayWrite();
+    };
     controller.wait_for = {
         {"workspaces", [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }},
         {"declaredplugins", [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }}};
@@ -249,6 +270,21 @@ class Operator {
     ConnectPluginRoutes(ports, *on_);
     ports.metrics = [this] { return metrics_.Text(); };
     ports.build = {kVersion, kCommit, options_.mode};
+    if (election_) {
+      ports.leader.leadership = [this] { return election_->Who(); };
+      ports.leader.spool_folder = options_.data_dir + "/scratch";
+      ports.leader.client = [this](const std::string& url) {
+        http::ClientOptions how{.base_url = url};
+        if (tls_) how.ca_pem = tls_->Bundle();
+        // All replicas serve under the same names; an address need not be one of them.
+        if (tls_ && !options_.tls->names.empty()) how.server_name = options_.tls->names.front();
+        return how;
+      };
+      ports.health = {{"leader-election", [this]() -> std::optional<std::string> {
+                         const auto healthy = election_->Elector().Healthy();
+                         return healthy ? std::nullopt : std::optional(healthy.error().message);
+                       }}};
+    }
     ports.ready = {{"informers",
                     [this]() -> std::optional<std::string> {
                       if (workspaces_->HasSynced() && plugins_->HasSynced()) return std::nullopt;
@@ -286,6 +322,7 @@ class Operator {
 
   void ConnectHandlers() {
     workspaces_->AddHandler([this](const runtime::ObjectEvent<api::Workspace>& event) {
+      if (!leading_) return;  // Lead() finds it in the cache.
       workspace_controller_->Queue().Add(event.key, event.WakePriority());
       if (event.kind == ObjectEventKind::kResync) return;
       if (event.kind == ObjectEventKind::kDeleted)
@@ -296,6 +333,7 @@ class Operator {
         if (workspace) WakeDeclarations(*workspace);
     });
     plugins_->AddHandler([this](const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
+      if (!leading_) return;
       plugin_controller_->Queue().Add(event.key, event.WakePriority());
       if (event.kind == ObjectEventKind::kResync) return;
       // The workspaces of the old and of the new selection.
@@ -317,12 +355,15 @@ class Operator {
     return reconcile::SelectedBy(*on_, plugin, nullptr);
   }
 
+  /// In the order of the start; the stop goes backwards, so that the lease is given back last.
   void AddParts() {
+    if (election_)
+      manager_.Add({"leader-election",
+                    [this](std::stop_token stop) { return election_->Elector().Run(stop); }});
     manager_.Add({"http", [this](std::stop_token stop) { return ServeUntil(stop); }});
     if (tls_)
       manager_.Add(
           {"certificate", [this](std::stop_token stop) { return tls_->Run(*server_, stop); }});
-    manager_.Add({"events", [this](std::stop_token stop) { return events_->Run(stop); }});
     manager_.Add({"settings", [this](std::stop_token stop) {
                     return settings_->Run([this] { OnSettings(); }, stop);
                   }});
@@ -334,15 +375,44 @@ class Operator {
                   [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }});
     manager_.Add({"declaredplugins", [this](std::stop_token stop) { return plugins_->Run(stop); },
                   [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }});
+    // All of the above runs on every replica; what follows on the leader only.
+    manager_.Add({"leadership", [](const std::stop_token&) { return base::Status{}; },
+                  [this](std::stop_token stop) { return Lead(stop); }, runtime::kLongestDelay});
+    manager_.Add({"events", [this](std::stop_token stop) { return events_->Run(stop); }});
     manager_.Add({"declaredplugin-controller",
                   [this](std::stop_token stop) { return plugin_controller_->Run(stop); }});
     manager_.Add({"workspace-controller",
                   [this](std::stop_token stop) { return workspace_controller_->Run(stop); },
-                  [this](std::stop_token) -> base::Status {
-                    first_passes_->Expect(workspaces_->Cache().Keys());
-                    if (options_.on_ready) options_.on_ready(url_);
+                  [this](const std::stop_token&) -> base::Status {
+                    if (options_.on_ready && !election_) options_.on_ready(url_);
                     return {};
                   }});
+  }
+
+  /// Waits for the lease with warm caches, then hands everything that is in them to the
+  /// controllers: nothing is listed.
+  base::Status Lead(std::stop_token stop) {
+    if (election_) {
+      if (options_.on_ready) options_.on_ready(url_);
+      election_->Elector().Contend(AdvertisedUrl(
+          options_.election.advertise_url,
+          fmt::format("{}://{}:{}", tls_ ? "https" : "http", options_.address, server_->Port())));
+      if (auto leading = election_->Elector().WaitUntilLeading(stop); !leading) return leading;
+      events_->Record({.regarding = {"coordination.k8s.io/v1", "Lease", election_->Namespace(),
+                                     options_.election.name, ""},
+                       .reason = "LeaderElection",
+                       .action = "Lead",
+                       .note = election_->Identity() + " leads"});
+    }
+    const auto keys = workspaces_->Cache().Keys();
+    first_passes_->Expect(keys);
+    leading_ = true;  // From here on changes come through the handlers.
+    for (const auto& key : keys) workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
+    for (const auto& key : plugins_->Cache().Keys())
+      plugin_controller_->Queue().Add(key, runtime::Priority::kLow);
+    workspaces_->Cache().ForEach(
+        [this](const api::Workspace& workspace) { agents_->Look(workspace); });
+    return {};
   }
 
   base::Status ServeUntil(std::stop_token stop) {
@@ -357,6 +427,7 @@ class Operator {
       resolver_->SetSource(*std::move(sources));
     else
       base::LogError("sources not taken from the settings", {{"error", sources.error().message}});
+    if (!leading_) return;
     for (const auto& key : workspaces_->Cache().Keys())
       workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
   }
@@ -370,6 +441,8 @@ class Operator {
   reconcile::DownloadTable downloads_;
   std::shared_ptr<bundle::DigestCache> digest_cache_ = std::make_shared<bundle::DigestCache>();
   std::unique_ptr<SettingsFile> settings_;
+  std::unique_ptr<Election> election_;
+  std::atomic<bool> leading_{false};  ///< Controllers get what changes.
   std::unique_ptr<kube::Client> client_;
   std::unique_ptr<runtime::EventSink> event_sink_;
   std::unique_ptr<runtime::EventRecorder> events_;

@@ -5,6 +5,7 @@
 #include <stop_token>
 #include <string>
 
+#include "app/election.hpp"
 #include "app/settings.hpp"
 #include "base/result.hpp"
 #include "kube/kubeconfig.hpp"
@@ -25,15 +26,17 @@ struct OperatorOptions {
   /// Serve the HTTP API over TLS with a certificate of our own making; absent: plain HTTP.
   std::optional<server::CertificateOptions> tls = {};
   int workers = 4;
+  ElectionOptions election;  ///< Replicas that share a Lease; off: this process is alone.
   /// Further readiness: says what is wrong, or nothing.
   std::function<std::string()> not_ready = nullptr;
-  /// Called once when everything is synced and listening, with the URL of the operator's HTTP API.
+  /// Called once when everything is synced and listening (leading or standing by), with the URL of
+  /// the operator's HTTP API.
   std::function<void(const std::string& url)> on_ready = nullptr;
 };
 
 /// Runs the controllers and the operator's HTTP API until `stop`; the same in a cluster and
 /// embedded (one path). Ok after an orderly stop. Errors: what could not start, named; or the part
-/// that failed.
+/// that failed; kUnavailable with reason LeaseLost when another replica took over.
 base::Status RunOperator(OperatorOptions options, std::stop_token stop);
 
 }  // namespace app

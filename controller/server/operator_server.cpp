@@ -14,17 +14,17 @@ namespace {
 using http::Mode;
 
 constexpr Route kRoutes[] = {
-    {"POST", "/registry/heartbeat", Mode::kInline, true, HandleHeartbeat},
-    {"POST", "/registry/register", Mode::kInline, true, HandleRegister},
-    {"GET", "/workspaces/{id}/plugins/{name}/download", Mode::kWorker, true, HandleDownload},
-    {"GET", "/workspaces/{id}/plugins", Mode::kWorker, false, HandleListPlugins},
-    {"POST", "/workspaces/{id}/plugins", Mode::kWorker, false, HandleDeclarePlugin},
-    {"DELETE", "/workspaces/{id}/plugins/{name}", Mode::kWorker, false, HandleWithdrawPlugin},
-    {"GET", "/healthz", Mode::kInline, false, HandleHealth},
-    {"GET", "/livez", Mode::kInline, false, HandleHealth},
-    {"GET", "/readyz", Mode::kInline, false, HandleReady},
-    {"GET", "/metrics", Mode::kWorker, false, HandleMetrics},
-    {"GET", "/buildinfo", Mode::kInline, false, HandleBuildInfo},
+    {"POST", "/registry/heartbeat", Mode::kInline, true, true, HandleHeartbeat},
+    {"POST", "/registry/register", Mode::kInline, true, true, HandleRegister},
+    {"GET", "/workspaces/{id}/plugins/{name}/download", Mode::kWorker, true, true, HandleDownload},
+    {"GET", "/workspaces/{id}/plugins", Mode::kWorker, true, false, HandleListPlugins},
+    {"POST", "/workspaces/{id}/plugins", Mode::kWorker, true, false, HandleDeclarePlugin},
+    {"DELETE", "/workspaces/{id}/plugins/{name}", Mode::kWorker, true, false, HandleWithdrawPlugin},
+    {"GET", "/healthz", Mode::kInline, false, false, HandleHealth},
+    {"GET", "/livez", Mode::kInline, false, false, HandleHealth},
+    {"GET", "/readyz", Mode::kInline, false, false, HandleReady},
+    {"GET", "/metrics", Mode::kWorker, false, false, HandleMetrics},
+    {"GET", "/buildinfo", Mode::kInline, false, false, HandleBuildInfo},
 };
 
 /// Takes the next segment off a path; both start with '/'.
@@ -126,20 +126,23 @@ std::optional<http::Response> CheckHead(const http::Request& head) {
 std::span<const Route> Routes() { return kRoutes; }
 
 struct OperatorServer::State {
+  State(fleet::HeartbeatTable& table, const base::Clock& clock, ServerPorts ports)
+      : context{table, clock, std::move(ports)} {}
   Context context;
 };
 
 OperatorServer::OperatorServer(fleet::HeartbeatTable& table, const base::Clock& clock,
                                ServerPorts ports)
-    : state_(new State{Context{table, clock, std::move(ports)}}) {}
+    : state_(std::make_unique<State>(table, clock, std::move(ports))) {}
 
 OperatorServer::~OperatorServer() = default;
 
 http::Handlers OperatorServer::Handlers() {
   http::Handlers handlers;
-  handlers.mode = [](const http::Request& head) {
+  handlers.mode = [this](const http::Request& head) {
     const Route* route = FindRoute(head);
-    return route == nullptr ? Mode::kInline : route->mode;
+    if (route == nullptr) return Mode::kInline;
+    return route->leader && !state_->context.leader.Ours() ? Mode::kWorker : route->mode;
   };
   handlers.head_check = CheckHead;
   handlers.handle = [this](http::ServerRequest&& request,
@@ -153,6 +156,8 @@ void OperatorServer::Handle(http::ServerRequest&& request,
                             std::unique_ptr<http::Responder> responder) {
   const Route* route = FindRoute(request.request);
   if (route == nullptr) return responder->Send(NoRoute(request.request));
+  if (route->leader && !state_->context.leader.Ours())
+    return state_->context.leader.Pass(request, *responder);
   std::vector<std::string_view> raw;
   Match(route->pattern, PathOf(request.request), &raw);
   Call call{request, {}, *responder};

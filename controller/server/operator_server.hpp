@@ -13,6 +13,7 @@
 #include "fleet/heartbeat_table.hpp"
 #include "http/server.hpp"
 #include "meta/object.hpp"
+#include "server/leader_link.hpp"
 
 /// The operator's own HTTP API (behaviour.md section 6). What it needs of the rest of the operator
 /// arrives as functions.
@@ -103,6 +104,7 @@ struct ServerPorts {
   std::vector<Check> ready;              ///< /readyz
   std::function<std::string()> metrics;  ///< Prometheus text.
   BuildInfo build;
+  LeaderLinkOptions leader = {};  ///< Where requests go that only the leader can answer.
 };
 
 /// Routes requests. Give Handlers() to http::Server::Start; it must outlive that server.

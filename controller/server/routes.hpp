@@ -15,6 +15,7 @@ struct Context {
   fleet::HeartbeatTable& table;
   const base::Clock& clock;
   ServerPorts ports;
+  LeaderLink leader{ports.leader};
 };
 
 /// One request with the values of its route's placeholders, in order.
@@ -28,7 +29,8 @@ struct Route {
   std::string_view method;
   std::string_view pattern;  ///< Segments in braces are placeholders.
   http::Mode mode;
-  bool agent;  ///< Called by agents: without a bearer token it is refused before the body is read.
+  bool leader;  ///< Only the leader can answer: other replicas pass it on.
+  bool agent;   ///< Called by agents: without a bearer token it is refused before the body is read.
   void (*handle)(Context&, Call&);
 };
 
