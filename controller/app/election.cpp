@@ -34,6 +34,13 @@ base::Result<std::unique_ptr<Election>> Election::Open(const ElectionOptions& op
   elector.may_release = std::move(needs.may_release);
   if (auto valid = runtime::ValidateLeaderElection(elector); !valid)
     return std::move(valid).error();
+  if (auto armed = election->timer_.Open(); !armed) return std::move(armed).error();
+  elector.die_at = [timer = &election->timer_](std::optional<base::MonoTime> at) {
+    if (at)
+      timer->PutOff(*at);
+    else
+      timer->Disarm();
+  };
   needs.client.user_agent += " leader-election";
   needs.client.max_attempts = 1;  // The elector has its own pace.
   needs.client.may_write = nullptr;

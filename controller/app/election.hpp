@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/clock.hpp"
+#include "base/dead_man_timer.hpp"
 #include "base/result.hpp"
 #include "kube/client.hpp"
 #include "runtime/leader_election.hpp"
@@ -45,6 +46,7 @@ class Election {
 
  private:
   std::string identity_, ns_;
+  base::DeadManTimer timer_;
   std::unique_ptr<kube::Client> client_;
   std::unique_ptr<runtime::LeaseLock> lock_;
   std::unique_ptr<runtime::LeaderElector> elector_;

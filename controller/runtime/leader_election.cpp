@@ -209,6 +209,7 @@ void LeaderElector::State::Acquire(const std::optional<LeaseRecord>& from,
 
 void LeaderElector::State::Lead(base::MonoTime sent, const LeaseRecord& record) {
   Observe(record);
+  if (options.die_at) options.die_at(sent + (options.renew_deadline + options.lease_duration) / 2);
   renewed = sent.time_since_epoch().count();
   if (master != nullptr) master->Set(1);
   std::lock_guard lock(mutex);
@@ -289,6 +290,7 @@ void LeaderElector::State::Release() {
     record.holder.clear();
     record.address.clear();
     record.duration = base::Millis{1'000};
+    if (options.die_at && i == 0) options.die_at(std::nullopt);  // All work has ended.
     const auto left = [&] { return std::chrono::ceil<base::Millis>(end - Now()); };
     const auto released = lease.Update(record, {left(), {}});
     if (released) {

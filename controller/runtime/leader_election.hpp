@@ -26,6 +26,10 @@ struct LeaderElectionOptions {
   /// Asked when stopping: whether all work of the leader has ended, so that the lease may be given
   /// back. Empty: yes.
   std::function<bool()> may_release = nullptr;
+  /// Called with each renewal: the moment (on `clock`) at which this process must not run any more
+  /// unless it is called again. Half-way between renew_deadline and lease_duration: after the fence
+  /// has closed, before anybody else can lead. Nothing: the danger is over.
+  std::function<void(std::optional<base::MonoTime>)> die_at = nullptr;
   /// Called (on the thread of Run) when another holder is seen, ourselves included.
   std::function<void(const LeaseRecord&)> on_new_leader = nullptr;
 };
