@@ -100,7 +100,7 @@ struct Flags {
   OperatorOptions run;
   std::string kubeconfig, context;
   bool tls = false;
-  std::string tls_namespace;
+  std::string operator_namespace;
   server::CertificateOptions certificate;
   double certificate_seconds = 30 * 86400., authority_seconds = 3650 * 86400.;
   double overlap_seconds = 86400;
@@ -140,15 +140,14 @@ CLI::App* AddDev(CLI::App& app, Flags& flags) {
 }
 
 void AddTls(CLI::App& run, Flags& flags) {
+  run.add_option("--operator-namespace", flags.operator_namespace,
+                 "Namespace of the operator's own objects; default: the Pod's, or the context's");
   run.add_flag(
       "--tls", flags.tls,
       "Serve the HTTP API over TLS with a certificate of an own authority, kept in a Secret");
   run.add_option("--tls-secret", flags.certificate.secret,
                  "Secret of the operator's namespace that holds the authority; made if missing")
       ->capture_default_str();
-  run.add_option(
-      "--tls-namespace", flags.tls_namespace,
-      "Namespace of that Secret; default: the Pod's, or that of the kubeconfig's context");
   run.add_option("--tls-name", flags.certificate.names,
                  "DNS name or IP address that agents use; can be given several times")
       ->expected(1, -1);
@@ -277,7 +276,7 @@ int RunAgent(Flags& flags) {
 server::CertificateOptions CertificateOptionsOf(const Flags& flags) {
   const auto seconds = [](double value) { return base::Seconds{static_cast<int64_t>(value)}; };
   server::CertificateOptions options = flags.certificate;
-  options.ns = flags.tls_namespace;
+  options.ns = flags.operator_namespace;
   options.policy = {seconds(flags.authority_seconds), seconds(flags.overlap_seconds),
                     seconds(flags.certificate_seconds)};
   return options;
@@ -287,7 +286,7 @@ int RunCluster(Flags& flags) {
   auto config = kube::LoadConfig({flags.kubeconfig, flags.context});
   if (!config) return Report(std::move(config).error());
   if (auto made = base::MakeDirectories(flags.run.data_dir, 0700); !made) return Report(made);
-  if (flags.tls_namespace.empty()) flags.tls_namespace = config->default_namespace;
+  if (flags.operator_namespace.empty()) flags.operator_namespace = config->default_namespace;
   if (flags.tls) flags.run.tls = CertificateOptionsOf(flags);
   flags.run.api = *std::move(config);
   flags.run.mode = "cluster";
