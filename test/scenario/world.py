@@ -106,14 +106,29 @@ class Cluster:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.run("up", "api", "--dir", self.folder)
+        self.run("up", "api", "--dir", self.folder, "--audit", *os.environ.get("WO_CLUSTER_UP", "").split())
         try:
-            for arguments in (["apply", "--server-side"], ["wait", "--for=condition=Established", "--timeout=20s"]):
-                subprocess.run([KUBECTL, *arguments, "-f", ROOT / "crds"], check=True, capture_output=True,
-                               env={**os.environ, "KUBECONFIG": str(self.kubeconfig)})
+            self.kubectl("apply", "--server-side", "-f", ROOT / "manifests/install.yaml")
+            self.kubectl("wait", "--for=condition=Established", "--timeout=20s", "-f", ROOT / "crds")
+            self.operator_kubeconfig = self.sign_in("workspace-operator")
         except BaseException:
             self.close()
             raise
+
+    def kubectl(self, *arguments):
+        result = subprocess.run([KUBECTL, *arguments], capture_output=True, text=True, env={**os.environ, "KUBECONFIG": str(self.kubeconfig)})
+        if result.returncode != 0:
+            raise Failed(f"kubectl {' '.join(map(str, arguments))}: {result.stderr}")
+        return result.stdout
+
+    def sign_in(self, account):
+        """A kubeconfig with a token of the operator's own service account: it may do what manifests/ grant, and nothing else."""
+        token = self.kubectl("create", "token", account, "--namespace", account, "--duration", "2h").strip()
+        config = json.loads(self.kubectl("config", "view", "--raw", "--output", "json"))
+        config["users"][0]["user"] = {"token": token}
+        path = self.folder / f"{account}.kubeconfig"
+        path.write_text(json.dumps(config))
+        return path
 
     def run(self, script, *arguments):
         done = subprocess.run([CLUSTER / script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -125,7 +140,7 @@ class Cluster:
         self.run("part", verb, name, "--dir", self.folder)
 
     def command(self):
-        return ["run", "--kubeconfig", self.kubeconfig, "--data-dir", self.world.data, "--http-port", str(self.port)]
+        return ["run", "--kubeconfig", self.operator_kubeconfig, "--data-dir", self.world.data, "--http-port", str(self.port)]
 
     def url(self, _out, log):
         found = re.findall(r"\bready\b.*\burl=\"?(http[^\s\"]+)", log)

@@ -206,10 +206,11 @@ Outcome<bool> ObjectReader::StartWatch(const ReadRequest& request,
                              "sendInitialEvents is provided");
   }
   const std::string& timeout = info.query.Get("timeoutSeconds");
+  const bool marked = info.query.Flag("allowWatchBookmarks");
   WatchOptions options;
   options.presentation = request.presentation;
   options.selector = *selector;
-  options.bookmarks = info.query.Flag("allowWatchBookmarks");
+  options.bookmarks = marked;
   options.bookmark_period = options_.bookmark_period;
   options.timeout = base::Seconds(
       timeout.empty() ? kDefaultWatchSeconds
@@ -217,7 +218,7 @@ Outcome<bool> ObjectReader::StartWatch(const ReadRequest& request,
                                             kLongestWatchSeconds));
 
   // Without a version (or with 0) a watch begins with what is there, unless the client says that it
-  // does not want it.
+  // does not want it. The end of that is marked for whoever asked for bookmarks.
   const bool send_state = initial || (!asked && *from == 0);
   ListResult state;
   if (send_state || *from == 0) {
@@ -239,7 +240,7 @@ Outcome<bool> ObjectReader::StartWatch(const ReadRequest& request,
   auto stream = responder.StartStream(std::move(head), options_.watch_buffer_limit);
   if (!stream) return true;
   session->Attach(stream);
-  if (send_state && !session->SendInitial(state.objects, state.version, initial)) return true;
+  if (send_state && !session->SendInitial(state.objects, state.version, marked)) return true;
   auto watcher = store_.Watch({request.served->store_resource, info.ns}, *from, session);
   if (!watcher)
     session->SendError(FailureOf(watcher.error(), request.served->definition, "").status);
