@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Faults of a real API server while plugins converge: faults.py PROGRAM [NAME...]. Each world has its own etcd and API server.
+
+After each fault the same must hold: what was on the box is recorded and never delivered again, what was missing is delivered, the runtime was
+started once more than at boot for each restart that was owed, no row is lost, and a box that reported all the time is never called Offline.
+Prints the time from the fault's end to convergence. Ends with 'N passed, N failed'.
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from scenarios import expect, run_all
+from world import KUBECTL, Failed, declared, holds, is_ready, row, until, workspace
+
+
+class States(threading.Thread):
+    """Every state that a workspace is seen in, by a watch that is started again when it ends."""
+
+    def __init__(self, world, name):
+        super().__init__(daemon=True)
+        self.world, self.name, self.seen, self.over, self.process = world, name, [], False, None
+        self.start()
+
+    def run(self):
+        while not self.over:
+            self.process = subprocess.Popen([KUBECTL, "get", "workspaces.molecule.ai", self.name, "--watch", "-o", "jsonpath={.status.state}{'\\n'}"],
+                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self.world.environment)
+            for line in self.process.stdout:
+                if line.strip() and (not self.seen or self.seen[-1] != line.strip()):
+                    self.seen.append(line.strip())
+            self.process.wait()
+
+    def stop(self):
+        self.over = True
+        self.process.terminate()
+        self.join(10)
+        return self.seen
+
+
+def converged_world(w, **spec):
+    """A workspace whose boot had installed alpha, Ready; beta is ready to be declared."""
+    alpha, beta = w.plugin("alpha"), w.plugin("beta")
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box, [("alpha", alpha)], **spec))
+    w.boot_install(box, "alpha")
+    agent = w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    return box, agent, beta
+
+
+def check_converged(w, box, agent, states, seconds=60):
+    begin = time.monotonic()
+    until(seconds, "beta loaded and Ready", lambda: row(w.workspace("a"), "beta").get("loaded") and is_ready(w.workspace("a")))
+    print(f"        converged {time.monotonic() - begin:.1f} s after the fault's end", flush=True)
+    seen = w.workspace("a")
+    expect("alpha's origin", row(seen, "alpha")["origin"], "BootInstalled")
+    expect("beta's origin", row(seen, "beta")["origin"], "Delivered")
+    expect("rows", sorted(p["name"] for p in seen["status"]["plugins"]), ["alpha", "beta"])
+    expect("debt", seen["status"].get("pendingRestart"), None)
+    expect("starts of the runtime", agent.boots(), 2)
+    expect("beta on the box", (box / "configs/plugins/beta/plugin.yaml").exists(), True)
+    if "Offline" in states.stop():
+        raise Failed(f"called Offline: {states.seen}")
+
+
+def the_api_server_is_killed_while_a_plugin_is_delivered(w):
+    box, agent, beta = converged_world(w)
+    states = States(w, "a")
+    w.apply(declared("beta", beta, "a"))
+    w.api.part("kill", "apiserver")
+    w.api.part("start", "apiserver")
+    check_converged(w, box, agent, states)
+
+
+def the_api_server_is_away_for_longer_than_the_heartbeat_time_out(w):
+    box, agent, beta = converged_world(w)
+    states = States(w, "a")
+    w.api.part("kill", "apiserver")
+    time.sleep(8)  # The length of the outage is the input: the time-out is 5 s.
+    expect("the operator lives", w.operator.poll(), None)
+    w.api.part("start", "apiserver")
+    w.apply(declared("beta", beta, "a"))
+    check_converged(w, box, agent, states)
+
+
+def the_api_server_hangs(w):
+    box, agent, beta = converged_world(w)
+    states = States(w, "a")
+    w.apply(declared("beta", beta, "a"))
+    w.api.part("pause", "apiserver")
+    time.sleep(8)
+    w.api.part("resume", "apiserver")
+    check_converged(w, box, agent, states)
+
+
+def etcd_is_away_and_the_api_server_answers_with_errors(w):
+    box, agent, beta = converged_world(w)
+    states = States(w, "a")
+    w.apply(declared("beta", beta, "a"))
+    w.api.part("kill", "etcd")
+    time.sleep(8)
+    expect("the operator lives", w.operator.poll(), None)
+    w.api.part("start", "etcd")
+    w.api.part("wait", "apiserver")
+    check_converged(w, box, agent, states)
+
+
+def etcd_is_compacted_while_the_watch_is_away(w):
+    box, agent, beta = converged_world(w)
+    quiet = w.box("quiet")
+    w.apply(workspace("quiet", quiet), declared("gone", beta, "nobody"))
+    other = w.agent("quiet")
+    until(20, "Ready", lambda: is_ready(w.workspace("quiet")))
+    before = w.workspace("quiet")["metadata"]["resourceVersion"]
+    states = States(w, "a")
+    w.operator.send_signal(signal.SIGSTOP)
+    try:
+        w.kubectl("delete", "declaredplugins.molecule.ai", "gone")
+        w.apply(declared("beta", beta, "a"))
+        for n in range(5):
+            w.kubectl("create", "configmap", f"filler-{n}")
+        w.api.part("compact", "etcd")
+        w.api.part("restart", "apiserver")  # Its watch cache begins anew: what the operator saw last is forgotten.
+    finally:
+        w.operator.send_signal(signal.SIGCONT)
+    until(60, "beta loaded", lambda: row(w.workspace("a"), "beta").get("loaded") and is_ready(w.workspace("a")))
+    states.stop()  # The operator itself was away for longer than the time-out here.
+    expect("starts of the runtime", (agent.boots(), other.boots()), (2, 1))
+    expect("a workspace that nothing happened to is not written", w.workspace("quiet")["metadata"]["resourceVersion"], before)
+
+
+def the_operator_is_paused_for_longer_than_the_heartbeat_time_out(w):
+    box, agent, beta = converged_world(w)
+    states = States(w, "a")
+    w.operator.send_signal(signal.SIGSTOP)
+    w.apply(declared("beta", beta, "a"))
+    time.sleep(8)
+    w.operator.send_signal(signal.SIGCONT)
+    check_converged(w, box, agent, states)
+
+
+def the_operator_is_killed_while_a_plugin_is_delivered(w):
+    box, agent, beta = converged_world(w)
+    states = States(w, "a")
+    w.apply(declared("beta", beta, "a"))
+    w.kill_operator()
+    w.up()
+    check_converged(w, box, agent, states)
+
+
+def its_rights_are_taken_away_and_given_back(w):
+    box, agent, beta = converged_world(w)
+    states = States(w, "a")
+    binding = json.loads(w.kubectl("get", "clusterrolebinding", "workspace-operator", "-o", "json").stdout)
+    w.kubectl("delete", "clusterrolebinding", "workspace-operator")
+    w.apply(declared("beta", beta, "a"))
+    holds(4, "nothing is delivered, nothing ends", lambda: w.operator.poll() is None)
+    for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+        binding["metadata"].pop(field, None)
+    w.kubectl("create", "-f", "-", stdin=json.dumps(binding))
+    check_converged(w, box, agent, states, 90)
+
+
+def kubectl_wait_right_after_apply_tells_the_truth(w):
+    """Fifty times: a new spec is applied, `kubectl wait` is asked at once; when it returns, the new spec is what is on the box."""
+    sources = [w.plugin("alpha", tag=f"v{n}", repository="demo/alpha") for n in range(2)]
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box, [("alpha", sources[0])]))
+    w.agent("a")
+    w.kubectl("wait", "--for=condition=Ready", "workspaces.molecule.ai/a", "--timeout=30s")
+    rounds = int(os.environ.get("WO_WAIT_ROUNDS", "50"))
+    for n in range(1, rounds + 1):
+        w.apply(workspace("a", box, [("alpha", sources[n % 2])]))
+        w.kubectl("wait", "--for=condition=Ready", "workspaces.molecule.ai/a", "--timeout=30s")
+        readme = (box / "configs/plugins/alpha/README").read_text()
+        expect(f"round {n}: what is on the box when wait returns", readme, f"alpha v{n % 2}\n")
+
+
+if __name__ == "__main__":
+    run_all(globals())
