@@ -41,6 +41,7 @@ struct HeartbeatTable::State {
   TokenIndex tokens;
   ExpiryWheel wheel;
   std::optional<base::Now> take_over;
+  std::optional<base::MonoTime> listened;  ///< When this process was last seen to run; with Run.
   uint64_t recorded = 0;
   uint64_t refused = 0;
 
@@ -377,12 +378,34 @@ size_t HeartbeatTable::Tick(base::MonoTime now) {
   return silent.size();
 }
 
+void HeartbeatTable::ForgiveDeafness(base::MonoTime now) {
+  const std::lock_guard lock(state_->mutex);
+  if (!state_->listened || *state_->listened >= now) return;
+  const auto gap = now - *state_->listened;
+  state_->listened = now;
+  if (gap <= state_->options.deaf_after) return;
+  if (state_->take_over) state_->take_over->mono += gap;
+  for (SlotData& data : state_->slots) {
+    if (!data.used || data.expired) continue;
+    data.deadline += gap;
+    if (data.reported) data.reported->seen.mono += gap;
+  }
+}
+
 void HeartbeatTable::Run(const base::Clock& clock, std::stop_token stop) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->listened = clock.Read().mono;
+  }
   while (!stop.stop_requested()) {
-    Tick(clock.Read().mono);
+    const base::MonoTime now = clock.Read().mono;
+    ForgiveDeafness(now);
+    Tick(now);
     std::unique_lock lock(state_->mutex);
     state_->wake.wait_for(lock, stop, state_->options.tick, [] { return false; });
   }
+  const std::lock_guard lock(state_->mutex);
+  state_->listened.reset();
 }
 
 }  // namespace fleet

@@ -23,6 +23,7 @@ namespace fleet {
 struct TableOptions {
   base::Millis tick{
       250};  ///< Resolution of the expiry wheel; expiry is noticed at most one tick late.
+  base::Millis deaf_after{2'000};  ///< Run that comes later than this to its tick was stopped.
   int max_per_second = 10;  ///< Heartbeats of one workspace; more is refused with a wait (429).
   int burst = 20;
   double degraded_at = 0.5;      ///< Error rate at which a slot counts as degraded,
@@ -157,6 +158,10 @@ class HeartbeatTable {
 
   /// Expires what is due; returns how many expired. For tests, and for Run.
   size_t Tick(base::MonoTime now);
+  /// Time in which this process did not run (SIGSTOP, a machine asleep or starved) is nobody's
+  /// silence: it is added to every last report and deadline. Called by Run at every tick, and by
+  /// who is about to judge a silence; does nothing unless Run runs.
+  void ForgiveDeafness(base::MonoTime now);
   /// Ticks until stopped.
   void Run(const base::Clock& clock, std::stop_token stop);
 

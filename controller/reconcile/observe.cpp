@@ -112,6 +112,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   const api::Workspace& workspace = request.workspace;
   observation.workspace = workspace;
   observation.memory = request.memory;
+  on.fleet.ForgiveDeafness(on.clock->Read().mono);
   observation.takeover = on.fleet.TakeOverTime().value_or(on.clock->Read());
   if (const auto slot = on.fleet.Snapshot(workspace.meta.uid))
     observation.heartbeat = HeartbeatOf(*slot);

@@ -6,6 +6,8 @@
 #include <random>
 #include <thread>
 
+#include "support/fake_clock.hpp"
+
 namespace {
 
 using base::Millis;
@@ -387,4 +389,37 @@ TEST_CASE("many threads report, rotate and expire without harm") {
   const auto counts = table.Counts();
   CHECK(counts.reporting == 0);
   CHECK(counts.recorded > 0);
+}
+
+TEST_CASE("time in which the process did not run is nobody's silence") {
+  support::FakeClock clock;
+  std::atomic<int> expired{0};
+  fleet::HeartbeatTable table({.tick = Millis{1}}, [&](const meta::ObjectKey&) { ++expired; });
+  table.TakeOver(clock.Read());
+  table.Upsert(Settings("1", "one"), clock.Read());
+  auto beat = Beat("boot", 1);
+  REQUIRE(table.Record(*table.Authenticate("one", clock.Read().mono), beat, clock.Read()));
+  const auto seen = [&] { return table.Snapshot("uid-1")->seen.mono; };
+  const base::MonoTime before = seen();
+  table.ForgiveDeafness(clock.Read().mono + Millis{5'000});  // Nothing runs yet.
+  CHECK(seen() == before);
+
+  auto brief = Settings("2", "two");
+  brief.timeout = Millis{1};
+  table.Upsert(brief, clock.Read());
+  std::jthread run([&](std::stop_token stop) { table.Run(clock, stop); });
+  clock.Advance(Millis{5});
+  while (expired == 0) std::this_thread::yield();  // Run has begun.
+
+  clock.Advance(Millis{3'600'000});
+  table.ForgiveDeafness(clock.Read().mono);
+  CHECK(clock.Read().mono - seen() < Millis{1'000});
+  CHECK(table.Tick(clock.Read().mono) == 0);
+  // It runs all the time, and hears nothing.
+  for (int step = 0; step < 12; ++step) {
+    clock.Advance(Millis{1'000});
+    table.ForgiveDeafness(clock.Read().mono);
+    table.Tick(clock.Read().mono);
+  }
+  CHECK(table.Snapshot("uid-1")->expired);
 }

@@ -140,7 +140,7 @@ class Cluster:
         self.run("part", verb, name, "--dir", self.folder)
 
     def command(self):
-        return ["run", "--kubeconfig", self.operator_kubeconfig, "--data-dir", self.world.data, "--http-port", str(self.port)]
+        return ["run", "--kubeconfig", self.operator_kubeconfig, "--data-dir", self.world.data, "--http-port", str(self.port), "--no-leader-election"]
 
     def url(self, _out, log):
         found = re.findall(r"\bready\b.*\burl=\"?(http[^\s\"]+)", log)
