@@ -7,6 +7,7 @@ default_dir=$(cd "$here/../.." && pwd)/.data/cluster
 node_address=10.99.0.1         # of the node variant, in its own network namespace
 service_range=10.96.0.0/16
 kubernetes_service=10.96.0.1   # the first of service_range
+dns_service=10.96.0.10
 
 say() { echo "cluster: $*"; }
 die() { echo "cluster: $*" >&2; exit 1; }
@@ -27,7 +28,7 @@ inside() {
 
 parts_in_order() { # the order of starting; the order of ending is the reverse
   local all="etcd apiserver"
-  [ "$variant" = node ] && all="$all containerd controller-manager scheduler kubelet forward"
+  [ "$variant" = node ] && all="$all containerd controller-manager scheduler kubelet proxy dns forward"
   [ "$variant" = api ] && all="$all ${with//,/ }"
   echo "$all"
 }
@@ -49,6 +50,11 @@ part_command() { # name: sets the array `command`
     containerd) command=(containerd --config "$dir/conf/containerd.toml");;
     kubelet) command=("$programs/kubelet" "--config=$dir/conf/kubelet.yaml" "--kubeconfig=$dir/conf/kubelet.kubeconfig"
       "--root-dir=$dir/kubelet" "--cert-dir=$dir/conf/kubelet" "--hostname-override=$node_name" "--node-ip=$node_address" --v=2);;
+    proxy) command=("$programs/kube-proxy" "--kubeconfig=$dir/conf/proxy.kubeconfig" "--hostname-override=$node_name" --proxy-mode=iptables
+      --masquerade-all  # Pods share one bridge: without it an answer would go past the translation of its address.
+      --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0s --conntrack-tcp-timeout-close-wait=0s
+      --iptables-min-sync-period=100ms --healthz-bind-address=127.0.0.1:10256 --metrics-bind-address=127.0.0.1:10249);;
+    dns) command=(python3 "$here/dns" --listen "$dns_service" --kubeconfig "$dir/kubeconfig");;
     forward) command=(python3 "$here/forward" --listen "127.0.0.1:$outside_port" --inside "/var/run/netns/$netns"
       --to "$node_address:$api_port" --for "$dir");;
     *) die "no part is called '$1'; the parts are: $(parts_in_order)";;
@@ -143,6 +149,8 @@ part_ready() { # name
     scheduler) [ "$(inside curl -sk --max-time 2 "https://127.0.0.1:$scheduler_port/healthz")" = ok ];;
     containerd) ctr --address "$dir/run/containerd.sock" version > /dev/null 2>&1;;
     kubelet) inside curl -sf --max-time 2 http://127.0.0.1:10248/healthz > /dev/null && api "/api/v1/nodes/$node_name" 2> /dev/null | jq -e '.status.conditions[] | select(.type == "Ready").status == "True"' > /dev/null;;
+    proxy) inside curl -sf --max-time 2 http://127.0.0.1:10249/healthz > /dev/null;;
+    dns) inside ss -lunH "src $dns_service" | grep -q .;;
     forward) ss -ltnH "sport = :$outside_port" | grep -q .;;
   esac
 }
