@@ -33,7 +33,7 @@ int Complain(int exit_code, const std::string& what) {
 /// Fills in the defaults; what is wrong with the options, or nothing.
 std::string Complete(AgentOptions& options) {
   if (!options.root.starts_with('/')) return "--root must be an absolute path";
-  while (options.root.size() > 1 && options.root.ends_with('/')) options.root.pop_back();
+  while (options.root.ends_with('/')) options.root.pop_back();  // "/" becomes "": all is below it.
   if (options.workspace.empty())
     return "--workspace must name the workspace (UID or namespace.name)";
   if (!options.operator_url.starts_with("http://") &&

@@ -152,7 +152,11 @@ base::Millis Reporter::ReportOnce(const SharedState::View& view, std::stop_token
         link_.Post("/registry/heartbeat", protocol::EncodeHeartbeat(heartbeat), stop);
     return response ? Heed(*response) : Trouble(response.error().message);
   }
-  const protocol::Register body{heartbeat, BoxIdentity(options_.root), options_.pull, {}};
+  const protocol::Register body{
+      heartbeat,
+      options_.box_identity.empty() ? BoxIdentity(options_.root) : options_.box_identity,
+      options_.pull,
+      {}};
   const auto response = link_.Post("/registry/register", protocol::EncodeRegister(body), stop);
   if (!response) return Trouble(response.error().message);
   // Register is optional: whatever else is answered, heartbeats go on. 401 and 5xx were no hearing

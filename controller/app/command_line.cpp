@@ -10,11 +10,13 @@
 #include <thread>
 
 #include "agent/agent.hpp"
+#include "agent/box_helper.hpp"
 #include "app/build_info.hpp"
 #include "app/embedded.hpp"
 #include "app/operator.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/program_files.hpp"
 #include "base/thread_name.hpp"
 
 namespace app {
@@ -106,6 +108,8 @@ struct Flags {
   double overlap_seconds = 86400;
   agent::AgentOptions agent;
   double lease_seconds = 15, renew_seconds = 10, retry_seconds = 2;
+  agent::BoxHelperOptions helper;
+  std::string install_folder;
   double period_seconds = 30;
   bool no_boot_install = false;
 };
@@ -233,6 +237,8 @@ CLI::App* AddAgent(CLI::App& app, Flags& flags) {
       ->required();
   agent->add_option("--workspace", o.workspace, "The workspace's UID or namespace.name")
       ->required();
+  agent->add_option("--box-identity", o.box_identity,
+                    "Which box this is, told at registration; default: device and inode of ROOT");
   agent->add_option("--ca-file", o.ca_file,
                     "PEM file of the certificate authority to trust; default: the system's");
   agent->add_option("--token-file", o.token_file,
@@ -264,6 +270,27 @@ CLI::App* AddAgent(CLI::App& app, Flags& flags) {
                     "Program and arguments of the runtime process, after --; default: none");
   flags.log.Add(*agent);
   return agent;
+}
+
+CLI::App* AddBoxHelper(CLI::App& app, Flags& flags) {
+  CLI::App* helper = app.add_subcommand(
+      "box-helper",
+      "Answer one request of the operator about the plugins of this box on stdin and stdout; the "
+      "operator runs it inside boxes");
+  helper
+      ->add_option("--root", flags.helper.root,
+                   "The box's root folder; plugins are in ROOT/configs/plugins")
+      ->required();
+  return helper;
+}
+
+CLI::App* AddInstallAgent(CLI::App& app, Flags& flags) {
+  CLI::App* install = app.add_subcommand(
+      "install-agent",
+      "Copy this program with its loader and libraries into a folder, where it runs whatever C "
+      "library is there; an init container of managed Pods does it");
+  install->add_option("--to", flags.install_folder, "The folder; made if missing")->required();
+  return install;
 }
 
 int RunAgent(Flags& flags) {
@@ -298,6 +325,7 @@ int RunCluster(Flags& flags) {
   election.lease_duration = base::Seconds{static_cast<int64_t>(std::ceil(flags.lease_seconds))};
   election.renew_deadline = millis(flags.renew_seconds);
   election.retry_period = millis(flags.retry_seconds);
+  flags.run.pods = true;
   flags.run.on_ready = [](const std::string& url) { base::LogInfo("ready", {{"url", url}}); };
   return RunUntilSignalled([&](std::stop_token stop) { return RunOperator(flags.run, stop); });
 }
@@ -312,6 +340,8 @@ int Main(int argc, char** argv) {
   const CLI::App* dev = AddDev(app, flags);
   const CLI::App* run = AddRun(app, flags);
   const CLI::App* agent = AddAgent(app, flags);
+  const CLI::App* helper = AddBoxHelper(app, flags);
+  const CLI::App* install = AddInstallAgent(app, flags);
   app.add_subcommand("version", "Print version and commit");
   try {
     app.parse(argc, argv);
@@ -327,6 +357,8 @@ int Main(int argc, char** argv) {
     return RunUntilSignalled([&](std::stop_token stop) { return RunEmbedded(flags.dev, stop); });
   if (run->parsed()) return RunCluster(flags);
   if (agent->parsed()) return RunAgent(flags);
+  if (install->parsed()) return Report(base::CopyOwnProgram(flags.install_folder));
+  if (helper->parsed()) return agent::RunBoxHelper(flags.helper);
   fmt::print("workspace-operator {} ({})\n", kVersion,
              kCommit[0] == '\0' ? "unknown commit" : kCommit);
   return 0;

@@ -26,13 +26,14 @@ runtime::WatchEventType TypeOf(kube::EventType type) {
 
 class KubeListWatch final : public runtime::ListWatch {
  public:
-  KubeListWatch(kube::Client& client, kube::Resource resource, std::string ns)
-      : client_(client), from_{std::move(resource), std::move(ns)} {}
+  KubeListWatch(kube::Client& client, kube::Collection from, std::string label_selector)
+      : client_(client), from_(std::move(from)), label_selector_(std::move(label_selector)) {}
 
   base::Result<std::string> List(const runtime::ListOptions& options, const runtime::ListSink& sink,
                                  std::stop_token stop) override {
     kube::ListOptions list;
     list.page_size = options.page_size;
+    list.label_selector = label_selector_;
     list.resource_version = options.resource_version;
     if (!options.resource_version.empty()) list.resource_version_match = "NotOlderThan";
     list.call.stop = stop;
@@ -47,6 +48,7 @@ class KubeListWatch final : public runtime::ListWatch {
     watch.resource_version = options.resource_version;
     watch.send_initial_events = options.send_initial_events;
     watch.timeout_seconds = options.timeout_seconds;
+    watch.label_selector = label_selector_;
     watch.stop = stop;
     return client_.Watch(from_, watch, [&](const kube::WatchEvent& event) -> base::Status {
       if (options.on_bytes) options.on_bytes();
@@ -57,6 +59,7 @@ class KubeListWatch final : public runtime::ListWatch {
  private:
   kube::Client& client_;
   kube::Collection from_;
+  std::string label_selector_;
 };
 
 const kube::Resource kEventsV1{"events.k8s.io", "v1", "events"};
@@ -165,8 +168,9 @@ std::unique_ptr<runtime::LeaseLock> MakeLeaseLock(kube::Client& client, std::str
 }
 
 std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource,
-                                                  std::string ns) {
-  return std::make_unique<KubeListWatch>(client, std::move(resource), std::move(ns));
+                                                  std::string ns, std::string label_selector) {
+  return std::make_unique<KubeListWatch>(
+      client, kube::Collection{std::move(resource), std::move(ns)}, std::move(label_selector));
 }
 
 std::unique_ptr<runtime::EventSink> MakeEventSink(kube::Client& client) {

@@ -12,7 +12,7 @@ namespace app {
 
 /// The runtime's ports over the Kubernetes client. `client` must outlive what is made.
 std::unique_ptr<runtime::ListWatch> MakeListWatch(kube::Client& client, kube::Resource resource,
-                                                  std::string ns);
+                                                  std::string ns, std::string label_selector = {});
 std::unique_ptr<runtime::EventSink> MakeEventSink(kube::Client& client);
 std::unique_ptr<runtime::LeaseLock> MakeLeaseLock(kube::Client& client, std::string ns,
                                                   std::string name);

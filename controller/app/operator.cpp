@@ -13,6 +13,7 @@
 #include "app/kube_ports.hpp"
 #include "app/operator_metrics.hpp"
 #include "app/plugin_routes.hpp"
+#include "app/pod_parts.hpp"
 #include "app/settings_file.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -70,6 +71,7 @@ class Operator {
                       &Operator::OpenSources})
       if (auto opened = (this->*step)(); !opened) return opened;
     MakeInformers();
+    if (auto pods = MakePods(); !pods) return pods;
     MakeReconcilers();
     if (auto secured = OpenTls(stop); !secured) return secured;
     if (auto listening = Listen(); !listening) return listening;
@@ -169,6 +171,24 @@ class Operator {
         fleet::TableOptions{}, [this](const meta::ObjectKey& key) { Wake(key); });
   }
 
+  base::Status MakePods() {
+    if (!options_.pods) return {};
+    runtime::InformerOptions informer;
+    informer.name = "pods";
+    informer.metrics = &metrics_;
+    auto pods = PodParts::Make(
+        {.api = options_.api,
+         .client = *client_,
+         .ns = options_.ns,
+         .table = *fleet_,
+         .find_workspace = [this](const meta::ObjectKey& key) { return workspaces_->Get(key); },
+         .wake = [this](const meta::ObjectKey& key) { Wake(key); },
+         .informer = informer});
+    if (!pods) return std::move(pods).error();
+    pods_ = *std::move(pods);
+    return {};
+  }
+
   box::BoxDependencies BoxNeeds() {
     box::BoxDependencies needs;
     const auto settings = settings_->Current();
@@ -190,6 +210,7 @@ class Operator {
     needs.settings_file_by_runtime = settings->settings_file_by_runtime;
     needs.directory_roots = settings->directory_roots;
     needs.digest_cache = digest_cache_;
+    if (pods_) needs.pods = pods_->Dependencies(*settings, tls_ ? tls_->Bundle() : "");
     return needs;
   }
 
@@ -267,6 +288,7 @@ class Operator {
   base::Status Listen() {
     server::ServerPorts ports;
     ports.wake = [this](const meta::ObjectKey& key) { Wake(key); };
+    if (pods_) ports.review = [this](std::string_view token) { return pods_->Consider(token); };
     ConnectPluginRoutes(ports, *on_);
     ports.metrics = [this] { return metrics_.Text(); };
     ports.build = {kVersion, kCommit, options_.mode};
@@ -375,6 +397,7 @@ class Operator {
                   [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }});
     manager_.Add({"declaredplugins", [this](std::stop_token stop) { return plugins_->Run(stop); },
                   [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }});
+    if (pods_) pods_->AddTo(manager_);
     // All of the above runs on every replica; what follows on the leader only.
     manager_.Add({"leadership", [](const std::stop_token&) { return base::Status{}; },
                   [this](std::stop_token stop) { return Lead(stop); }, runtime::kLongestDelay});
@@ -452,6 +475,7 @@ class Operator {
   std::unique_ptr<runtime::Informer<api::Workspace>> workspaces_;
   std::unique_ptr<runtime::Informer<api::DeclaredPlugin>> plugins_;
   std::unique_ptr<fleet::HeartbeatTable> fleet_;
+  std::unique_ptr<PodParts> pods_;  ///< Null: no Pod boxes.
   std::unique_ptr<reconcile::Dependencies> on_;
   std::unique_ptr<reconcile::WorkspaceReconciler> workspace_reconciler_;
   std::unique_ptr<reconcile::DeclaredPluginReconciler> plugin_reconciler_;

@@ -27,6 +27,7 @@ struct OperatorOptions {
   std::optional<server::CertificateOptions> tls = {};
   int workers = 4;
   ElectionOptions election;  ///< Replicas that share a Lease; off: this process is alone.
+  bool pods = false;         ///< The API serves Pods: Pod boxes are.
   /// Further readiness: says what is wrong, or nothing.
   std::function<std::string()> not_ready = nullptr;
   /// Called once when everything is synced and listening (leading or standing by), with the URL of

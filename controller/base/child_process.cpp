@@ -113,14 +113,42 @@ void CloseAt(pollfd& slot, UniqueFd& fd) {
   slot.fd = -1;
 }
 
+/// What is still to be written to the child's standard input.
+class InputFeed {
+ public:
+  explicit InputFeed(const Command& command)
+      : source_(command.input_source), piece_(source_ ? "" : command.input) {}
+
+  /// Fetches the next piece when the last one is written. False: there is nothing more.
+  Result<bool> More() {
+    if (sent_ < piece_.size()) return true;
+    if (!source_) return false;
+    auto next = source_();
+    if (!next) return next.error();
+    piece_ = *std::move(next);
+    sent_ = 0;
+    return !piece_.empty();
+  }
+  /// False: the child does not read any more.
+  bool WriteTo(int fd) {
+    const ssize_t n = ::write(fd, piece_.data() + sent_, piece_.size() - sent_);
+    if (n > 0) sent_ += static_cast<size_t>(n);
+    return n >= 0 || errno == EAGAIN || errno == EINTR;
+  }
+
+ private:
+  const ByteSource& source_;
+  std::string piece_;
+  size_t sent_ = 0;
+};
+
 /// Moves bytes between us and the child until both outputs are closed. Returns the error that ended
 /// it early, if any.
 Status Pump(const Command& command, std::stop_token stop, UniqueFd in, UniqueFd out, UniqueFd err,
             CommandResult* result) {
   const auto end = std::chrono::steady_clock::now() + command.deadline;
-  size_t sent = 0;
+  InputFeed feed(command);
   ::fcntl(in.Get(), F_SETFL, O_NONBLOCK);
-  if (command.input.empty()) in.Reset();
   char buffer[65536];
   while (out.Valid() || err.Valid()) {
     if (stop.stop_requested())
@@ -132,6 +160,11 @@ Status Pump(const Command& command, std::stop_token stop, UniqueFd in, UniqueFd 
           Code::kTimeout,
           fmt::format("run {}: no end after {} ms", command.argv[0], command.deadline.count()),
           "Timeout");
+    if (in.Valid()) {
+      auto more = feed.More();
+      if (!more) return more.error();
+      if (!*more) in.Reset();
+    }
     pollfd fds[3] = {{out.Get(), POLLIN, 0}, {err.Get(), POLLIN, 0}, {in.Get(), POLLOUT, 0}};
     if (::poll(fds, 3, static_cast<int>(std::min<int64_t>(left, 50))) < 0 && errno != EINTR)
       return ErrnoError(errno, "poll a child's pipes");
@@ -162,12 +195,7 @@ Status Pump(const Command& command, std::stop_token stop, UniqueFd in, UniqueFd 
             std::min(static_cast<size_t>(n),
                      command.error_limit - std::min(command.error_limit, result->error.size())));
     }
-    if (fds[2].revents != 0) {
-      const ssize_t n = ::write(in.Get(), command.input.data() + sent, command.input.size() - sent);
-      if (n > 0) sent += static_cast<size_t>(n);
-      if ((n < 0 && errno != EAGAIN && errno != EINTR) || sent == command.input.size())
-        CloseAt(fds[2], in);
-    }
+    if (fds[2].revents != 0 && !feed.WriteTo(in.Get())) CloseAt(fds[2], in);
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/byte_source.hpp"
 #include "base/clock.hpp"
 #include "base/result.hpp"
 
@@ -21,9 +22,10 @@ struct Command {
   std::vector<std::string>
       argv;  ///< argv[0] is looked up in PATH of `environment` if it has no slash.
   std::map<std::string, std::string> environment;
-  std::string working_directory;     ///< Empty: the parent's.
-  std::string input;                 ///< Written to standard input, then closed.
-  Millis deadline = Millis{60'000};  ///< Total time; then the process group is killed (kTimeout).
+  std::string working_directory;      ///< Empty: the parent's.
+  std::string input;                  ///< Written to standard input, then closed.
+  ByteSource input_source = nullptr;  ///< If set, instead of `input`. Its error ends the run.
+  Millis deadline = Millis{60'000};   ///< Total time; then the process group is killed (kTimeout).
   size_t output_limit =
       1 << 20;  ///< Bytes of stdout kept in the result; more is kInvalid and kills it.
   size_t error_limit = 64 << 10;   ///< Bytes of stderr kept; the rest is dropped.

@@ -19,9 +19,11 @@ enum class Presence { kPresent, kAbsent, kUnknown };
 /// why.
 struct StateReport {
   BoxState state = BoxState::kUnknown;
-  std::string cause;     ///< Why Stopped or Unknown.
-  std::string identity;  ///< Which box this is (container id, Pod UID, device:inode ...); empty
-                         ///< when Unknown.
+  std::string cause;        ///< Why Stopped or Unknown.
+  std::string identity;     ///< Which box this is (container id, Pod UID, device:inode ...); empty
+                            ///< when not known.
+  std::string reason = {};  ///< Stable CamelCase word for the cause, e.g. ImagePullBackOff; may be
+                            ///< empty.
 };
 
 /// What the probe found of one plugin.
@@ -78,6 +80,9 @@ struct StepResult {
 class Box {
  public:
   virtual ~Box() = default;
+  /// Makes what this box is made of, where that is ours to make (a managed Pod); else nothing.
+  /// Returns before it runs.
+  virtual base::Status Provide(std::stop_token) { return {}; }
   virtual StateReport State(std::stop_token stop) = 0;
   /// All names in one call. A failure of the whole call is an Error: the caller treats every name
   /// as Unknown.

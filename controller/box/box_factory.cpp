@@ -30,6 +30,11 @@ bool IsBeneath(std::string_view path, std::string_view root) {
          (path.size() > root.size() && path.starts_with(root) && path[root.size()] == '/');
 }
 
+std::string SettingsFileOf(const api::Workspace& workspace, const BoxDependencies& dependencies) {
+  const auto found = dependencies.settings_file_by_runtime.find(workspace.spec.runtime);
+  return found == dependencies.settings_file_by_runtime.end() ? "settings.json" : found->second;
+}
+
 MadeBox MakeDirectory(const api::Workspace& workspace, const BoxDependencies& dependencies) {
   if (!workspace.spec.box.directory)
     return Invalid("spec.box.directory is missing; add it with `path`", "SpecInvalid");
@@ -46,12 +51,26 @@ MadeBox MakeDirectory(const api::Workspace& workspace, const BoxDependencies& de
             "spec.box.directory.path `{}` is not beneath a folder that the admin allows for boxes",
             bundle::Printable(path)),
         "BoxPathNotAllowed");
-  DirectoryBoxOptions options{.root = path, .limits = dependencies.limits};
-  const auto settings = dependencies.settings_file_by_runtime.find(workspace.spec.runtime);
-  if (settings != dependencies.settings_file_by_runtime.end())
-    options.settings_file = settings->second;
+  DirectoryBoxOptions options{.root = path,
+                              .settings_file = SettingsFileOf(workspace, dependencies),
+                              .limits = dependencies.limits};
   return MakeDirectoryBox(std::move(options), dependencies.digest_cache,
                           RestartOf(workspace, dependencies), *dependencies.clock);
+}
+
+MadeBox Unavailable(const char* type) {
+  return Invalid(
+      fmt::format("box type {} is not served by this operator; use Directory or External", type),
+      "BoxTypeUnavailable");
+}
+
+MadeBox MakePod(const api::Workspace& workspace, const BoxDependencies& dependencies) {
+  if (!dependencies.pods) return Unavailable("Pod");
+  if (!workspace.spec.box.pod)
+    return Invalid("spec.box.pod is missing; add it with `image`, `templateRef` or `podRef`",
+                   "SpecInvalid");
+  return MakePodBox(workspace, *dependencies.pods, SettingsFileOf(workspace, dependencies),
+                    RestartOf(workspace, dependencies));
 }
 
 MadeBox MakeExternal(const api::Workspace& workspace, const BoxDependencies& dependencies) {
@@ -59,12 +78,6 @@ MadeBox MakeExternal(const api::Workspace& workspace, const BoxDependencies& dep
   if (dependencies.inventory)
     view = [ask = dependencies.inventory, workspace] { return ask(workspace); };
   return MakeExternalBox(std::move(view), RestartOf(workspace, dependencies));
-}
-
-MadeBox Unavailable(const char* type) {
-  return Invalid(
-      fmt::format("box type {} is not served by this operator; use Directory or External", type),
-      "BoxTypeUnavailable");
 }
 
 }  // namespace
@@ -76,7 +89,7 @@ MadeBox MakeBox(const api::Workspace& workspace, const BoxDependencies& dependen
     case api::BoxType::kExternal:
       return MakeExternal(workspace, dependencies);
     case api::BoxType::kPod:
-      return Unavailable("Pod");
+      return MakePod(workspace, dependencies);
     case api::BoxType::kDocker:
       return Unavailable("Docker");
     case api::BoxType::kSSH:

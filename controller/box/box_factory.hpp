@@ -8,6 +8,7 @@
 
 #include "api/workspace.hpp"
 #include "box/box.hpp"
+#include "box/pod_box.hpp"
 #include "bundle/installed_plugins.hpp"
 
 namespace box {
@@ -26,6 +27,7 @@ struct BoxDependencies {
                                              ///< folders; {"/"} allows any; none: refused.
   std::shared_ptr<bundle::DigestCache> digest_cache =
       std::make_shared<bundle::DigestCache>();  ///< Shared by all boxes.
+  std::optional<PodDependencies> pods;          ///< None: the API that we talk to serves no Pods.
   bundle::Limits limits;
   const base::Clock* clock = &base::SystemClock::Get();
 };

@@ -22,8 +22,9 @@ enum class Presence { kPresent, kAbsent, kUnknown };
 /// The box as its adapter reports it. External boxes: kUnknown, identity of the registration.
 struct BoxView {
   BoxState state = BoxState::kUnknown;
-  std::string cause;     ///< Why Stopped or Unknown.
-  std::string identity;  ///< Empty: not known (then the last written one stands).
+  std::string cause;        ///< Why Stopped or Unknown.
+  std::string identity;     ///< Empty: not known (then the last written one stands).
+  std::string reason = {};  ///< Stable word for the cause; may be empty.
   /// Boot id that the adapter itself can tell where no agent reports one; write it as "box:<id>" so
   /// that it is never compared with an agent's. Usually empty.
   std::string boot_id;

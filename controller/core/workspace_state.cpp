@@ -42,6 +42,7 @@ Condition BoxRunning(const Case& c) {
   } else if (c.o.box.state == BoxState::kRunning) {
     out.status = ConditionStatus::kTrue;
     out.reason = reason::kBoxRunning;
+    out.message = c.o.box.cause;
   } else if (c.o.box.state == BoxState::kStopped) {
     out.status = ConditionStatus::kFalse;
     out.reason = reason::kBoxStopped;
@@ -50,6 +51,7 @@ Condition BoxRunning(const Case& c) {
     out.reason = reason::kBoxUnknown;
     out.message = c.o.box.cause;
   }
+  if (!c.external && !c.o.box.reason.empty()) out.reason = c.o.box.reason;
   return out;
 }
 
@@ -104,7 +106,8 @@ bool NeverReported(const Case& c, WorkspaceDecision* d) {
   const base::MonoTime deadline = ProvisioningDeadline(c.o, c.now);
   if (c.now.mono < deadline) {
     Set(d, reason::kProvisioning, reason::kProvisioning,
-        "waiting for the first heartbeat of this box");
+        fmt::format("waiting for the first heartbeat of this box{}{}",
+                    c.o.box.cause.empty() ? "" : ": ", c.o.box.cause));
     CheckAt(d, deadline);
     return true;
   }

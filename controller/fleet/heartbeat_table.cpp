@@ -78,6 +78,7 @@ void HeartbeatTable::State::Free(uint32_t index) {
   SlotData& data = slots[index];
   if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, index);
   RetirePrevious(data, index);
+  for (const ReviewedToken& token : data.reviewed) tokens.Remove(token.hash, index);
   by_uid.erase(data.settings.uid);
   by_key.erase(data.settings.key);
   const uint32_t generation = data.generation + 1;
@@ -217,6 +218,36 @@ void HeartbeatTable::RemoveByKey(const meta::ObjectKey& key) {
   if (found != state_->by_key.end()) state_->Free(found->second);
 }
 
+bool HeartbeatTable::AddReviewedToken(const std::string& uid, const base::Sha256Digest& hash,
+                                      base::MonoTime until) {
+  constexpr size_t kMost = 4;
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->by_uid.find(uid);
+  if (found == state_->by_uid.end()) return false;
+  auto& reviewed = state_->slots[found->second].reviewed;
+  for (ReviewedToken& token : reviewed) {
+    if (token.hash != hash) continue;
+    token.until = until;
+    return true;
+  }
+  if (reviewed.size() == kMost) {
+    state_->tokens.Remove(reviewed.front().hash, found->second);
+    reviewed.erase(reviewed.begin());
+  }
+  reviewed.push_back({hash, until});
+  state_->tokens.Add(hash, {found->second, false, true});
+  return true;
+}
+
+void HeartbeatTable::DropReviewedTokens(const std::string& uid) {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->by_uid.find(uid);
+  if (found == state_->by_uid.end()) return;
+  auto& reviewed = state_->slots[found->second].reviewed;
+  for (const ReviewedToken& token : reviewed) state_->tokens.Remove(token.hash, found->second);
+  reviewed.clear();
+}
+
 base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::MonoTime now) {
   const auto unknown = [] {
     return base::MakeError(base::Code::kUnauthorized, "the token is not known", "UnknownToken");
@@ -233,6 +264,15 @@ base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::Mo
     return error;
   }
   SlotData& data = state_->slots[match->index];
+  if (match->reviewed) {
+    const auto known = std::find_if(data.reviewed.begin(), data.reviewed.end(),
+                                    [&](const ReviewedToken& t) { return t.hash == hash; });
+    if (known != data.reviewed.end() && now < known->until)
+      return Slot{match->index, data.generation};
+    state_->tokens.Remove(hash, match->index);
+    if (known != data.reviewed.end()) data.reviewed.erase(known);
+    return unknown();
+  }
   if (match->current || now >= data.previous_until) state_->RetirePrevious(data, match->index);
   if (!match->current && !data.previous_valid) return unknown();
   return Slot{match->index, data.generation};

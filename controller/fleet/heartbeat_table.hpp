@@ -130,6 +130,12 @@ class HeartbeatTable {
 
   /// Errors: kUnauthorized (unknown or empty), kUnavailable (before TakeOver; retry_after 1 s).
   base::Result<Slot> Authenticate(std::string_view token, base::MonoTime now);
+  /// A token that was checked elsewhere (a service account's, by TokenReview) speaks for this
+  /// workspace until `until`; four at a time, the oldest goes. False: no such slot.
+  bool AddReviewedToken(const std::string& uid, const base::Sha256Digest& hash,
+                        base::MonoTime until);
+  /// Those tokens speak for nobody any more (their Pod is gone).
+  void DropReviewedTokens(const std::string& uid);
   /// Whether `workspace_id` (UID or namespace.name) names this slot's workspace.
   bool Names(Slot slot, std::string_view workspace_id) const;
   /// UID and key of a slot; nothing if it is gone.

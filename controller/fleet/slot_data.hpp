@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fleet/heartbeat_table.hpp"
 
@@ -36,6 +37,12 @@ struct Reported {
   std::string address;
 };
 
+/// A token that somebody else vouched for, until when.
+struct ReviewedToken {
+  base::Sha256Digest hash;
+  base::MonoTime until;
+};
+
 struct SlotData {
   uint32_t generation = 0;
   bool used = false;
@@ -43,6 +50,7 @@ struct SlotData {
   bool previous_valid = false;
   SlotSettings settings;
   base::MonoTime previous_until{};
+  std::vector<ReviewedToken> reviewed;  ///< At most 4: one, and its successors.
   std::unique_ptr<Reported> reported;
   AnswerParts answer;
   std::optional<std::string> restart;

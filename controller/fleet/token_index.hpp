@@ -14,7 +14,8 @@ class TokenIndex {
  public:
   struct Match {
     uint32_t index = 0;
-    bool current = false;  ///< Else the previous token.
+    bool current = false;   ///< Else the previous token,
+    bool reviewed = false;  ///< or one that the Kubernetes API vouched for.
   };
   void Add(const base::Sha256Digest& hash, Match match);
   void Remove(const base::Sha256Digest& hash, uint32_t index);

@@ -1,6 +1,5 @@
 #include "http/client.hpp"
 
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pplx/threadpool.h>
 #include <pthread.h>
@@ -12,7 +11,7 @@
 #include "base/log.hpp"
 #include "base/thread_name.hpp"
 #include "http/client_call.hpp"
-#include "http/pem.hpp"
+#include "http/client_tls.hpp"
 
 namespace http {
 namespace {
@@ -22,24 +21,10 @@ namespace {
 constexpr std::chrono::hours kLibraryTimeout{24 * 7};
 constexpr int kDefaultThreads = 2;
 
-struct SystemRoots {
-  std::string file;
-  std::string folder;
-};
-
-/// Where the system's roots are, as it was before InitialiseClientThreads hid them.
-SystemRoots& Roots() {
-  static SystemRoots roots;
-  return roots;
-}
-
 void InitialiseOnce(int threads) {
   static std::once_flag once;
   std::call_once(once, [&] {
-    const char* file = std::getenv(X509_get_default_cert_file_env());
-    const char* folder = std::getenv(X509_get_default_cert_dir_env());
-    Roots() = {file != nullptr ? file : X509_get_default_cert_file(),
-               folder != nullptr ? folder : X509_get_default_cert_dir()};
+    RememberSystemRoots();
     // The library parses the system's bundle for each connection (30 ms) before we replace the
     // store; an empty one costs nothing.
     ::setenv(X509_get_default_cert_file_env(), "/dev/null", 1);
@@ -63,51 +48,6 @@ void InitialiseOnce(int threads) {
     base::NameThread(name);
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   });
-}
-
-/// Roots and identity, parsed once and given to each new connection.
-struct TlsSettings {
-  std::shared_ptr<X509_STORE> roots;
-  std::vector<CertificatePtr> chain;
-  KeyPtr key;
-};
-
-base::Error BadTls(const std::string& what) {
-  return base::MakeError(base::Code::kInvalid, "TLS settings of an HTTP client: " + what,
-                         "BadTlsMaterial");
-}
-
-base::Result<std::shared_ptr<TlsSettings>> MakeTlsSettings(const ClientOptions& options) {
-  auto settings = std::make_shared<TlsSettings>();
-  settings->roots = std::shared_ptr<X509_STORE>(X509_STORE_new(), X509_STORE_free);
-  if (options.ca_pem.empty()) {
-    X509_STORE_load_file(settings->roots.get(), Roots().file.c_str());
-    X509_STORE_load_path(settings->roots.get(), Roots().folder.c_str());
-    ERR_clear_error();
-  } else {
-    const auto certificates = ReadCertificates(options.ca_pem);
-    if (certificates.empty()) return BadTls("the CA text holds no certificate");
-    for (const auto& certificate : certificates)
-      X509_STORE_add_cert(settings->roots.get(), certificate.get());
-  }
-  if (options.client_certificate_pem.empty()) return settings;
-  settings->chain = ReadCertificates(options.client_certificate_pem);
-  settings->key = ReadPrivateKey(options.client_key_pem);
-  if (settings->chain.empty() || !settings->key)
-    return BadTls("the client certificate or its key is unreadable");
-  if (X509_check_private_key(settings->chain.front().get(), settings->key.get()) != 1)
-    return BadTls("the client key does not belong to the certificate");
-  return settings;
-}
-
-void Apply(const TlsSettings& settings, SSL_CTX* context) {
-  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set1_cert_store(context, settings.roots.get());
-  if (settings.chain.empty()) return;
-  SSL_CTX_use_certificate(context, settings.chain.front().get());
-  for (size_t i = 1; i < settings.chain.size(); ++i)
-    SSL_CTX_add1_chain_cert(context, settings.chain[i].get());
-  SSL_CTX_use_PrivateKey(context, settings.key.get());
 }
 
 class CpprestClient final : public Client {
@@ -161,10 +101,10 @@ base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   config.set_max_redirects(0);  // A redirect would carry our credentials elsewhere.
   config.set_validate_certificates(true);
   if (tls) {
-    auto settings = MakeTlsSettings(options);
+    auto settings = MakeClientTls(options);
     if (!settings) return settings.error();
     config.set_ssl_context_callback([shared = *settings](boost::asio::ssl::context& context) {
-      Apply(*shared, context.native_handle());
+      ApplyClientTls(*shared, context.native_handle());
     });
   }
   try {

@@ -79,7 +79,7 @@ base::Result<Credentials::TlsTexts> Credentials::ReadTls() const {
   return TlsTexts{*std::move(ca), *std::move(certificate), *std::move(key)};
 }
 
-base::Result<Credentials::Clients> Credentials::MakeClients(const TlsTexts& tls) const {
+http::ClientOptions Credentials::OptionsOf(const TlsTexts& tls) const {
   http::ClientOptions options;
   options.base_url = base_url_;
   options.ca_pem = tls.ca;
@@ -87,6 +87,16 @@ base::Result<Credentials::Clients> Credentials::MakeClients(const TlsTexts& tls)
   options.client_key_pem = tls.key;
   options.server_name = config_.tls_server_name;
   options.response_limit = limits_.response;
+  return options;
+}
+
+http::ClientOptions Credentials::Transport() const {
+  const std::lock_guard lock(mutex_);
+  return OptionsOf(tls_);
+}
+
+base::Result<Credentials::Clients> Credentials::MakeClients(const TlsTexts& tls) const {
+  const http::ClientOptions options = OptionsOf(tls);
   auto calls = http::Client::Create(options);
   if (!calls) return calls.error();
   auto watches = http::Client::Create(options);

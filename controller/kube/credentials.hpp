@@ -31,6 +31,8 @@ class Credentials {
   /// keeps what we had.
   void Refresh(bool force);
   Clients Get() const;
+  /// The same trust and identity, for connections that are not made by an http::Client.
+  http::ClientOptions Transport() const;
   /// Authorization and Impersonate-*.
   void AppendTo(http::Headers& headers) const;
   const std::string& PathPrefix() const { return prefix_; }
@@ -47,6 +49,7 @@ class Credentials {
       : config_(std::move(config)), limits_(limits) {}
   base::Status SplitServer();
   base::Result<TlsTexts> ReadTls() const;
+  http::ClientOptions OptionsOf(const TlsTexts& tls) const;
   base::Result<Clients> MakeClients(const TlsTexts& tls) const;
   base::Result<std::string> ReadToken() const;
 

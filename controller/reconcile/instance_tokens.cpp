@@ -137,6 +137,8 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
     const base::FailpointScope failpoint("box.WriteToken");
     given = box->WriteToken(texts->current, stop);
     if (given) known.box_with_token = identity;
+    // Given when it runs: its start wakes the next pass.
+    if (!given && given.error().reason == "BoxNotRunning") given = {};
   }
   const std::lock_guard lock(mutex_);
   known_[uid] = known;

@@ -88,6 +88,18 @@ core::ProbeView ProbeBox(const Dependencies& on, Observed& seen, std::stop_token
   return failed;
 }
 
+/// An agent in a Pod knows the Pod, not its container: its report counts for whatever container the
+/// Pod has now. (A restarted one reports a new boot id; the old one cannot report any more.)
+void MatchPod(core::HeartbeatView& heartbeat, const std::string& box_identity) {
+  constexpr std::string_view kPod = "pod:";
+  const std::string& reported = heartbeat.box_identity;
+  if (!box_identity.starts_with(kPod)) return;
+  if (!reported.starts_with(kPod))
+    heartbeat.box_identity.clear();  // An agent in an adopted Pod that was not told which.
+  else if (box_identity.starts_with(reported + "/"))
+    heartbeat.box_identity = box_identity;
+}
+
 void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Observed& seen,
                     std::stop_token stop) {
   const auto requested = workspace.meta.annotations.find(api::kReconcileRequestedAnnotation);
@@ -133,9 +145,20 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   }
   ResolveSources(on, workspace, seen, stop);
   if (seen.box) {
+    {
+      const base::FailpointScope failpoint("box.Provide");
+      if (auto provided = seen.box->Provide(stop); !provided)
+        seen.provide_error = std::move(provided).error();
+    }
     const base::FailpointScope failpoint("box.State");
     const box::StateReport report = seen.box->State(stop);
-    observation.box = {StateOf(report.state), report.cause, report.identity, ""};
+    observation.box = {StateOf(report.state), report.cause, report.identity, report.reason, ""};
+    MatchPod(observation.heartbeat, core::CurrentIdentity(observation));
+    // What keeps the box from being made says more than that it is not there.
+    if (seen.provide_error && report.state != box::BoxState::kRunning) {
+      observation.box.cause = seen.provide_error->message;
+      observation.box.reason = seen.provide_error->reason;
+    }
   } else {
     observation.box.cause = seen.box_error->message;
   }

@@ -15,6 +15,7 @@ struct Observed {
   core::DeclaredSet desired;      ///< With resolutions.
   std::unique_ptr<box::Box> box;  ///< Null: this box cannot be made; `box_error` says why.
   std::optional<base::Error> box_error;
+  std::optional<base::Error> provide_error;  ///< Why the box could not be made.
 };
 
 struct ObserveRequest {

@@ -20,9 +20,11 @@ namespace {
 
 using codec::Json;
 
-/// External boxes have nothing that we could clean; the others hold our plugins and receipts.
+/// External boxes have nothing that we could clean, managed Pods go away as a whole; the others
+/// hold our plugins and receipts.
 bool NeedsCleanup(const api::Workspace& workspace) {
-  return workspace.spec.box.type != api::BoxType::kExternal;
+  const auto& box = workspace.spec.box;
+  return box.type != api::BoxType::kExternal && !(box.pod && !box.pod->pod_ref);
 }
 
 bool HasFinalizer(const api::Workspace& workspace) {
@@ -129,6 +131,9 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   }
   if (outcome.intent_error) return *outcome.intent_error;
   if (!token) return std::move(token).error();
+  // What only somebody else can mend is shown, not hammered at: the resync looks again.
+  if (pass.seen.provide_error && pass.seen.provide_error->code != base::Code::kInvalid)
+    return *pass.seen.provide_error;
   return Until(core::NextWake(decision, pass.plan, memory, on_.clock->Read()), *on_.clock);
 }
 

@@ -25,8 +25,7 @@ bool Holds(std::string_view header, std::string_view etag) {
 /// The workspace whose token was sent, if it is the one in the path. An unknown workspace and
 /// somebody else's are answered alike.
 base::Result<WorkspaceView> Owner(Context& context, Call& call) {
-  const auto slot =
-      context.table.Authenticate(BearerToken(call.in.request.headers), context.clock.Read().mono);
+  const auto slot = AuthenticateAgent(context, call, context.clock.Read().mono);
   if (!slot) return slot.error();
   const auto identity = context.table.Identify(*slot);
   if (!identity || !context.table.Names(*slot, call.values[0])) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/workspace.hpp"
@@ -80,11 +81,14 @@ struct BuildInfo {
 };
 
 /// What the server needs of others. An empty function makes its route answer 503 `not_wired`. All
-/// but `wake`, checks and `metrics` run on worker threads and may block, bounded in time.
+/// but `wake`, `review`, checks and `metrics` run on worker threads and may block, bounded in time.
 struct ServerPorts {
   /// A report of this workspace matters: put its key into the work queue. Runs on an I/O thread,
   /// must not block.
   std::function<void(const meta::ObjectKey&)> wake;
+  /// A token that nobody knows, of a form that somebody else may vouch for (a service account's):
+  /// true if that is being found out, so that asking again soon is worthwhile. Must not block.
+  std::function<bool(std::string_view token)> review;
   /// The artifact wanted for this workspace and plugin. kNotFound: not declared or not fetched yet;
   /// kForbidden: not entitled.
   std::function<base::Result<ArtifactFile>(const WorkspaceView&, const std::string& plugin)>

@@ -9,8 +9,7 @@ namespace {
 
 /// Who sends, within its rate; or the refusal.
 base::Result<fleet::Slot> Admit(Context& context, Call& call, base::MonoTime now) {
-  const auto token = BearerToken(call.in.request.headers);
-  auto slot = context.table.Authenticate(token, now);
+  auto slot = AuthenticateAgent(context, call, now);
   if (!slot) return slot;
   if (auto admitted = context.table.Admit(*slot, now); !admitted) return admitted.error();
   return slot;
@@ -36,6 +35,18 @@ void Wake(Context& context, const fleet::Change& change) {
 }
 
 }  // namespace
+
+base::Result<fleet::Slot> AuthenticateAgent(Context& context, const Call& call,
+                                            base::MonoTime now) {
+  const auto token = BearerToken(call.in.request.headers);
+  auto slot = context.table.Authenticate(token, now);
+  if (slot || slot.error().code != base::Code::kUnauthorized) return slot;
+  if (!context.ports.review || !context.ports.review(token)) return slot;
+  base::Error pending = base::MakeError(
+      base::Code::kUnavailable, "the token is being checked; send again", "TokenReviewPending");
+  pending.retry_after = base::Millis{1000};
+  return pending;
+}
 
 void HandleHeartbeat(Context& context, Call& call) {
   thread_local protocol::Heartbeat heartbeat;  // its strings are used again by the next beat

@@ -38,6 +38,9 @@ struct Route {
 std::span<const Route> Routes();
 
 // registry_routes.cpp
+/// Whose token was sent. kUnavailable with reason TokenReviewPending (503) while the Kubernetes API
+/// is asked about it: never let in before.
+base::Result<fleet::Slot> AuthenticateAgent(Context& context, const Call& call, base::MonoTime now);
 void HandleHeartbeat(Context& context, Call& call);
 void HandleRegister(Context& context, Call& call);
 // plugin_routes.cpp

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include "api/workspace.hpp"
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "base/sha256.hpp"
+#include "fleet/heartbeat_table.hpp"
+#include "kube/client.hpp"
+#include "kube/pod.hpp"
+
+namespace app {
+
+/// Finds out whom an unknown service-account token speaks for: TokenReview with our audience, the
+/// Pod that it is bound to, the Workspace whose Pod that is. On a thread of its own; the heartbeat
+/// endpoint never waits for it. Thread safe.
+class PodTokens {
+ public:
+  using FindWorkspace =
+      std::function<std::shared_ptr<const api::Workspace>(const meta::ObjectKey&)>;
+  PodTokens(kube::Client& client, fleet::HeartbeatTable& table, FindWorkspace find,
+            const base::Clock& clock)
+      : client_(client), table_(table), find_(std::move(find)), clock_(clock) {}
+
+  /// Takes a token that nobody knows. False: it cannot be one of these, or was denied a moment ago.
+  bool Consider(std::string_view token);
+  base::Status Run(std::stop_token stop);
+  /// The Workspace that a Pod belongs to: its owner's (managed), or its label's (adopted).
+  static meta::ObjectKey WorkspaceOf(const kube::Pod& pod);
+
+ private:
+  struct Verdict {
+    std::string uid;  ///< Of the Workspace.
+    base::MonoTime until;
+  };
+  void Review(const std::string& token, std::stop_token stop);
+  base::Result<Verdict> Decide(const std::string& token, std::stop_token stop);
+  base::Result<kube::Pod> BoundPod(const std::string& token, std::stop_token stop);
+
+  kube::Client& client_;
+  fleet::HeartbeatTable& table_;
+  const FindWorkspace find_;
+  const base::Clock& clock_;
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::deque<std::string> waiting_;
+  std::set<base::Sha256Digest> pending_;
+  std::map<base::Sha256Digest, base::MonoTime> denied_;  ///< Until when.
+};
+
+}  // namespace app

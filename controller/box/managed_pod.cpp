@@ -1,0 +1,289 @@
+#include "box/managed_pod.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/program_files.hpp"
+#include "base/sha256.hpp"
+
+namespace box {
+namespace {
+
+using codec::Json;
+
+constexpr size_t kNameBytes = 63;
+constexpr int kUser = 65532;
+constexpr char kAgentFolder[] = "/opt/molecule";
+constexpr char kIdentityFolder[] = "/var/run/molecule";
+constexpr char kAgentVolume[] = "molecule-agent";
+constexpr char kIdentityVolume[] = "molecule-identity";
+constexpr char kConfigsVolume[] = "molecule-configs";
+constexpr char kCaAnnotation[] = "molecule.ai/operator-ca";
+
+base::Error Invalid(std::string message, const char* reason) {
+  return base::MakeError(base::Code::kInvalid, std::move(message), reason);
+}
+
+std::string Short(const std::string& name, const std::string& suffix) {
+  if (name.size() + suffix.size() <= kNameBytes) return name + suffix;
+  const std::string digest = base::Hex(base::Sha256Of(name)).substr(0, 8);
+  std::string head = name.substr(0, kNameBytes - suffix.size() - digest.size() - 1);
+  while (!head.empty() && (head.back() == '.' || head.back() == '-')) head.pop_back();
+  return head + "-" + digest + suffix;
+}
+
+Json OwnerOf(const api::Workspace& workspace) {
+  return Json::array({{{"apiVersion", api::kApiVersion},
+                       {"kind", "Workspace"},
+                       {"name", workspace.meta.name},
+                       {"uid", workspace.meta.uid},
+                       {"controller", true}}});
+}
+
+Json MetaOf(const api::Workspace& workspace, const std::string& name) {
+  return {{"name", name},
+          {"namespace", workspace.meta.ns},
+          {"labels",
+           {{"app.kubernetes.io/managed-by", "workspace-operator"},
+            {kWorkspaceLabel, LabelOf(workspace.meta.name)}}},
+          {"ownerReferences", OwnerOf(workspace)}};
+}
+
+/// Sets what is not said yet.
+void Default(Json& object, const char* name, Json value) {
+  if (!object.contains(name) || object[name].is_null()) object[name] = std::move(value);
+}
+
+void RestrictContainer(Json& container) {
+  Default(container, "securityContext", Json::object());
+  Json& security = container["securityContext"];
+  Default(security, "allowPrivilegeEscalation", false);
+  Default(security, "capabilities", {{"drop", Json::array({"ALL"})}});
+}
+
+/// Restricted wherever the template says nothing.
+void RestrictPod(Json& spec) {
+  Default(spec, "automountServiceAccountToken", false);
+  Default(spec, "securityContext", Json::object());
+  Json& security = spec["securityContext"];
+  Default(security, "runAsNonRoot", true);
+  if (security["runAsNonRoot"] == true) {
+    Default(security, "runAsUser", kUser);
+    Default(security, "runAsGroup", kUser);
+    Default(security, "fsGroup", kUser);
+  }
+  Default(security, "seccompProfile", {{"type", "RuntimeDefault"}});
+  for (Json& container : spec["containers"]) RestrictContainer(container);
+}
+
+Json AgentInit(const ManagedPodSettings& settings) {
+  Json init{
+      {"name", "molecule-agent"},
+      {"image", settings.agent_image},
+      {"command", {"workspace-operator", "install-agent", "--to", kAgentFolder}},
+      {"resources",
+       {{"requests", {{"cpu", "10m"}, {"memory", "32Mi"}}}, {"limits", {{"memory", "128Mi"}}}}},
+      {"volumeMounts", Json::array({{{"name", kAgentVolume}, {"mountPath", kAgentFolder}}})}};
+  RestrictContainer(init);
+  init["securityContext"]["readOnlyRootFilesystem"] = true;
+  return init;
+}
+
+Json IdentityVolume(const ManagedPodSettings& settings) {
+  Json sources = Json::array(
+      {{{"serviceAccountToken",
+         {{"path", "token"}, {"audience", kTokenAudience}, {"expirationSeconds", 3600}}}}});
+  // Through an annotation of the Pod: it can be changed while the Pod runs, and no object of its
+  // own is needed.
+  if (!settings.agent_ca_pem.empty())
+    sources.push_back(
+        {{"downwardAPI",
+          {{"items", Json::array({{{"path", "ca.crt"},
+                                   {"fieldRef",
+                                    {{"fieldPath", fmt::format("metadata.annotations['{}']",
+                                                               kCaAnnotation)}}}}})}}}});
+  return {{"name", kIdentityVolume}, {"projected", {{"sources", std::move(sources)}}}};
+}
+
+bool Mounts(const Json& container, const std::string& path) {
+  const Json& mounts = codec::GetMember(container, "volumeMounts");
+  for (const Json& mount : mounts)
+    if (codec::GetString(mount, "mountPath") == path) return true;
+  return false;
+}
+
+/// The agent's arguments; the runtime's own command follows.
+Json AgentCommand(const api::Workspace& workspace, const ManagedPodSettings& settings,
+                  const std::vector<std::string>& runtime) {
+  const std::string identity = kIdentityFolder;
+  std::vector<std::string> argv = ManagedHelperArgv();
+  argv.insert(argv.end(), {"agent", "--root", "/", "--operator-url", settings.agent_url,
+                           "--workspace", workspace.meta.uid, "--token-file", identity + "/token",
+                           "--box-identity", "pod:$(MOLECULE_POD_UID)"});
+  if (!settings.agent_ca_pem.empty()) argv.insert(argv.end(), {"--ca-file", identity + "/ca.crt"});
+  if (!workspace.spec.runtime.empty())
+    argv.insert(argv.end(), {"--runtime", workspace.spec.runtime});
+  argv.push_back("--");
+  argv.insert(argv.end(), runtime.begin(), runtime.end());
+  return argv;
+}
+
+std::vector<std::string> Strings(const Json& list) {
+  std::vector<std::string> out;
+  if (list.is_array())
+    for (const Json& item : list)
+      if (item.is_string()) out.push_back(item.get<std::string>());
+  return out;
+}
+
+/// What the runtime is started with: the settings' command of that runtime, else the template's.
+base::Result<std::vector<std::string>> RuntimeCommand(const api::Workspace& workspace,
+                                                      const Json& container,
+                                                      const ManagedPodSettings& settings) {
+  std::vector<std::string> command = Strings(codec::GetMember(container, "command"));
+  const std::vector<std::string> arguments = Strings(codec::GetMember(container, "args"));
+  if (const auto known = settings.command_by_runtime.find(workspace.spec.runtime);
+      command.empty() && known != settings.command_by_runtime.end())
+    command = known->second;
+  if (command.empty())
+    return Invalid(
+        fmt::format("the command that starts runtime `{}` is not known: set runtimes.{}.command in "
+                    "the operator's settings, or use spec.box.pod.templateRef with a container "
+                    "that has `command`",
+                    workspace.spec.runtime,
+                    workspace.spec.runtime.empty() ? "NAME" : workspace.spec.runtime),
+        "RuntimeCommandUnknown");
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
+}
+
+/// The container that the agent runs in.
+base::Result<size_t> FindContainer(const Json& spec, const std::string& name) {
+  const Json& containers = codec::GetMember(spec, "containers");
+  if (!containers.is_array() || containers.empty())
+    return Invalid("the PodTemplate has no containers", "PodTemplateInvalid");
+  for (size_t i = 0; i < containers.size(); ++i)
+    if (name.empty() || codec::GetString(containers[i], "name") == name) return i;
+  return Invalid(
+      fmt::format("the PodTemplate has no container {}; correct spec.box.pod.container", name),
+      "ContainerMissing");
+}
+
+void AddVolumes(Json& spec, Json& container, const api::Workspace& workspace,
+                const ManagedPodSettings& settings) {
+  Json& volumes = spec["volumes"];
+  if (!volumes.is_array()) volumes = Json::array();
+  Json& mounts = container["volumeMounts"];
+  if (!mounts.is_array()) mounts = Json::array();
+  volumes.push_back({{"name", kAgentVolume}, {"emptyDir", {{"sizeLimit", "256Mi"}}}});
+  volumes.push_back(IdentityVolume(settings));
+  mounts.push_back({{"name", kAgentVolume}, {"mountPath", kAgentFolder}, {"readOnly", true}});
+  mounts.push_back({{"name", kIdentityVolume}, {"mountPath", kIdentityFolder}, {"readOnly", true}});
+  if (Mounts(container, "/configs")) return;
+  Json configs{{"name", kConfigsVolume}};
+  if (workspace.spec.box.pod->storage)
+    configs["persistentVolumeClaim"] = {{"claimName", ManagedPodName(workspace.meta.name)}};
+  else
+    configs["emptyDir"] = Json::object();
+  volumes.push_back(std::move(configs));
+  mounts.push_back({{"name", kConfigsVolume}, {"mountPath", "/configs"}});
+}
+
+Json ClaimOf(const api::Workspace& workspace) {
+  const api::PodStorage& storage = *workspace.spec.box.pod->storage;
+  Json claim{{"apiVersion", "v1"},
+             {"kind", "PersistentVolumeClaim"},
+             {"metadata", MetaOf(workspace, ManagedPodName(workspace.meta.name))},
+             {"spec",
+              {{"accessModes", Json::array({"ReadWriteOnce"})},
+               {"resources", {{"requests", {{"storage", storage.size}}}}}}}};
+  if (!storage.storage_class_name.empty())
+    claim["spec"]["storageClassName"] = storage.storage_class_name;
+  return claim;
+}
+
+/// What a user can change by the Workspace or its template. Not the agent's image or address: an
+/// upgrade of the operator is no reason to make every box anew.
+std::string InputsOf(const api::Workspace& workspace, const Json& spec, const Json& metadata,
+                     const std::vector<std::string>& command) {
+  const Json inputs{{"spec", spec},
+                    {"metadata", metadata},
+                    {"container", workspace.spec.box.pod->container},
+                    {"runtime", workspace.spec.runtime},
+                    {"storage", workspace.spec.box.pod->storage.has_value()},
+                    {"command", command}};
+  return base::Hex(base::Sha256Of(codec::Dump(inputs))).substr(0, 16);
+}
+
+base::Status CheckSettings(const ManagedPodSettings& settings) {
+  if (settings.agent_image.empty())
+    return Invalid(
+        "boxes.agentImage is not set in the operator's settings: without it no agent "
+        "can be put into a Pod",
+        "AgentImageMissing");
+  if (settings.agent_url.empty())
+    return Invalid(
+        "boxes.agentURL is not set in the operator's settings: agents would not know "
+        "where to report",
+        "AgentURLMissing");
+  return {};
+}
+
+}  // namespace
+
+std::string ManagedPodName(const std::string& workspace) { return Short(workspace, "-box"); }
+std::string LabelOf(const std::string& workspace) { return Short(workspace, ""); }
+
+std::vector<std::string> ManagedHelperArgv() { return base::RunProgramArgv(kAgentFolder); }
+
+base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const Json* pod_template,
+                                        const ManagedPodSettings& settings) {
+  if (auto ok = CheckSettings(settings); !ok) return ok.error();
+  const api::PodBox& box = *workspace.spec.box.pod;
+  Json spec, metadata = Json::object();
+  if (pod_template != nullptr) {
+    const Json& part = codec::GetMember(*pod_template, "template");
+    spec = codec::GetMember(part, "spec");
+    metadata = codec::GetMember(part, "metadata");
+    if (!spec.is_object())
+      return Invalid("the PodTemplate has no template.spec", "PodTemplateInvalid");
+  } else {
+    spec["containers"] = Json::array(
+        {{{"name", box.container.empty() ? "agent" : box.container}, {"image", box.image}}});
+  }
+  const auto index = FindContainer(spec, box.container);
+  if (!index) return index.error();
+  const auto command = RuntimeCommand(workspace, spec["containers"][*index], settings);
+  if (!command) return command.error();
+  ManagedPod out;
+  out.inputs = InputsOf(workspace, spec, metadata, *command);
+
+  Json& container = spec["containers"][*index];
+  container["command"] = AgentCommand(workspace, settings, *command);
+  container.erase("args");
+  Json& env = container["env"];
+  if (!env.is_array()) env = Json::array();
+  env.insert(env.begin(), Json{{"name", "MOLECULE_POD_UID"},
+                               {"valueFrom", {{"fieldRef", {{"fieldPath", "metadata.uid"}}}}}});
+  AddVolumes(spec, container, workspace, settings);
+  RestrictPod(spec);
+  Json& inits = spec["initContainers"];
+  if (!inits.is_array()) inits = Json::array();
+  inits.insert(inits.begin(), AgentInit(settings));
+  spec["restartPolicy"] = "Always";
+
+  Json meta = MetaOf(workspace, ManagedPodName(workspace.meta.name));
+  for (const char* kind : {"labels", "annotations"}) {
+    const Json& given = codec::GetMember(metadata, kind);
+    for (const auto& [key, value] : given.items())
+      if (value.is_string() && !meta[kind].contains(key)) meta[kind][key] = value;
+  }
+  meta["annotations"][kPodInputsAnnotation] = out.inputs;
+  if (!settings.agent_ca_pem.empty()) meta["annotations"][kCaAnnotation] = settings.agent_ca_pem;
+  out.pod = {{"apiVersion", "v1"}, {"kind", "Pod"}, {"metadata", meta}, {"spec", spec}};
+  if (box.storage) out.claim = ClaimOf(workspace);
+  return out;
+}
+
+}  // namespace box

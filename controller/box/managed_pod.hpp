@@ -1,0 +1,50 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/workspace.hpp"
+#include "base/result.hpp"
+#include "codec/json.hpp"
+
+namespace box {
+
+inline constexpr char kWorkspaceLabel[] = "molecule.ai/workspace";        ///< On Pods; see LabelOf.
+inline constexpr char kPodInputsAnnotation[] = "molecule.ai/pod-inputs";  ///< Digest of the inputs.
+inline constexpr char kTokenAudience[] = "workspace-operator.molecule.ai";
+
+/// What the operator's settings say about the Pods that it makes.
+struct ManagedPodSettings {
+  std::string agent_image;   ///< Holds this program: the init container copies it from there.
+  std::string agent_url;     ///< Where agents report, as seen from Pods.
+  std::string agent_ca_pem;  ///< Whom they trust there; empty: the system's roots of their image.
+  std::map<std::string, std::vector<std::string>> command_by_runtime;
+};
+
+/// The objects of a managed Pod box.
+struct ManagedPod {
+  codec::Json pod;
+  std::optional<codec::Json> claim;  ///< PersistentVolumeClaim, with spec.box.pod.storage.
+  std::string inputs;                ///< Of what users can change; also in the Pod's annotation.
+};
+
+/// "<workspace>-box"; long names are cut and made distinct by a digest. At most 63 bytes.
+std::string ManagedPodName(const std::string& workspace);
+/// The value of kWorkspaceLabel: the workspace's name, cut likewise where it is over 63 bytes.
+std::string LabelOf(const std::string& workspace);
+/// How the program is started in a managed Pod's container.
+std::vector<std::string> ManagedHelperArgv();
+
+/// The Pod of a workspace with `image`, or with `templateRef` and that PodTemplate's document: it
+/// meets the Restricted Pod Security Standard wherever the template does not say otherwise; an init
+/// container copies this program into it; the container starts the agent, which starts the runtime.
+/// Pure: equal inputs give equal objects. Errors: kInvalid with reason AgentImageMissing,
+/// AgentURLMissing, RuntimeCommandUnknown, ContainerMissing or PodTemplateInvalid, naming the
+/// remedy.
+base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace,
+                                        const codec::Json* pod_template,
+                                        const ManagedPodSettings& settings);
+
+}  // namespace box

@@ -1,0 +1,292 @@
+#include "box/pod_box.hpp"
+
+#include <fmt/format.h>
+
+#include "base/failpoint.hpp"
+#include "base/log.hpp"
+#include "box/pod_state.hpp"
+
+namespace box {
+namespace {
+
+using codec::Json;
+
+constexpr base::Millis kCall{30'000};
+/// A Pod that fails at once is not made again faster than this.
+constexpr base::Millis kLeastAge{10'000};
+
+const kube::Resource kPodTemplates{"", "v1", "podtemplates"};
+const kube::Resource kClaims{"", "v1", "persistentvolumeclaims"};
+
+base::Error Unsupported(std::string message) {
+  return base::MakeError(base::Code::kInvalid, std::move(message), "RestartUnsupported");
+}
+
+class PodChannel final : public ExecChannel {
+ public:
+  PodChannel(kube::PodExec& exec, meta::ObjectKey pod) : exec_(exec), pod_(std::move(pod)) {}
+  void SetContainer(std::string container) { container_ = std::move(container); }
+
+  base::Result<ExecOutcome> Run(const ExecCall& call) override {
+    kube::ExecRequest request;
+    request.ns = pod_.ns;
+    request.pod = pod_.name;
+    request.container = container_;
+    request.argv = call.argv;
+    request.input = call.input;
+    request.output_limit = call.output_limit;
+    request.deadline = call.deadline;
+    request.stop = call.stop;
+    auto result = exec_.Run(request);
+    if (!result) return std::move(result).error();
+    return ExecOutcome{result->exit_code, std::move(result->output), std::move(result->error)};
+  }
+
+ private:
+  kube::PodExec& exec_;
+  const meta::ObjectKey pod_;
+  std::string container_;
+};
+
+class PodBox final : public ExecBox {
+ public:
+  struct Parts {
+    const api::Workspace& workspace;
+    const PodDependencies& on;
+    meta::ObjectKey pod;
+    std::string container;
+    RequestRestart restart;
+  };
+  /// Takes the channel over.
+  PodBox(const Parts& parts, ExecBoxOptions options, std::unique_ptr<PodChannel> channel)
+      : PodBox(parts, std::move(options), *channel.release()) {}
+
+  base::Status Provide(std::stop_token stop) override {
+    if (spec_.pod_ref) return {};
+    auto wanted = Wanted(stop);
+    if (!wanted) return std::move(wanted).error();
+    auto pod = Look(stop);
+    if (!pod) return std::move(pod).error();
+    if (*pod == nullptr) return Create(*wanted, stop);
+    return Keep(**pod, *wanted, stop);
+  }
+
+  StateReport State(std::stop_token stop) override {
+    const base::FailpointScope point("box.state");
+    auto pod = Look(stop);
+    if (!pod) {
+      StateReport unknown{BoxState::kUnknown, pod.error().message, ""};
+      unknown.reason = pod.error().reason;
+      return unknown;
+    }
+    StateReport report = DecidePodState(pod->get(), container_);
+    if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
+    if (report.state == BoxState::kRunning && !outdated_.empty()) {
+      report.reason = "PodOutdated";
+      report.cause = outdated_;
+    }
+    return report;
+  }
+
+  base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                  std::stop_token stop) override {
+    auto report = ExecBox::Probe(names, stop);
+    if (report) report->plugins_path_persistent = ConfigsOnVolume(**pod_, container_);
+    return report;
+  }
+
+  base::Status Restart(const std::string& expected_boot_id, std::stop_token stop) override {
+    const base::FailpointScope point("box.restart");
+    if (!restart_) return Unsupported("nobody can ask the agent of this Pod for a restart");
+    if (!spec_.pod_ref) return restart_(expected_boot_id);
+    auto agent = AgentRuns(stop);
+    if (!agent) return std::move(agent).error();
+    if (*agent) return restart_(expected_boot_id);
+    return Recreate(stop);
+  }
+
+  /// A managed Pod's agent has a token of its own: its projected service account's.
+  base::Status WriteToken(const std::string& token, std::stop_token stop) override {
+    return spec_.pod_ref ? ExecBox::WriteToken(token, stop) : base::Status{};
+  }
+
+ private:
+  using PodPointer = std::shared_ptr<const kube::Pod>;
+
+  PodBox(const Parts& parts, ExecBoxOptions options, PodChannel& channel)
+      : ExecBox(std::unique_ptr<ExecChannel>(&channel), std::move(options)),
+        channel_(channel),
+        workspace_(parts.workspace),
+        spec_(*parts.workspace.spec.box.pod),
+        on_(parts.on),
+        key_(parts.pod),
+        container_(parts.container),
+        restart_(parts.restart) {}
+
+  /// The Pod as of this pass: the informer's, else read from the API once. Null: there is none.
+  base::Result<PodPointer> Look(std::stop_token stop) {
+    if (pod_) return *pod_;
+    PodPointer found = on_.find_pod ? on_.find_pod(key_) : nullptr;
+    if (!found) {
+      auto bytes = on_.client->Get({kube::kPods, key_.ns, key_.name}, {kCall, stop});
+      if (!bytes && bytes.error().code != base::Code::kNotFound) return std::move(bytes).error();
+      if (bytes) {
+        auto pod = kube::DecodePod(*bytes);
+        if (!pod) return std::move(pod).error();
+        found = std::make_shared<const kube::Pod>(*std::move(pod));
+      }
+    }
+    pod_ = found;
+    return found;
+  }
+
+  base::Status MayRun(std::stop_token stop) override {
+    const StateReport report = State(stop);
+    if (report.state == BoxState::kRunning) {
+      channel_.SetContainer(ContainerOf(**pod_, container_));
+      return {};
+    }
+    return base::MakeError(base::Code::kUnavailable,
+                           fmt::format("Pod {} does not run: {}", key_.Text(), report.cause),
+                           "BoxNotRunning");
+  }
+
+  base::Result<ManagedPod> Wanted(std::stop_token stop) {
+    if (!spec_.template_ref) return MakeManagedPod(workspace_, nullptr, on_.managed);
+    auto bytes = on_.client->Get({kPodTemplates, key_.ns, spec_.template_ref->name}, {kCall, stop});
+    if (!bytes && bytes.error().code == base::Code::kNotFound)
+      return base::MakeError(base::Code::kNotFound,
+                             fmt::format("PodTemplate {}/{} does not exist; create it or correct "
+                                         "spec.box.pod.templateRef",
+                                         key_.ns, spec_.template_ref->name),
+                             "PodTemplateMissing");
+    if (!bytes) return std::move(bytes).error();
+    const auto document = codec::ParseJson(*bytes, {.reject_duplicate_keys = false});
+    if (!document) return document.error();
+    return MakeManagedPod(workspace_, &*document, on_.managed);
+  }
+
+  bool Owns(const meta::ObjectMeta& object) const {
+    for (const meta::OwnerRef& owner : object.owners)
+      if (owner.uid == workspace_.meta.uid) return true;
+    return false;
+  }
+
+  base::Error Foreign() const {
+    return base::MakeError(
+        base::Code::kInvalid,
+        fmt::format("Pod {} exists and is not this Workspace's; delete or rename "
+                    "it, or adopt it with spec.box.pod.podRef",
+                    key_.Text()),
+        "PodForeign");
+  }
+
+  kube::WriteOptions Writing(std::stop_token stop) const {
+    kube::WriteOptions options;
+    options.call = {kCall, stop};
+    return options;
+  }
+
+  base::Status Create(const ManagedPod& wanted, std::stop_token stop) {
+    if (wanted.claim) {
+      const base::FailpointScope point("api.claim.create");
+      auto made = on_.client->Create({kClaims, key_.ns}, codec::Dump(*wanted.claim), Writing(stop));
+      if (!made && made.error().code != base::Code::kAlreadyExists) return std::move(made).error();
+    }
+    const base::FailpointScope point("api.pod.create");
+    auto made = on_.client->Create({kube::kPods, key_.ns}, codec::Dump(wanted.pod), Writing(stop));
+    if (!made && made.error().code != base::Code::kAlreadyExists) return std::move(made).error();
+    if (!made) return {};  // The cache is behind: the Pod's own event brings the next pass.
+    base::LogInfo("made a Pod", {{"pod", key_.Text()}});
+    auto pod = kube::DecodePod(*made);
+    if (!pod) return std::move(pod).error();
+    pod_ = std::make_shared<const kube::Pod>(*std::move(pod));
+    return {};
+  }
+
+  /// A Pod that is there: is it ours, alive, and as wanted?
+  base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop) {
+    if (!Owns(pod.meta)) return Foreign();
+    if (pod.meta.deletion_time) return {};
+    if (pod.phase == "Failed" || pod.phase == "Succeeded") {
+      const auto age =
+          base::SystemClock::Get().Read().wall - pod.meta.creation_time.value_or(base::WallTime{});
+      const StateReport report = DecidePodState(&pod, container_);
+      auto error = base::MakeError(base::Code::kUnavailable, report.cause + "; it is made again",
+                                   report.reason);
+      error.retry_after = kLeastAge;
+      if (age < kLeastAge) return error;
+      if (auto gone = DeletePod(pod, stop); !gone) return gone;
+      return error;
+    }
+    const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
+    if (made_from != pod.meta.annotations.end() && made_from->second == wanted.inputs) return {};
+    if (workspace_.spec.restart.recreate == api::RecreatePolicy::kAllowed)
+      return DeletePod(pod, stop);
+    outdated_ = fmt::format(
+        "Pod {} was made from an earlier spec; delete it, or set spec.restart.recreate to Allowed",
+        key_.Text());
+    return {};
+  }
+
+  base::Status DeletePod(const kube::Pod& pod, std::stop_token stop) {
+    const base::FailpointScope point("api.pod.delete");
+    base::LogInfo("deleting a Pod so that it is made anew",
+                  {{"pod", key_.Text()}, {"uid", pod.meta.uid}});
+    kube::DeleteOptions options;
+    options.uid = pod.meta.uid;
+    options.call = {kCall, stop};
+    auto gone = on_.client->Delete({kube::kPods, key_.ns, key_.name}, options);
+    if (!gone && gone.error().code != base::Code::kNotFound &&
+        gone.error().code != base::Code::kConflict)
+      return std::move(gone).error();
+    return {};
+  }
+
+  /// The last means for an adopted Pod without an agent.
+  base::Status Recreate(std::stop_token stop) {
+    if (workspace_.spec.restart.recreate != api::RecreatePolicy::kAllowed)
+      return Unsupported(
+          fmt::format("no agent runs in Pod {}, and a Pod cannot be restarted from inside: run "
+                      "`workspace-operator agent` in it, or set spec.restart.recreate to Allowed",
+                      key_.Text()));
+    const kube::Pod& pod = **pod_;
+    for (const meta::OwnerRef& owner : pod.meta.owners)
+      if (owner.controller) return DeletePod(pod, stop);
+    return Unsupported(
+        fmt::format("Pod {} has no controller: deleted, nobody would make it again", key_.Text()));
+  }
+
+  PodChannel& channel_;  ///< The base owns it.
+  const api::Workspace workspace_;
+  const api::PodBox spec_;
+  const PodDependencies on_;
+  const meta::ObjectKey key_;
+  const std::string container_;
+  const RequestRestart restart_;
+  std::optional<PodPointer> pod_;
+  std::string outdated_;
+};
+
+}  // namespace
+
+std::unique_ptr<Box> MakePodBox(const api::Workspace& workspace,
+                                const PodDependencies& dependencies, std::string settings_file,
+                                RequestRestart restart) {
+  const api::PodBox& spec = *workspace.spec.box.pod;
+  PodBox::Parts parts{
+      workspace, dependencies, {workspace.meta.ns, ""}, spec.container, std::move(restart)};
+  parts.pod.name = spec.pod_ref ? spec.pod_ref->name : ManagedPodName(workspace.meta.name);
+  if (spec.container.empty() && !spec.image.empty()) parts.container = "agent";
+  ExecBoxOptions options;
+  options.settings_file = std::move(settings_file);
+  options.bring_helper = spec.pod_ref.has_value();
+  options.helpers = {spec.pod_ref ? std::vector<std::string>{"workspace-operator"}
+                                  : ManagedHelperArgv()};
+  options.memory_key = parts.pod.Text();
+  options.memory = dependencies.helpers;
+  auto channel = std::make_unique<PodChannel>(*dependencies.exec, parts.pod);
+  return std::make_unique<PodBox>(parts, std::move(options), std::move(channel));
+}
+
+}  // namespace box

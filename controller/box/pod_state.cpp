@@ -1,0 +1,141 @@
+#include "box/pod_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace box {
+namespace {
+
+constexpr size_t kIdBytes = 12;
+constexpr char kConfigs[] = "/configs";
+
+StateReport Report(BoxState state, std::string reason, std::string cause, std::string identity) {
+  StateReport out{state, std::move(cause), std::move(identity)};
+  out.reason = std::move(reason);
+  return out;
+}
+
+template <typename List>
+auto FindNamed(const List& list, const std::string& name) {
+  return std::find_if(list.begin(), list.end(),
+                      [&](const auto& item) { return item.name == name; });
+}
+
+bool IsTransient(const std::string& waiting) {
+  return waiting.empty() || waiting == "ContainerCreating" || waiting == "PodInitializing";
+}
+
+/// The kubelet alternates between a failure and its back-off: one word for both, so that nothing is
+/// written for it.
+std::string WaitingReason(const std::string& reason) {
+  return reason == "ErrImagePull" ? "ImagePullBackOff" : reason;
+}
+
+std::string WaitingCause(const kube::PodContainer& c, const std::string& reason) {
+  if (reason == "ImagePullBackOff" || reason == "ErrImageNeverPull" || reason == "InvalidImageName")
+    return fmt::format(
+        "container {}: image {} cannot be had ({}); correct the image or how it is "
+        "pulled",
+        c.name, c.image, reason);
+  if (reason == "CrashLoopBackOff")
+    return fmt::format("container {}: it ended with {}{} again and again; look at its log", c.name,
+                       c.exit_code, c.last_reason.empty() ? "" : " (" + c.last_reason + ")");
+  return fmt::format("container {}: {}", c.name, reason.empty() ? "not started yet" : reason);
+}
+
+StateReport DecideWaiting(const kube::PodContainer& c, const std::string& identity) {
+  const std::string reason = WaitingReason(c.reason);
+  return Report(IsTransient(reason) ? BoxState::kUnknown : BoxState::kStopped,
+                reason.empty() ? "ContainerCreating" : reason, WaitingCause(c, reason), identity);
+}
+
+StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
+                            const std::string& identity) {
+  if (c.state == "terminated")
+    return Report(BoxState::kStopped, c.reason.empty() ? "ContainerTerminated" : c.reason,
+                  fmt::format("container {} ended with {}{}", c.name, c.exit_code,
+                              c.reason.empty() ? "" : " (" + c.reason + ")"),
+                  identity);
+  if (c.state != "running") return DecideWaiting(c, identity);
+  // A node that stops reporting has its Pods marked not Ready from outside; what the kubelet said
+  // last, that its containers are ready, stays.
+  const bool all_ready = std::all_of(pod.statuses.begin(), pod.statuses.end(),
+                                     [](const auto& status) { return status.ready; });
+  if (!pod.ready && all_ready && pod.ready_reason.empty())
+    return Report(BoxState::kUnknown, "NodeNotReady",
+                  fmt::format("node {} does not report", pod.node), identity);
+  if (!c.ready)
+    return Report(BoxState::kRunning, "ContainerNotReady",
+                  fmt::format("container {} runs, but its readiness probe does not pass", c.name),
+                  identity);
+  return Report(BoxState::kRunning, "", "", identity);
+}
+
+/// The Pod as a whole, before its containers are looked at.
+std::optional<StateReport> DecideWhole(const kube::Pod& pod, const std::string& identity) {
+  if (pod.meta.deletion_time)
+    return Report(BoxState::kUnknown, "PodTerminating",
+                  fmt::format("Pod {} is being deleted", pod.meta.name), identity);
+  if (pod.phase == "Failed" || pod.phase == "Succeeded")
+    return Report(BoxState::kStopped, pod.reason.empty() ? "Pod" + pod.phase : pod.reason,
+                  fmt::format("Pod {}: {}{}{}", pod.meta.name, pod.phase,
+                              pod.message.empty() ? "" : ": ", pod.message),
+                  identity);
+  if (pod.phase == "Unknown")
+    return Report(BoxState::kUnknown, "NodeNotReady",
+                  fmt::format("node {} does not report", pod.node), identity);
+  if (pod.phase == "Pending" && !pod.scheduled && pod.node.empty()) {
+    if (pod.scheduling_reason.empty())
+      return Report(BoxState::kUnknown, "Pending",
+                    fmt::format("Pod {} is not scheduled yet", pod.meta.name), identity);
+    return Report(BoxState::kStopped, pod.scheduling_reason,
+                  fmt::format("Pod {}: {}", pod.meta.name, pod.scheduling_message), identity);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string PodIdentity(const std::string& pod_uid) { return "pod:" + pod_uid; }
+
+std::string ContainerOf(const kube::Pod& pod, const std::string& wanted) {
+  return wanted.empty() && !pod.containers.empty() ? pod.containers.front().name : wanted;
+}
+
+std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted) {
+  const auto status = FindNamed(pod.statuses, ContainerOf(pod, wanted));
+  std::string id = status == pod.statuses.end() ? "" : status->id;
+  if (const size_t scheme = id.find("://"); scheme != std::string::npos) id.erase(0, scheme + 3);
+  return PodIdentity(pod.meta.uid) + "/" + id.substr(0, kIdBytes);
+}
+
+StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted) {
+  if (pod == nullptr) return Report(BoxState::kStopped, "PodMissing", "the Pod does not exist", "");
+  const std::string container = ContainerOf(*pod, wanted);
+  const std::string identity = PodBoxIdentity(*pod, container);
+  if (FindNamed(pod->containers, container) == pod->containers.end())
+    return Report(BoxState::kStopped, "ContainerMissing",
+                  fmt::format("Pod {} has no container {}; correct spec.box.pod.container",
+                              pod->meta.name, container),
+                  identity);
+  if (auto whole = DecideWhole(*pod, identity)) return *std::move(whole);
+  for (const kube::PodContainer& init : pod->init_statuses)
+    if (init.state == "waiting" && !IsTransient(init.reason)) return DecideWaiting(init, identity);
+  const auto status = FindNamed(pod->statuses, container);
+  if (status == pod->statuses.end())
+    return Report(BoxState::kUnknown, "ContainerCreating",
+                  fmt::format("Pod {} is being started", pod->meta.name), identity);
+  return DecideContainer(*pod, *status, identity);
+}
+
+bool ConfigsOnVolume(const kube::Pod& pod, const std::string& wanted) {
+  const auto spec = FindNamed(pod.containers, ContainerOf(pod, wanted));
+  if (spec == pod.containers.end()) return false;
+  return std::any_of(spec->mounts.begin(), spec->mounts.end(), [](std::string mount) {
+    while (mount.size() > 1 && mount.back() == '/') mount.pop_back();
+    return mount == kConfigs || mount == "/";
+  });
+}
+
+}  // namespace box

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+
+#include "box/box.hpp"
+#include "kube/pod.hpp"
+
+namespace box {
+
+/// "pod:<uid>": what agents in Pods register as; the first part of the box's identity.
+std::string PodIdentity(const std::string& pod_uid);
+/// "pod:<uid>/<container>": another container of the same Pod is another box.
+std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted);
+
+/// The container that the agent runs in: `wanted`, or the first one of the spec where that is
+/// empty.
+std::string ContainerOf(const kube::Pod& pod, const std::string& wanted);
+
+/// The one answer of a Pod to "is it running?". `pod` null: there is none. Pure.
+///
+/// | Pod                                                       | state   | reason |
+/// |-----------------------------------------------------------|---------|--------------------------|
+/// | none                                                      | Stopped | PodMissing | | being
+/// deleted                                             | Unknown | PodTerminating           | |
+/// Failed, Succeeded                                         | Stopped | its own (Evicted, ...)   |
+/// | phase Unknown; not Ready although its containers are      | Unknown | NodeNotReady | | not
+/// scheduled                                             | Stopped | Unschedulable, or the API's |
+/// | container waits: image, config, CrashLoopBackOff          | Stopped | the kubelet's | |
+/// container waits: ContainerCreating, PodInitializing       | Unknown | the kubelet's            |
+/// | container terminated                                      | Stopped | OOMKilled, Error, ... |
+/// | container runs                                            | Running | ContainerNotReady, or
+/// none |
+StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted);
+
+/// True if /configs of the container lies on a volume: what is written there survives the
+/// container.
+bool ConfigsOnVolume(const kube::Pod& pod, const std::string& wanted);
+
+}  // namespace box

@@ -1,0 +1,195 @@
+#include "box/exec_box.hpp"
+
+#include <doctest/doctest.h>
+#include <signal.h>
+
+#include <optional>
+
+#include "base/child_process.hpp"
+#include "base/program_files.hpp"
+#include "bundle/installed_plugins.hpp"
+#include "contract/box_contract.hpp"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Runs programs of this machine: a real child process with the real helper.
+class LocalChannel final : public box::ExecChannel {
+ public:
+  explicit LocalChannel(std::shared_ptr<int> runs) : runs_(std::move(runs)) {}
+
+  base::Result<box::ExecOutcome> Run(const box::ExecCall& call) override {
+    ++*runs_;
+    ::signal(SIGPIPE, SIG_IGN);  // As in the program: a helper that does not read is no end of us.
+    base::Command command;
+    command.argv = call.argv;
+    command.environment = {{"PATH", "/usr/bin:/bin"}};
+    command.input_source = call.input;
+    command.output_limit = call.output_limit;
+    command.deadline = call.deadline;
+    auto result = base::RunCommand(command, call.stop);
+    if (!result) return std::move(result).error();
+    return box::ExecOutcome{result->exit_code, std::move(result->output), std::move(result->error)};
+  }
+
+ private:
+  std::shared_ptr<int> runs_;
+};
+
+class LocalBox final : public box::ExecBox {
+ public:
+  LocalBox(std::unique_ptr<box::ExecChannel> channel, box::ExecBoxOptions options,
+           std::shared_ptr<std::vector<std::string>> restarts)
+      : ExecBox(std::move(channel), options), root_(options.root), restarts_(std::move(restarts)) {}
+
+  box::StateReport State(std::stop_token stop) override {
+    const auto running = AgentRuns(stop);
+    if (!running) return {box::BoxState::kUnknown, running.error().message, ""};
+    if (!*running) return {box::BoxState::kStopped, "no agent", root_};
+    return {box::BoxState::kRunning, "", root_};
+  }
+  base::Status Restart(const std::string& boot, std::stop_token) override {
+    restarts_->push_back(boot);
+    return {};
+  }
+
+ private:
+  std::string root_;
+  std::shared_ptr<std::vector<std::string>> restarts_;
+};
+
+struct Local {
+  std::string root;
+  std::shared_ptr<int> runs = std::make_shared<int>(0);
+  std::shared_ptr<std::vector<std::string>> restarts = std::make_shared<std::vector<std::string>>();
+  std::shared_ptr<box::HelperMemory> memory = std::make_shared<box::HelperMemory>();
+
+  explicit Local(const support::TempFolder& temp) : root(temp / "root") {
+    fs::create_directories(root);
+  }
+  std::unique_ptr<box::Box> Make(std::vector<std::vector<std::string>> helpers,
+                                 bool bring = false) const {
+    box::ExecBoxOptions options;
+    options.root = root;
+    options.helpers = std::move(helpers);
+    options.bring_helper = bring;
+    options.memory_key = "box";
+    options.memory = memory;
+    return std::make_unique<LocalBox>(std::make_unique<LocalChannel>(runs), options, restarts);
+  }
+};
+
+contract::BoxUnderTest MakeLocal(const support::TempFolder& temp) {
+  const Local local(temp);
+  contract::BoxUnderTest out;
+  out.type = "a box that is reached by running the helper in it";
+  out.box = local.Make({{WO_PROGRAM}});
+  out.restarts = [restarts = local.restarts] { return *restarts; };
+  const std::string root = local.root;
+  auto lock = std::make_shared<std::optional<bundle::AgentLock>>();
+  out.start_agent = [=] {
+    auto taken = bundle::AgentLock::Acquire(root + "/configs");
+    REQUIRE(taken);
+    lock->emplace(*std::move(taken));
+  };
+  out.stop_agent = [=] { lock->reset(); };
+  out.make_unreachable = [=] { fs::rename(root, root + ".away"); };
+  out.write = [=](const std::string& path, const std::string& text) {
+    support::WriteText(root + "/configs/" + path, text);
+  };
+  out.read = [=](const std::string& path) { return support::ReadText(root + "/configs/" + path); };
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("a box behind an exec channel keeps the contract") {
+  contract::RunBoxContract(MakeLocal);
+}
+
+TEST_CASE("all that is missing goes in one run, and one run probes all names") {
+  support::TempFolder temp;
+  const Local local(temp);
+  auto box = local.Make({{WO_PROGRAM}});
+  std::vector<box::Delivery> deliveries;
+  std::vector<std::string> names;
+  for (int i = 0; i < 5; ++i) {
+    names.push_back("plugin-" + std::to_string(i));
+    deliveries.push_back(contract::detail::Pack(temp, names.back(), "1"));
+  }
+  const auto delivered = box->Deliver(deliveries, {});
+  REQUIRE(delivered);
+  for (const auto& result : *delivered) CHECK(result.status);
+  CHECK(*local.runs == 1);
+  REQUIRE(box->Activate({names, "boot-1"}, {}));
+  const auto report = box->Probe(names, {});
+  REQUIRE(report);
+  CHECK(*local.runs == 3);
+  for (const auto& plugin : report->plugins) CHECK(plugin.presence == box::Presence::kPresent);
+  CHECK(fs::is_empty(local.root + "/configs/.molecule/incoming"));
+}
+
+TEST_CASE("a tar that cannot be read here fails alone, before anything is sent of it") {
+  support::TempFolder temp;
+  const Local local(temp);
+  auto box = local.Make({{WO_PROGRAM}});
+  auto gone = contract::detail::Pack(temp, "gone", "1");
+  fs::remove(gone.tar_path);
+  const auto results = box->Deliver(
+      {contract::detail::Pack(temp, "a", "1"), gone, contract::detail::Pack(temp, "b", "1")}, {});
+  REQUIRE(results);
+  CHECK(results->at(0).status);
+  CHECK_FALSE(results->at(1).status);
+  CHECK(results->at(2).status);
+}
+
+TEST_CASE("a box without the helper is brought one by sh and tar, once") {
+  support::TempFolder temp;
+  const Local local(temp);
+  auto box = local.Make({{"no-such-helper"}}, true);
+  contract::detail::Install(*box, contract::detail::Pack(temp, "hello", "1"), "boot-1");
+  CHECK(contract::detail::ProbeOne(*box, "hello").presence == box::Presence::kPresent);
+  CHECK(fs::exists(local.root + "/configs/.molecule/helper/" + base::OwnProgramId() +
+                   "/workspace-operator"));
+  const int before = *local.runs;
+  contract::detail::ProbeOne(*box, "hello");
+  CHECK(*local.runs == before + 1);
+  // The way that worked is remembered for other boxes of the same identity only.
+  auto again = local.Make({{"no-such-helper"}}, true);
+  contract::detail::ProbeOne(*again, "hello");
+  CHECK(*local.runs == before + 2);
+}
+
+TEST_CASE("neither a helper nor a shell that can bring it: a reason, no guess") {
+  support::TempFolder temp;
+  const Local local(temp);
+  auto box = local.Make({{"no-such-helper"}}, false);
+  CHECK(box->Probe({"x"}, {}).error().reason == "HelperUnavailable");
+  // A read-only box cannot be brought one either; the message says where it should have gone.
+  support::WriteText(local.root + "/configs", "not a folder");
+  auto other = local.Make({{"no-such-helper"}}, true);
+  const auto refused = other->Probe({"x"}, {});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().reason == "HelperUnavailable");
+  CHECK(refused.error().message.find(".molecule/helper") != std::string::npos);
+}
+
+TEST_CASE("a helper that dies, stays silent or talks nonsense is Unknown, never success") {
+  support::TempFolder temp;
+  const Local local(temp);
+  support::WriteText(local.root + "/configs/settings.json", "{}");
+  const auto probe = [&](const std::string& script) {
+    auto box = local.Make({{"sh", "-c", script, "sh"}});
+    return box->Probe({"x"}, {});
+  };
+  CHECK(probe("exit 0").error().reason == "HelperFailed");
+  CHECK(probe("kill -9 $$").error().code == base::Code::kUnavailable);
+  CHECK(probe("cat").error().code == base::Code::kUnavailable);
+  CHECK(probe("printf 'MBX1R\\000\\000\\000\\002{}'").error().reason == "BadReply");
+  // The reply was whole, but the exit status says that something went wrong after it.
+  CHECK(probe("printf 'MBX1R\\000\\000\\000\\002{}'; exit 1").error().reason == "HelperFailed");
+  CHECK(probe("cat /dev/zero").error().reason == "OutputTooLarge");
+  const auto loud = probe("printf '\\033[31mno\\n' >&2; exit 3");
+  CHECK(loud.error().message.find('\033') == std::string::npos);
+}

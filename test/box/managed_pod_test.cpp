@@ -1,0 +1,173 @@
+#include "box/managed_pod.hpp"
+
+#include <doctest/doctest.h>
+
+namespace {
+
+using codec::Json;
+
+api::Workspace Workspace(const std::string& name = "w1") {
+  api::Workspace workspace;
+  workspace.meta.ns = "team-a";
+  workspace.meta.name = name;
+  workspace.meta.uid = "0000-1111";
+  workspace.spec.runtime = "sample";
+  workspace.spec.box.type = api::BoxType::kPod;
+  workspace.spec.box.pod = api::PodBox{};
+  workspace.spec.box.pod->image = "agents/sample:1";
+  return workspace;
+}
+
+box::ManagedPodSettings Settings() {
+  return {"operator:1", "https://operator:8443", "", {{"sample", {"/bin/runtime", "--fast"}}}};
+}
+
+std::string ReasonOf(const api::Workspace& workspace, const box::ManagedPodSettings& settings,
+                     const Json* pod_template = nullptr) {
+  const auto made = box::MakeManagedPod(workspace, pod_template, settings);
+  return made ? "" : made.error().reason;
+}
+
+Json Template(const char* spec) {
+  return *codec::ParseJson(std::string(R"({"template":{"metadata":{"labels":{"team":"x",)"
+                                       R"("molecule.ai/workspace":"stolen"}},"spec":)") +
+                           spec + "}}");
+}
+
+const Json* FindNamed(const Json& list, const std::string& name) {
+  for (const Json& item : list)
+    if (item["name"] == name) return &item;
+  return nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("a managed Pod is the Workspace's own, runs the agent around the runtime, and is small") {
+  const auto made = box::MakeManagedPod(Workspace(), nullptr, Settings());
+  REQUIRE(made);
+  const Json& pod = made->pod;
+  CHECK(pod["metadata"]["name"] == "w1-box");
+  CHECK(pod["metadata"]["namespace"] == "team-a");
+  CHECK(pod["metadata"]["ownerReferences"][0]["uid"] == "0000-1111");
+  CHECK(pod["metadata"]["ownerReferences"][0]["controller"] == true);
+  CHECK(pod["metadata"]["annotations"][box::kPodInputsAnnotation] == made->inputs);
+  const Json& container = pod["spec"]["containers"][0];
+  CHECK(container["image"] == "agents/sample:1");
+  const auto& command = container["command"];
+  CHECK(command.back() == "--fast");
+  CHECK(command[command.size() - 2] == "/bin/runtime");
+  CHECK(command[command.size() - 3] == "--");
+  CHECK(codec::Dump(command).find("\"--operator-url\",\"https://operator:8443\"") !=
+        std::string::npos);
+  CHECK(pod["spec"]["initContainers"][0]["image"] == "operator:1");
+  CHECK(FindNamed(pod["spec"]["volumes"], "molecule-configs")->contains("emptyDir"));
+  CHECK_FALSE(made->claim);
+  CHECK(codec::Dump(box::MakeManagedPod(Workspace(), nullptr, Settings())->pod) ==
+        codec::Dump(pod));
+}
+
+TEST_CASE("a managed Pod meets the Restricted standard") {
+  const Json spec = box::MakeManagedPod(Workspace(), nullptr, Settings())->pod["spec"];
+  CHECK(spec["securityContext"]["runAsNonRoot"] == true);
+  CHECK(spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault");
+  CHECK(spec["automountServiceAccountToken"] == false);
+  for (const char* list : {"containers", "initContainers"})
+    for (const Json& container : spec[list]) {
+      CHECK(container["securityContext"]["allowPrivilegeEscalation"] == false);
+      CHECK(container["securityContext"]["capabilities"]["drop"] == Json::array({"ALL"}));
+    }
+}
+
+TEST_CASE("storage asks for a claim that belongs to the Workspace") {
+  auto workspace = Workspace();
+  workspace.spec.box.pod->storage = api::PodStorage{"1Gi", "fast"};
+  const auto made = box::MakeManagedPod(workspace, nullptr, Settings());
+  REQUIRE(made);
+  REQUIRE(made->claim);
+  CHECK((*made->claim)["spec"]["resources"]["requests"]["storage"] == "1Gi");
+  CHECK((*made->claim)["spec"]["storageClassName"] == "fast");
+  CHECK((*made->claim)["metadata"]["ownerReferences"][0]["uid"] == "0000-1111");
+  CHECK((*FindNamed(made->pod["spec"]["volumes"],
+                    "molecule-configs"))["persistentVolumeClaim"]["claimName"] == "w1-box");
+}
+
+TEST_CASE("a template keeps what it says; the agent is wrapped around its own command") {
+  auto workspace = Workspace();
+  workspace.spec.box.pod->image.clear();
+  workspace.spec.box.pod->template_ref = api::LocalRef{"big"};
+  workspace.spec.box.pod->container = "main";
+  const Json given = Template(
+      R"({"nodeSelector":{"disk":"ssd"},"securityContext":{"runAsUser":7},
+          "volumes":[{"name":"v","emptyDir":{}}],
+          "containers":[{"name":"side","image":"s"},
+                        {"name":"main","image":"m","command":["/run"],"args":["a b"],
+                         "volumeMounts":[{"name":"v","mountPath":"/configs"}],
+                         "env":[{"name":"X","value":"1"}]}]})");
+  const auto made = box::MakeManagedPod(workspace, &given, Settings());
+  REQUIRE(made);
+  const Json& spec = made->pod["spec"];
+  CHECK(spec["nodeSelector"]["disk"] == "ssd");
+  CHECK(spec["securityContext"]["runAsUser"] == 7);
+  CHECK(spec["containers"][0] == Json{{"name", "side"},
+                                      {"image", "s"},
+                                      {"securityContext",
+                                       {{"allowPrivilegeEscalation", false},
+                                        {"capabilities", {{"drop", Json::array({"ALL"})}}}}}});
+  const Json& main = spec["containers"][1];
+  CHECK(main["command"].back() == "a b");
+  CHECK(main["command"][main["command"].size() - 2] == "/run");
+  CHECK_FALSE(main.contains("args"));
+  CHECK(FindNamed(main["env"], "X") != nullptr);
+  CHECK(FindNamed(spec["volumes"], "molecule-configs") == nullptr);
+  CHECK(made->pod["metadata"]["labels"]["team"] == "x");
+  CHECK(made->pod["metadata"]["labels"][box::kWorkspaceLabel] == "w1");
+}
+
+TEST_CASE("what is missing is named with its remedy") {
+  auto settings = Settings();
+  settings.agent_image.clear();
+  CHECK(ReasonOf(Workspace(), settings) == "AgentImageMissing");
+  settings = Settings();
+  settings.agent_url.clear();
+  CHECK(ReasonOf(Workspace(), settings) == "AgentURLMissing");
+  settings = Settings();
+  settings.command_by_runtime.clear();
+  CHECK(ReasonOf(Workspace(), settings) == "RuntimeCommandUnknown");
+  const Json empty = *codec::ParseJson("{}");
+  CHECK(ReasonOf(Workspace(), Settings(), &empty) == "PodTemplateInvalid");
+  const Json none = Template(R"({"containers":[]})");
+  CHECK(ReasonOf(Workspace(), Settings(), &none) == "PodTemplateInvalid");
+  auto workspace = Workspace();
+  workspace.spec.box.pod->container = "other";
+  const Json one = Template(R"({"containers":[{"name":"a","image":"i","command":["x"]}]})");
+  CHECK(ReasonOf(workspace, Settings(), &one) == "ContainerMissing");
+}
+
+TEST_CASE(
+    "the inputs change with what a user says, not with the operator's own version or address") {
+  const auto inputs = [](const api::Workspace& w, const box::ManagedPodSettings& s) {
+    return box::MakeManagedPod(w, nullptr, s)->inputs;
+  };
+  const std::string before = inputs(Workspace(), Settings());
+  auto settings = Settings();
+  settings.agent_image = "operator:2";
+  settings.agent_url = "https://elsewhere";
+  settings.agent_ca_pem = "pem";
+  CHECK(inputs(Workspace(), settings) == before);
+  settings.command_by_runtime["sample"] = {"/bin/other"};
+  CHECK(inputs(Workspace(), settings) != before);
+  auto workspace = Workspace();
+  workspace.spec.box.pod->image = "agents/sample:2";
+  CHECK(inputs(workspace, Settings()) != before);
+}
+
+TEST_CASE("names stay within 63 bytes and distinct") {
+  const std::string longest(253, 'a');
+  CHECK(box::ManagedPodName("w") == "w-box");
+  CHECK(box::ManagedPodName(longest).size() <= 63);
+  CHECK(box::ManagedPodName(longest) != box::ManagedPodName(longest + "b"));
+  CHECK(box::LabelOf("w") == "w");
+  CHECK(box::LabelOf(longest).size() <= 63);
+  CHECK(box::LabelOf(std::string(50, 'a') + std::string(20, '.') + "b").find(".-") ==
+        std::string::npos);
+}

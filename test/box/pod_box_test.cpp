@@ -1,0 +1,306 @@
+#include "box/pod_box.hpp"
+
+#include <doctest/doctest.h>
+
+#include "box/box_factory.hpp"
+#include "box/pod_state.hpp"
+
+namespace {
+
+using codec::Json;
+
+/// Objects by path, as an API server keeps them; counts what it is asked.
+class SmallApi final : public kube::Client {
+ public:
+  std::map<std::string, Json> objects;
+  std::vector<std::string> created, deleted;
+  int gets = 0;
+  std::optional<base::Error> fail;
+
+  static std::string PathOf(const kube::ObjectRef& ref) {
+    return ref.resource.plural + "/" + ref.name;
+  }
+
+  base::Result<std::string> Get(const kube::ObjectRef& ref, const kube::CallOptions&) override {
+    ++gets;
+    if (fail) return *fail;
+    const auto found = objects.find(PathOf(ref));
+    if (found == objects.end()) return Missing(ref.name);
+    return codec::Dump(found->second);
+  }
+  base::Result<std::string> Create(const kube::Collection& where, std::string body,
+                                   const kube::WriteOptions&) override {
+    if (fail) return *fail;
+    Json object = *codec::ParseJson(body);
+    const std::string path =
+        where.resource.plural + "/" + object["metadata"]["name"].get<std::string>();
+    if (objects.contains(path))
+      return base::MakeError(base::Code::kAlreadyExists, path, "AlreadyExists");
+    object["metadata"]["uid"] = "uid-" + std::to_string(created.size());
+    objects[path] = object;
+    created.push_back(path);
+    return codec::Dump(object);
+  }
+  base::Result<std::string> Delete(const kube::ObjectRef& ref,
+                                   const kube::DeleteOptions& options) override {
+    const auto found = objects.find(PathOf(ref));
+    if (found == objects.end()) return Missing(ref.name);
+    if (options.uid != found->second["metadata"]["uid"])
+      return base::MakeError(base::Code::kConflict, "another uid");
+    deleted.push_back(PathOf(ref));
+    objects.erase(found);
+    return std::string("{}");
+  }
+  base::Result<std::string> Update(const kube::ObjectRef&, std::string,
+                                   const kube::WriteOptions&) override {
+    return Unused();
+  }
+  base::Result<std::string> Patch(const kube::ObjectRef&, const kube::Patch&,
+                                  const kube::WriteOptions&) override {
+    return Unused();
+  }
+  base::Result<std::string> GetRaw(const std::string&, const kube::CallOptions&) override {
+    return Unused();
+  }
+  base::Result<std::string> PostRaw(const std::string&, std::string,
+                                    const kube::CallOptions&) override {
+    return Unused();
+  }
+  base::Result<kube::ListResult> ListEach(const kube::Collection&, const kube::ListOptions&,
+                                          const kube::ItemSink&) override {
+    return Unused();
+  }
+  base::Status Watch(const kube::Collection&, const kube::WatchOptions&,
+                     const kube::EventSink&) override {
+    return Unused();
+  }
+
+ private:
+  static base::Error Missing(const std::string& name) {
+    return base::MakeError(base::Code::kNotFound, name + " not found", "NotFound");
+  }
+  static base::Error Unused() { return base::MakeError(base::Code::kInternal, "not used here"); }
+};
+
+/// A container in which the helper answers every question alike.
+class SmallExec final : public kube::PodExec {
+ public:
+  protocol::BoxReply reply;
+  std::vector<kube::ExecRequest> requests;
+  base::Result<kube::ExecResult> Run(const kube::ExecRequest& request) override {
+    requests.push_back(request);
+    kube::ExecResult result;
+    protocol::AppendFrame(result.output, protocol::FrameKind::kReply,
+                          protocol::EncodeBoxReply(reply));
+    return result;
+  }
+};
+
+struct World {
+  SmallApi api;
+  SmallExec exec;
+  api::Workspace workspace;
+  std::vector<std::string> restarts;
+  std::map<std::string, std::vector<std::string>> commands{{"sample", {"/bin/runtime"}}};
+
+  World() {
+    workspace.meta.ns = "default";
+    workspace.meta.name = "w";
+    workspace.meta.uid = "ws-uid";
+    workspace.spec.runtime = "sample";
+    workspace.spec.box.type = api::BoxType::kPod;
+    workspace.spec.box.pod = api::PodBox{};
+    workspace.spec.box.pod->image = "agents/sample:1";
+  }
+  /// As in each pass: a new one.
+  std::unique_ptr<box::Box> Box() {
+    box::BoxDependencies dependencies;
+    dependencies.pods.emplace();
+    dependencies.pods->client = &api;
+    dependencies.pods->exec = &exec;
+    dependencies.pods->managed = {"operator:1", "https://op", "", commands};
+    dependencies.request_restart = [this](const api::Workspace&, const std::string& boot) {
+      restarts.push_back(boot);
+      return base::Status{};
+    };
+    auto made = box::MakeBox(workspace, dependencies);
+    REQUIRE(made);
+    return *std::move(made);
+  }
+  Json& Pod(const std::string& name = "w-box") { return api.objects["pods/" + name]; }
+  void Adopt(const std::string& name, bool controlled) {
+    workspace.spec.box.pod = api::PodBox{};
+    workspace.spec.box.pod->pod_ref = api::LocalRef{name};
+    Json& pod = Pod(name);
+    pod["metadata"] = {{"name", name}, {"namespace", "default"}, {"uid", "adopted-uid"}};
+    if (controlled)
+      pod["metadata"]["ownerReferences"] = Json::array({{{"apiVersion", "apps/v1"},
+                                                         {"kind", "StatefulSet"},
+                                                         {"name", "s"},
+                                                         {"uid", "s-uid"},
+                                                         {"controller", true}}});
+    pod["spec"]["containers"] = Json::array(
+        {{{"name", "main"}, {"volumeMounts", Json::array({{{"mountPath", "/configs"}}})}}});
+    Run(name, "main");
+  }
+  void Run(const std::string& name, const std::string& container) {
+    Json& status = Pod(name)["status"];
+    status["phase"] = "Running";
+    status["conditions"] = Json::array(
+        {{{"type", "Ready"}, {"status", "True"}}, {{"type", "PodScheduled"}, {"status", "True"}}});
+    status["containerStatuses"] = Json::array({{{"name", container},
+                                                {"containerID", "containerd://c1"},
+                                                {"ready", true},
+                                                {"state", {{"running", Json::object()}}}}});
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a managed Pod is made once, however often it is asked for") {
+  World world;
+  CHECK(world.Box()->State({}).reason == "PodMissing");
+  for (int pass = 0; pass < 3; ++pass) CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created == std::vector<std::string>{"pods/w-box"});
+  auto box = world.Box();
+  CHECK(box->State({}).state == box::BoxState::kUnknown);
+  CHECK_FALSE(box->Probe({"x"}, {}));
+  CHECK(world.exec.requests.empty());
+  world.Run("w-box", "agent");
+  box = world.Box();
+  CHECK(box->State({}).state == box::BoxState::kRunning);
+  CHECK(box->State({}).identity == "pod:uid-0/c1");
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.deleted.empty());
+}
+
+TEST_CASE("a Pod that was deleted is made again, with its storage kept") {
+  World world;
+  world.workspace.spec.box.pod->storage = api::PodStorage{"1Gi", ""};
+  CHECK(world.Box()->Provide({}));
+  world.api.objects.erase("pods/w-box");
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created ==
+        std::vector<std::string>{"persistentvolumeclaims/w-box", "pods/w-box", "pods/w-box"});
+}
+
+TEST_CASE("a Pod that failed or was evicted is deleted and made again, but not in a hot loop") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Pod()["status"] = {{"phase", "Failed"}, {"reason", "Evicted"}, {"message", "disk"}};
+  world.Pod()["metadata"]["creationTimestamp"] =
+      base::FormatTime(base::SystemClock::Get().Read().wall);
+  auto refused = world.Box()->Provide({});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().reason == "Evicted");
+  CHECK(refused.error().retry_after);
+  CHECK(world.api.deleted.empty());
+  world.Pod()["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z";
+  CHECK_FALSE(world.Box()->Provide({}));
+  CHECK(world.api.deleted == std::vector<std::string>{"pods/w-box"});
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created.size() == 2);
+}
+
+TEST_CASE("a Pod of that name that is somebody else's is left alone") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Pod()["metadata"].erase("ownerReferences");
+  world.Pod()["status"]["phase"] = "Failed";
+  CHECK(world.Box()->Provide({}).error().reason == "PodForeign");
+  CHECK(world.api.deleted.empty());
+}
+
+TEST_CASE("a changed spec makes the Pod anew only where that is allowed; else it is shown") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  world.workspace.spec.box.pod->image = "agents/sample:2";
+  auto box = world.Box();
+  CHECK(box->Provide({}));
+  const auto report = box->State({});
+  CHECK(report.state == box::BoxState::kRunning);
+  CHECK(report.reason == "PodOutdated");
+  CHECK(report.cause.find("spec.restart.recreate") != std::string::npos);
+  CHECK(world.api.deleted.empty());
+  world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.deleted.size() == 1);
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.Pod()["spec"]["containers"][0]["image"] == "agents/sample:2");
+}
+
+TEST_CASE("a template that is missing is named, and found when it comes") {
+  World world;
+  world.workspace.spec.box.pod->image.clear();
+  world.workspace.spec.box.pod->template_ref = api::LocalRef{"big"};
+  CHECK(world.Box()->Provide({}).error().reason == "PodTemplateMissing");
+  world.api.objects["podtemplates/big"] = {
+      {"template",
+       {{"spec",
+         {{"containers",
+           Json::array({{{"name", "m"}, {"image", "i"}, {"command", Json::array({"/x"})}}})}}}}}};
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "m");
+  CHECK(world.Box()->State({}).state == box::BoxState::kRunning);
+}
+
+TEST_CASE("an API that cannot be asked is Unknown with the cause, never Stopped") {
+  World world;
+  world.api.fail = base::MakeError(base::Code::kUnavailable, "connection refused", "ConnectFailed");
+  const auto report = world.Box()->State({});
+  CHECK(report.state == box::BoxState::kUnknown);
+  CHECK(report.identity == "");
+  CHECK(report.cause.find("connection refused") != std::string::npos);
+  CHECK(world.Box()->Probe({"x"}, {}).error().code == base::Code::kUnavailable);
+}
+
+TEST_CASE("execs go to the right container by argv, and never to a Pod that does not run") {
+  World world;
+  world.Adopt("a-0", true);
+  auto box = world.Box();
+  world.exec.reply.plugins = {{"p", "Absent", "", false, "", "", "", "", false, true}};
+  const auto report = box->Probe({"p"}, {});
+  REQUIRE(report);
+  CHECK(report->plugins_path_persistent);
+  REQUIRE(world.exec.requests.size() == 1);
+  CHECK(world.exec.requests[0].pod == "a-0");
+  CHECK(world.exec.requests[0].container == "main");
+  CHECK(world.exec.requests[0].argv ==
+        std::vector<std::string>{"workspace-operator", "box-helper", "--root", "/"});
+  world.Pod("a-0")["spec"]["containers"][0].erase("volumeMounts");
+  CHECK_FALSE(world.Box()->Probe({"p"}, {})->plugins_path_persistent);
+  world.Pod("a-0")["status"]["phase"] = "Failed";
+  CHECK(world.Box()->Probe({"p"}, {}).error().reason == "BoxNotRunning");
+  CHECK(world.Box()->WriteToken("t", {}).error().reason == "BoxNotRunning");
+  CHECK(world.exec.requests.size() == 2);
+}
+
+TEST_CASE("a managed Pod's agent is asked for the restart, and keeps its own token") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  CHECK(world.Box()->Restart("boot-1", {}));
+  CHECK(world.restarts == std::vector<std::string>{"boot-1"});
+  CHECK(world.Box()->WriteToken("t", {}));
+  CHECK(world.exec.requests.empty());
+}
+
+TEST_CASE("an adopted Pod without an agent cannot be restarted, unless its owner makes it again") {
+  World world;
+  world.Adopt("a-0", true);
+  world.exec.reply.agent_running = true;
+  CHECK(world.Box()->Restart("boot-1", {}));
+  CHECK(world.restarts.size() == 1);
+  world.exec.reply.agent_running = false;
+  CHECK(world.Box()->Restart("boot-1", {}).error().reason == "RestartUnsupported");
+  CHECK(world.api.deleted.empty());
+  world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  CHECK(world.Box()->Restart("boot-1", {}));
+  CHECK(world.api.deleted == std::vector<std::string>{"pods/a-0"});
+  world.Adopt("a-1", false);
+  world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  CHECK(world.Box()->Restart("boot-1", {}).error().reason == "RestartUnsupported");
+  CHECK(world.api.deleted.size() == 1);
+  CHECK(world.Box()->Provide({}));
+}

@@ -1,0 +1,203 @@
+#include "kube/pod_exec.hpp"
+
+#include <doctest/doctest.h>
+
+#include <thread>
+
+#include "support/exec_server.hpp"
+
+namespace {
+
+constexpr char kSuccess[] = R"({"metadata":{},"status":"Success"})";
+
+std::string Failure(const std::string& code) {
+  return R"({"status":"Failure","message":"command terminated with non-zero exit code",)"
+         R"("reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":")" +
+         code + "\"}]}}";
+}
+
+std::unique_ptr<kube::PodExec> Connect(const support::ExecServer& server) {
+  kube::ClientConfig config;
+  config.server = server.Url();
+  config.ca_pem = server.Ca();
+  config.token = "secret-token";
+  auto made = kube::PodExec::Create(config);
+  REQUIRE(made);
+  return *std::move(made);
+}
+
+/// `text` in pieces of `step` bytes.
+base::ByteSource Pieces(std::string text, size_t step) {
+  return [text = std::move(text), step, at = size_t{0}]() mutable -> base::Result<std::string> {
+    std::string piece = text.substr(std::min(at, text.size()), step);
+    at += piece.size();
+    return piece;
+  };
+}
+
+kube::ExecRequest Cat(std::string input = "") {
+  kube::ExecRequest request{.ns = "team-a", .pod = "box-1", .container = "agent"};
+  request.argv = {"cat", "a b&c"};
+  if (!input.empty()) request.input = Pieces(std::move(input), 1000);
+  request.deadline = base::Millis{10'000};
+  return request;
+}
+
+void Answer(support::ServerSocket& socket, const std::string& status) {
+  socket.Send('\3', status);
+  socket.Close();
+}
+
+}  // namespace
+
+TEST_CASE("input goes in, both outputs come back, the exit code is the program's") {
+  support::ExecServer server;
+  std::string input(300'000, 'x');
+  std::string got;
+  server.Play({{.talk = [&](support::ServerSocket& socket) {
+    got = socket.ReadInput();
+    socket.Send('\1', "out-1 ");
+    socket.Send('\2', "warning");
+    socket.Send('\1', "out-2");
+    Answer(socket, Failure("42"));
+  }}});
+  const auto result = Connect(server)->Run(Cat(input));
+  REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
+  CHECK(got == input);
+  CHECK(result->output == "out-1 out-2");
+  CHECK(result->error == "warning");
+  CHECK(result->exit_code == 42);
+  CHECK(server.LastAuthorization() == "Bearer secret-token");
+  CHECK(server.Targets().at(0) ==
+        "/api/v1/namespaces/team-a/pods/box-1/exec?stdout=true&stderr=true&stdin=true"
+        "&container=agent&command=cat&command=a%20b%26c");
+}
+
+TEST_CASE("a server that has only v4 is spoken to in v4, where input cannot be closed") {
+  support::ExecServer server;
+  server.Play({{.subprotocol = "v4.channel.k8s.io", .talk = [&](support::ServerSocket& socket) {
+                  CHECK(socket.Receive() == std::string("\0hello", 6));
+                  Answer(socket, kSuccess);
+                }}});
+  const auto result = Connect(server)->Run(Cat("hello"));
+  REQUIRE(result);
+  CHECK(result->exit_code == 0);
+  server.Play({{.subprotocol = "channel.k8s.io"}});
+  CHECK(Connect(server)->Run(Cat()).error().reason == "ExecFailed");
+}
+
+TEST_CASE("an exit status that is lost is Unknown, never success") {
+  support::ExecServer server;
+  const auto reason_of = [&](std::function<void(support::ServerSocket&)> talk) {
+    server.Play({{.talk = std::move(talk)}});
+    const auto result = Connect(server)->Run(Cat());
+    CHECK(result.error().code == base::Code::kUnavailable);
+    return result.error().reason;
+  };
+  CHECK(reason_of([](auto& socket) { socket.Cut(); }) == "ExitStatusLost");
+  CHECK(reason_of([](auto& socket) {
+          socket.Send('\1', "all of the output");
+          socket.Close();
+        }) == "ExitStatusLost");
+  CHECK(reason_of([](auto& socket) {
+          socket.Send('\1', "output");
+          socket.Cut();
+        }) == "ExitStatusLost");
+  CHECK(reason_of([](auto& socket) { Answer(socket, "not JSON"); }) == "ExitStatusLost");
+  CHECK(reason_of([](auto& socket) { Answer(socket, R"({"status":"Failure","message":"x"})"); }) ==
+        "ExecFailed");
+  CHECK(reason_of([](auto& socket) { Answer(socket, Failure("abc")); }) == "ExecFailed");
+}
+
+TEST_CASE("a status that came counts even if the connection breaks after it") {
+  support::ExecServer server;
+  server.Play({{.talk = [](auto& socket) {
+    socket.Send('\3', kSuccess);
+    socket.Cut();
+  }}});
+  const auto result = Connect(server)->Run(Cat());
+  REQUIRE(result);
+  CHECK(result->exit_code == 0);
+}
+
+TEST_CASE("a program that is not in the container is told from one that fails") {
+  support::ExecServer server;
+  server.Play({{.talk = [](auto& socket) {
+    Answer(
+        socket,
+        R"({"status":"Failure","reason":"InternalError","message":"OCI runtime exec failed: exec: )"
+        R"(\"cat\": executable file not found in $PATH: unknown"})");
+  }}});
+  const auto result = Connect(server)->Run(Cat());
+  CHECK(result.error().code == base::Code::kNotFound);
+  CHECK(result.error().reason == "ProgramNotFound");
+}
+
+TEST_CASE("a refused upgrade keeps its status and message; a 401 is tried once more") {
+  support::ExecServer server;
+  const auto refusal = [](int status, const char* reason) {
+    return support::ExecServer::Script{
+        .refuse_status = status,
+        .refuse_body = std::string(R"({"kind":"Status","status":"Failure","message":"told so",)") +
+                       "\"reason\":\"" + reason + "\",\"code\":" + std::to_string(status) + "}"};
+  };
+  server.Play({refusal(404, "NotFound")});
+  auto result = Connect(server)->Run(Cat());
+  CHECK(result.error().code == base::Code::kNotFound);
+  CHECK(result.error().message.find("told so") != std::string::npos);
+  server.Play({refusal(403, "Forbidden")});
+  CHECK(Connect(server)->Run(Cat()).error().code == base::Code::kForbidden);
+  server.Play({refusal(401, "Unauthorized"), {.talk = [](auto& s) { Answer(s, kSuccess); }}});
+  CHECK(Connect(server)->Run(Cat()));
+  server.Play({refusal(401, "Unauthorized")});
+  CHECK(Connect(server)->Run(Cat()).error().code == base::Code::kUnauthorized);
+}
+
+TEST_CASE("output, time and patience are bounded") {
+  support::ExecServer server;
+  server.Play({{.talk = [](auto& socket) {
+    while (true) socket.Send('\1', std::string(30'000, 'y'));
+  }}});
+  auto request = Cat();
+  request.output_limit = 100'000;
+  CHECK(Connect(server)->Run(request).error().reason == "OutputTooLarge");
+  server.Play({{.talk = [](auto& socket) { socket.Send('\1', std::string(2 << 20, 'y')); }}});
+  // A server that is cut off amid such a message may be noticed first.
+  const auto large = Connect(server)->Run(Cat()).error().reason;
+  CHECK((large == "TooLarge" || large == "ExitStatusLost"));
+  server.Play({{.talk = [](auto& socket) { socket.Receive(); }}});
+  request = Cat();
+  request.deadline = base::Millis{200};
+  CHECK(Connect(server)->Run(request).error().code == base::Code::kTimeout);
+  std::stop_source stop;
+  request = Cat();
+  request.stop = stop.get_token();
+  server.Play({{.talk = [&](auto& socket) {
+    stop.request_stop();
+    socket.Receive();
+  }}});
+  CHECK(Connect(server)->Run(request).error().code == base::Code::kCancelled);
+  CHECK(Connect(server)->Run(request).error().code == base::Code::kCancelled);
+  request = Cat();
+  request.input = []() -> base::Result<std::string> {
+    return base::MakeError(base::Code::kInternal, "the disk is gone", "ReadFailed");
+  };
+  server.Play({{.talk = [](auto& socket) { socket.Receive(); }}});
+  CHECK(Connect(server)->Run(request).error().reason == "ReadFailed");
+}
+
+TEST_CASE("a server with another CA or another name is not talked to") {
+  support::ExecServer server, other;
+  kube::ClientConfig config;
+  config.server = server.Url();
+  config.ca_pem = other.Ca();
+  CHECK((*kube::PodExec::Create(config))->Run(Cat()).error().reason == "TlsFailure");
+  config.ca_pem = server.Ca();
+  config.tls_server_name = "someone.else";
+  CHECK((*kube::PodExec::Create(config))->Run(Cat()).error().reason == "TlsFailure");
+  config.tls_server_name = "localhost";
+  server.Play({{.talk = [](auto& socket) { Answer(socket, kSuccess); }}});
+  CHECK((*kube::PodExec::Create(config))->Run(Cat()));
+  config.server = "https://127.0.0.1:1";
+  CHECK((*kube::PodExec::Create(config))->Run(Cat()).error().reason == "ConnectFailed");
+}
