@@ -148,22 +148,23 @@ class Operator {
     return {};
   }
 
+  runtime::InformerOptions InformerFor(const char* name) {
+    runtime::InformerOptions informer;
+    informer.name = name;
+    informer.resync = settings_->Current()->policy.resync;
+    informer.metrics = &metrics_;
+    return informer;
+  }
+
   void MakeInformers() {
-    const auto with = [this](const char* name) {
-      runtime::InformerOptions informer;
-      informer.name = name;
-      informer.resync = settings_->Current()->policy.resync;
-      informer.metrics = &metrics_;
-      return informer;
-    };
     workspace_source_ = MakeListWatch(*client_, kube::kWorkspaces, options_.ns);
     plugin_source_ = MakeListWatch(*client_, kube::kDeclaredPlugins, options_.ns);
     workspaces_ = std::make_unique<runtime::Informer<api::Workspace>>(
-        with("workspaces"),
+        InformerFor("workspaces"),
         FormatOf<api::Workspace>(codec::DecodeWorkspace, codec::UnpackWorkspace, interner_),
         *workspace_source_);
     plugins_ = std::make_unique<runtime::Informer<api::DeclaredPlugin>>(
-        with("declaredplugins"),
+        InformerFor("declaredplugins"),
         FormatOf<api::DeclaredPlugin>(codec::DecodeDeclaredPlugin, codec::UnpackDeclaredPlugin,
                                       interner_),
         *plugin_source_);
@@ -173,9 +174,6 @@ class Operator {
 
   base::Status MakePods() {
     if (!options_.pods) return {};
-    runtime::InformerOptions informer;
-    informer.name = "pods";
-    informer.metrics = &metrics_;
     auto pods = PodParts::Make(
         {.api = options_.api,
          .client = *client_,
@@ -183,7 +181,7 @@ class Operator {
          .table = *fleet_,
          .find_workspace = [this](const meta::ObjectKey& key) { return workspaces_->Get(key); },
          .wake = [this](const meta::ObjectKey& key) { Wake(key); },
-         .informer = informer});
+         .informer = InformerFor("pods")});
     if (!pods) return std::move(pods).error();
     pods_ = *std::move(pods);
     return {};
