@@ -210,8 +210,8 @@ void LeaderElector::State::Acquire(const std::optional<LeaseRecord>& from,
 void LeaderElector::State::Lead(base::MonoTime sent, const LeaseRecord& record) {
   Observe(record);
   if (options.die_at) options.die_at(sent + (options.renew_deadline + options.lease_duration) / 2);
-  renewed = sent.time_since_epoch().count();
   if (master != nullptr) master->Set(1);
+  renewed = sent.time_since_epoch().count();
   std::lock_guard lock(mutex);
   changed.notify_all();
 }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
@@ -284,4 +285,46 @@ TEST_CASE("a watch ends by its sink's error, by silence, and by a stop request")
                                      });
   REQUIRE_FALSE(stopped);
   CHECK(stopped.error().code == base::Code::kCancelled);
+}
+
+TEST_CASE("a write that may not be sent does not reach the server, nor does its retry") {
+  ScriptedApi api;
+  std::atomic<int> allowed = 1;
+  api.options.may_write = [&]() -> base::Result<base::Millis> {
+    if (allowed-- > 0) return base::Millis{60'000};
+    base::Error error = base::MakeError(base::Code::kUnavailable, "fenced", "NotLeader");
+    return error;
+  };
+  // The first attempt is answered "later"; the second one is refused here.
+  api.answers.push_back({429, {{"Retry-After", "0"}}, "{}"});
+  const auto client = api.Client();
+  const auto refused = client->PatchStatus(kObject, {kube::PatchType::kMerge, "{}"});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().reason == "NotLeader");
+  CHECK(api.requests.size() == 1);
+  for (const auto& attempt :
+       {client->Create({kube::kSecrets, "a"}, "{}"), client->Update(kObject, "{}"),
+        client->Delete(kObject), client->PostRaw("/api/v1/namespaces/a/pods/p/eviction", "{}")}) {
+    REQUIRE_FALSE(attempt);
+    CHECK(attempt.error().reason == "NotLeader");
+  }
+  CHECK_FALSE(client->MayWrite());
+  CHECK(api.requests.size() == 1);
+  // Reads, and questions in the form of a POST, are not writes.
+  CHECK(client->Get(kObject).has_value());
+  CHECK(client->PostRaw("/apis/authentication.k8s.io/v1/tokenreviews", "{}").has_value());
+}
+
+TEST_CASE("a write may not take longer than its leave") {
+  ScriptedApi api;
+  api.options.may_write = []() -> base::Result<base::Millis> { return base::Millis{150}; };
+  const auto client = api.Client();
+  api.mutex.lock();  // The server does not answer.
+  const auto begin = std::chrono::steady_clock::now();
+  const auto late = client->PatchStatus(kObject, {kube::PatchType::kMerge, "{}"});
+  const auto took = std::chrono::steady_clock::now() - begin;
+  api.mutex.unlock();
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code == base::Code::kTimeout);
+  CHECK(took < 10s);
 }

@@ -407,6 +407,7 @@ TEST_CASE("a process that was paused refuses writes in the moment it goes on") {
   a.Start();
   REQUIRE(Eventually([&] { return a.Leads() && server.Writes() >= 1; }));
   CHECK(*a.elector->MayWrite() <= Millis{15'000});
+  REQUIRE(clock.AwaitWaiters(1));
   const int before = a.lock.entered;
   {
     std::lock_guard paused(server.mutex);  // The renewal hangs: only the clock moves.
@@ -556,6 +557,7 @@ TEST_CASE("liveness fails when a leader has neither renewed nor ended") {
   CHECK(a.elector->Healthy().has_value());
   a.Start();
   REQUIRE(Eventually([&] { return a.Leads(); }));
+  REQUIRE(clock.AwaitWaiters(1));
   const int before = a.lock.entered;
   {
     std::lock_guard stuck(server.mutex);
@@ -586,4 +588,27 @@ TEST_CASE("a new leader is told once") {
   REQUIRE(AdvanceUntil(clock, Millis{20'000}, [&] { return server.Writes() >= 3; }));
   std::lock_guard lock(mutex);
   CHECK(told == std::vector<std::string>{"other", "a"});
+}
+
+TEST_CASE("each renewal puts off the end of the process to before anybody else can lead") {
+  FakeClock clock;
+  LeaseServer server(clock);
+  std::mutex mutex;
+  std::vector<std::optional<base::MonoTime>> ends;
+  Candidate a(server, "a", [&](LeaderElectionOptions& options) {
+    options.die_at = [&](std::optional<base::MonoTime> at) {
+      std::lock_guard lock(mutex);
+      ends.push_back(at);
+    };
+  });
+  const base::MonoTime start = clock.Read().mono;
+  a.Start();
+  REQUIRE(AdvanceUntil(
+      clock, Millis{20'000}, [&] { return server.Writes() >= 2; }, Millis{500}));
+  a.Stop();
+  std::lock_guard lock(mutex);
+  REQUIRE(ends.size() >= 3);
+  CHECK(ends[0] == start + Millis{12'500});
+  CHECK(ends[1] == start + Millis{14'500});
+  CHECK_FALSE(ends.back());  // Given back: the danger is over.
 }
