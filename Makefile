@@ -30,9 +30,10 @@ test: build ## set everything up and pass all tests: unit, contract, end to end
 	@test/cluster/build api
 	@test/run $(RELEASE)
 
-check: ## static checks: layers, purity, format
+check: ## static checks: layers, purity, checklist, format
 	@.ci/check_layers
 	@.ci/check_pure
+	@.ci/check_checklist
 	@.ci/check_format
 
 fmt: ## format all C++ sources
