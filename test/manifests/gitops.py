@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""What GitOps tools see of our objects, in every state, with the tools' own libraries (test/cluster/kstatus); that `kubectl diff` is empty after
+convergence for every sample; that `kubectl wait` right after `kubectl apply` is never early and never hangs; that an idle object does not
+change under heartbeats. With WO_API=cluster the API server is a real one.
+
+  gitops.py PROGRAM
+"""
+import copy
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "test/scenario"))
+from world import Failed, World, condition, declared, holds, is_ready, until, workspace  # noqa: E402
+
+GITOPS = ROOT / "manifests/gitops"
+WAITS = int(os.environ.get("WO_WAITS", "50"))
+IDLE_SECONDS = int(os.environ.get("WO_IDLE_SECONDS", "20"))
+
+# State, what kstatus, Flux and Argo CD must say.
+EXPECTED = {
+    "workspace not seen yet": ("InProgress or Current", "InProgress", "Progressing"),
+    "workspace provisioning": ("InProgress", "InProgress", "Progressing"),
+    "workspace awaits its agent": ("InProgress", "InProgress", "Progressing"),
+    "workspace ready": ("Current", "Current", "Healthy"),
+    "workspace ready, spec changed since": ("InProgress", "InProgress", "Progressing"),
+    "workspace with a plugin that retrying cannot mend": ("Failed", "Failed", "Degraded"),
+    "workspace with a plugin that is retried": ("InProgress", "InProgress", "Progressing"),
+    "workspace offline": ("InProgress", "InProgress", "Degraded"),
+    "workspace suspended": ("InProgress", "Current", "Suspended"),
+    "workspace terminating": ("Terminating", None, "Progressing"),
+    "plugin not seen yet": ("InProgress or Current", "InProgress", "Progressing"),
+    "plugin ready": ("Current", "Current", "Healthy"),
+    "plugin with a source that is refused": ("Failed", "Failed", "Degraded"),
+    "plugin with a source that is retried": ("InProgress", "InProgress", "Progressing"),
+    "plugin suspended": ("InProgress", "Current", "Suspended"),
+}
+
+
+def dry_run(world, obj):
+    done = world.kubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-o", "json", "-f", "-", stdin=json.dumps(obj))
+    return json.loads(done.stdout)
+
+
+def stalled(obj):
+    return condition(obj, "Stalled").get("status") == "True"
+
+
+def retried(obj):
+    return condition(obj, "Ready").get("status") == "False" and condition(obj, "Reconciling").get("status") == "True"
+
+
+def states(world):
+    """Drives real objects into every state and returns them as they are there."""
+    good = world.plugin("good")
+    seen = {}
+
+    def take(name, read, truth):
+        seen[name] = until(40, name, lambda: (lambda obj: obj if truth(obj) else None)(read()))
+
+    first = workspace("ready", world.box("ready"), [("good", good)])
+    seen["workspace not seen yet"] = dry_run(world, first)
+    seen["plugin not seen yet"] = dry_run(world, declared("fine", good, "ready"))
+    world.apply(first)
+    take("workspace provisioning", lambda: world.workspace("ready"), lambda w: w.get("status", {}).get("state") == "Provisioning")
+    world.agent("ready")
+    take("workspace ready", lambda: world.workspace("ready"), is_ready)
+    changed = copy.deepcopy(seen["workspace ready"])
+    changed["spec"]["model"] = "another"
+    changed["metadata"].pop("managedFields", None)
+    seen["workspace ready, spec changed since"] = {**changed, "metadata": {**changed["metadata"], "generation": changed["metadata"]["generation"] + 1}}
+
+    far = workspace("far", "/")
+    far["spec"]["box"] = {"type": "External"}
+    world.apply(far)
+    take("workspace awaits its agent", lambda: world.workspace("far"), lambda w: w.get("status", {}).get("state") == "AwaitingAgent")
+
+    world.apply(workspace("refused", world.box("refused"), [("x", "git+https://not.allowed.test/x.git#tag:v1")]))
+    world.agent("refused")
+    take("workspace with a plugin that retrying cannot mend", lambda: world.workspace("refused"), stalled)
+
+    # A refused connection, not an answer "not found": that may pass.
+    closed = "git+https://127.0.0.1:9/x.git#tag:v1"
+    world.apply(workspace("retried", world.box("retried"), [("x", closed)]))
+    world.agent("retried")
+    take("workspace with a plugin that is retried", lambda: world.workspace("retried"), retried)
+
+    world.apply(workspace("gone", world.box("gone")))
+    agent = world.agent("gone")
+    until(30, "the agent has reported", lambda: world.workspace("gone").get("status", {}).get("state") == "Online")
+    agent.stop()
+    take("workspace offline", lambda: world.workspace("gone"), lambda w: w["status"]["state"] == "Offline")
+
+    world.apply(workspace("still", world.box("still"), suspend=True))
+    take("workspace suspended", lambda: world.workspace("still"), lambda w: w.get("status", {}).get("state") == "Suspended")
+
+    held = workspace("held", world.box("held"))
+    held["metadata"]["finalizers"] = ["example.com/held"]
+    world.apply(held)
+    world.kubectl("delete", "workspaces.molecule.ai", "held", "--wait=false")
+    take("workspace terminating", lambda: world.workspace("held"), lambda w: "deletionTimestamp" in w["metadata"])
+    world.kubectl("patch", "workspaces.molecule.ai", "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+    world.apply(declared("fine", good, "ready"))
+    take("plugin ready", lambda: world.declared("fine"), is_ready)
+    world.apply(declared("refused", "git+https://not.allowed.test/y.git#tag:v1", "ready"))
+    take("plugin with a source that is refused", lambda: world.declared("refused"), stalled)
+    world.apply(declared("retried", "git+https://127.0.0.1:9/z.git#tag:v1", "ready"))
+    take("plugin with a source that is retried", lambda: world.declared("retried"), retried)
+    world.apply(declared("still", good, "far", suspend=True))
+    take("plugin suspended", lambda: world.declared("still"), lambda d: d.get("status", {}).get("observedGeneration") == d["metadata"]["generation"])
+    return seen
+
+
+def check_states(world, reader):
+    seen = states(world)
+    expressions = world.folder / "expressions.json"
+    expressions.write_text(json.dumps(yaml.safe_load((GITOPS / "flux/health_check_exprs.yaml").read_text())))
+    done = subprocess.run([reader, expressions, GITOPS / "argocd"], capture_output=True, text=True,
+                          input=json.dumps([{"name": name, "object": obj} for name, obj in seen.items()]))
+    if done.returncode != 0:
+        raise Failed(f"kstatus: {done.stderr}")
+    wrong = []
+    for said in json.loads(done.stdout):
+        kstatus, flux, argo = EXPECTED[said["name"]]
+        if said["kstatus"] not in kstatus or (flux and said["flux"] != flux) or said["argo"] != argo:
+            wrong.append(f"{said}; wanted {kstatus}, {flux}, {argo}; conditions "
+                         + json.dumps(seen[said["name"]].get("status", {}).get("conditions", [])))
+        if said["argo"] in ("Degraded", "Healthy") and not said["message"]:
+            wrong.append(f"{said['name']}: Argo CD shows no message")
+    missing = set(EXPECTED) - set(seen)
+    if wrong or missing:
+        raise Failed("\n".join([*wrong, *missing]))
+    return f"{len(seen)} states read rightly by kstatus, Flux and Argo CD"
+
+
+def lua_value(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return "{" + ",".join(lua_value(item) for item in value) + "}"
+    return "{" + ",".join(f"[{json.dumps(key)}]={lua_value(item)}" for key, item in value.items() if item is not None) + "}"
+
+
+def check_actions():
+    """The buttons of Argo CD, in Debian's Lua."""
+    def run(script, obj):
+        text = (GITOPS / "argocd/molecule.ai" / obj["kind"] / "actions" / script).read_text()
+        program = (f"obj = {lua_value(obj)}\nlocal result = (function()\n{text}\nend)()\n"
+                   "local function show(v) if type(v) ~= 'table' then return tostring(v) end local keys = {} for k in pairs(v) do keys[#keys + 1] = k end\n"
+                   "table.sort(keys) local out = {} for _, k in ipairs(keys) do out[#out + 1] = k .. '=' .. show(v[k]) end return '{' .. table.concat(out, ' ') .. '}' end\n"
+                   "print(show(result))")
+        done = subprocess.run(["lua5.4", "-"], input=program, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failed(f"{script}: {done.stderr}")
+        return done.stdout
+    count = 0
+    for kind in ("Workspace", "DeclaredPlugin"):
+        obj = {"kind": kind, "metadata": {"name": "x"}, "spec": {}}
+        paused = {**obj, "spec": {"suspend": True}}
+        for script, given, wanted in (("discovery.lua", obj, "resume={disabled=true}"), ("discovery.lua", paused, "resume={disabled=false}"),
+                                      ("suspend/action.lua", obj, "suspend=true"), ("resume/action.lua", paused, "spec={}"),
+                                      ("reconcile/action.lua", obj, "molecule.ai/reconcile-requested-at=20")):
+            count += 1
+            if wanted not in run(script, given):
+                raise Failed(f"{kind} {script}: {wanted} is not in {run(script, given)}")
+    return f"{count} actions"
+
+
+def check_diff(world):
+    """No sample differs from what was applied, with both kinds of apply, once the operator has answered."""
+    samples = sorted((ROOT / "manifests/samples").glob("*.yaml"))
+    for sample in samples:
+        for flags in ([], ["--server-side"]):
+            world.kubectl("apply", *flags, "-f", sample)
+            names = world.kubectl("get", "-f", sample, "-o", "name").stdout.split()
+            for name in names:
+                def observed():
+                    obj = json.loads(world.kubectl("get", name, "-o", "json").stdout)
+                    return obj.get("status", {}).get("observedGeneration") == obj["metadata"]["generation"]
+                until(30, f"{name} is observed", observed)
+            done = world.kubectl("diff", *flags, "-f", sample, check=False)
+            if done.returncode != 0:
+                raise Failed(f"kubectl diff {' '.join(flags)} -f {sample.name}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            world.kubectl("delete", "--wait=false", "-f", sample)
+            until(60, f"{sample.name} is deleted", lambda: not world.kubectl("get", "-f", sample, "--ignore-not-found", "-o", "name").stdout.strip())
+    return f"{len(samples)} samples, applied in both ways"
+
+
+def check_wait(world):
+    """Each round changes the spec; a wait that believed the old status would return before the change was looked at."""
+    for round_number in range(WAITS):
+        obj = workspace("ready", world.box("ready"))
+        obj["spec"]["model"] = f"model-{round_number}"
+        world.apply(obj)
+        world.kubectl("wait", "--for=condition=Ready", "workspaces.molecule.ai/ready", "--timeout=30s")
+        seen = world.workspace("ready")
+        if not is_ready(seen):
+            raise Failed(f"round {round_number}: kubectl wait returned on {seen['status']}")
+    return f"{WAITS} rounds"
+
+
+def check_idle(world):
+    world.kubectl("delete", "declaredplugins.molecule.ai", "--all")
+    until(30, "ready again", lambda: is_ready(world.workspace("ready")))
+    world.poke("ready")
+    before = world.metric("workspace_operator_heartbeats_recorded")
+    version = world.workspace("ready")["metadata"]["resourceVersion"]
+    holds(IDLE_SECONDS, "resourceVersion of an idle workspace", lambda: world.workspace("ready")["metadata"]["resourceVersion"] == version)
+    beats = world.metric("workspace_operator_heartbeats_recorded") - before
+    if beats < IDLE_SECONDS:
+        raise Failed(f"only {beats} heartbeats came in {IDLE_SECONDS} s: nothing was proven")
+    return f"{IDLE_SECONDS} s and {beats:.0f} heartbeats without a write"
+
+
+def main():
+    reader = subprocess.run([ROOT / "test/cluster/kstatus/build"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    world = World(sys.argv[1], {"sources": {"allowedHosts": ["127.0.0.1:9"]}, "timing": {"slowRetrySeconds": 30}})
+    try:
+        world.up()
+        print("gitops: actions:", check_actions())
+        print("gitops: states:", check_states(world, reader))
+        print("gitops: wait:", check_wait(world))
+        print("gitops: idle:", check_idle(world))
+        print("gitops: diff:", check_diff(world))
+    except Failed as failure:
+        sys.exit(f"gitops: {failure}\n{world.tail('operator.log')}")
+    finally:
+        world.close()
+
+
+main()
