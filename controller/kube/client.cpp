@@ -200,6 +200,10 @@ class HttpKubeClient final : public Client {
     error.message = what + ": " + error.message;
     return error;
   }
+  /// By what our files say: they may have been rotated since we read them. Nothing was done then.
+  static bool Refused(const base::Result<http::Response>& answer) {
+    return answer ? answer->status == 401 : answer.error().reason == "TlsFailure";
+  }
   void Sample(const std::string& method, const base::Result<http::Response>& answer,
               base::MonoTime start, bool retry) const {
     if (!options_.observe) return;
@@ -260,7 +264,7 @@ base::Result<std::string> HttpKubeClient::Perform(Call call) {
     credentials_->Refresh(false);
     auto answer = Attempt(call, deadline, attempt > 1);
     if (answer && answer->status >= 200 && answer->status < 300) return std::move(answer->body);
-    if (answer && answer->status == 401 && !asked_again) {
+    if (Refused(answer) && !asked_again) {
       asked_again = true;
       credentials_->Refresh(true);
       continue;
@@ -374,9 +378,9 @@ base::Status HttpKubeClient::Watch(const Collection& from, const WatchOptions& o
     auto answer = credentials_->Get().watches->Stream(request, how, on_bytes);
     Sample("WATCH", answer, start, asked_again);
     if (!failed) return failed.error();
+    if (Refused(answer) && !asked_again) continue;
     if (!answer) return Named(answer.error(), call.what);
     ShowWarnings(*answer);
-    if (answer->status == 401 && !asked_again) continue;
     if (answer->status < 200 || answer->status >= 300) return ErrorOf(*answer, call.what);
     if (splitter.Pending() > 0)
       return base::MakeError(base::Code::kUnavailable,

@@ -14,6 +14,7 @@
 
 #include "codec/json.hpp"
 #include "http/server.hpp"
+#include "http/tls.hpp"
 
 namespace {
 
@@ -327,4 +328,49 @@ TEST_CASE("a write may not take longer than its leave") {
   REQUIRE_FALSE(late);
   CHECK(late.error().code == base::Code::kTimeout);
   CHECK(took < 10s);
+}
+
+TEST_CASE("an API server that comes back with another authority is trusted once the file says so") {
+  const std::string path =
+      std::filesystem::temp_directory_path() / ("wo_ca_" + std::to_string(::getpid()));
+  uint16_t port = 0;
+  const auto serve = [&] {
+    const auto authority = http::MakeCertificateAuthority("CA of the day", 3600s);
+    const auto pair = http::MakeServingCertificate(*authority, "api", {}, {"127.0.0.1"}, 3600s);
+    http::ServerOptions options;
+    options.port = port;
+    options.tls = http::TlsMaterial{pair->certificate_pem, pair->private_key_pem, ""};
+    http::Handlers handlers;
+    handlers.handle = [](http::ServerRequest&&, std::unique_ptr<http::Responder> responder) {
+      responder->Send({200, {}, "{}"});
+    };
+    auto server = http::Server::Start(options, handlers);
+    REQUIRE_MESSAGE(server.has_value(), (server ? "" : server.error().message));
+    port = (*server)->Port();
+    return std::pair{*std::move(server), authority->certificate_pem};
+  };
+  auto first = serve();
+  std::ofstream(path) << first.second;
+  kube::ClientConfig config;
+  config.server = "https://127.0.0.1:" + std::to_string(port);
+  config.ca_file = path;
+  const auto client = *kube::Client::Create(config);
+  CHECK(client->Get(kObject).has_value());
+  first.first->Stop(1s);
+  first.first.reset();
+
+  auto second = serve();
+  const auto strange = client->PatchStatus(kObject, {kube::PatchType::kMerge, "{}"});
+  REQUIRE_FALSE(strange);  // Nobody vouches for it yet.
+  CHECK(strange.error().code != base::Code::kCancelled);
+  std::ofstream(path) << second.second;
+  auto trusted = client->PatchStatus(kObject, {kube::PatchType::kMerge, "{}"});
+  // A connection of the old server may be the first that is tried.
+  if (!trusted && trusted.error().reason == "ConnectionLost")
+    trusted = client->PatchStatus(kObject, {kube::PatchType::kMerge, "{}"});
+  CHECK_MESSAGE(trusted.has_value(), (trusted ? "" : trusted.error().message));
+  std::ofstream(path) << "no certificate";  // A bad file keeps the last good one.
+  CHECK(client->Get(kObject).has_value());
+  second.first->Stop(1s);
+  std::filesystem::remove(path);
 }
