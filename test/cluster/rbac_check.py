@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""Runs the operator on a real API server with the rights of manifests/install.yaml and nothing more, drives it through everything that it does,
+and compares the audit log with the roles: used minus granted is empty (nothing was refused), granted minus used is empty (nothing is granted
+in vain). Also the policy on `kind: Platform` and the roles for people.
+
+  rbac_check.py PROGRAM
+"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "test/scenario"))
+import world as worlds  # noqa: E402
+from world import Failed, World, condition, declared, is_ready, until, workspace  # noqa: E402
+
+ACCOUNT = "system:serviceaccount:workspace-operator:workspace-operator"
+# What this version of the API server does not ask for, another that we support does.
+ASKED_BY_OTHERS = {("", "pods/exec", "create"): "Kubernetes 1.35 and newer ask for it beside `get`"}
+
+
+class Installed(worlds.Cluster):
+    """The installation as a cluster admin makes it; the operator is two processes beside it, with the Deployment's account."""
+
+    def __init__(self, world):
+        super().__init__(world)
+        self.account = self.folder / "account.kubeconfig"
+        self.kubectl("apply", "--server-side", "-f", ROOT / "manifests/install.yaml")
+        token = self.kubectl("-n", "workspace-operator", "create", "token", "workspace-operator", "--duration=2h").stdout.strip()
+        self.account.write_text(self.with_token(token))
+        self.account.chmod(0o600)
+
+    def run(self, script, *arguments):
+        super().run(script, *arguments, *(["--audit", "--with", "controller-manager"] if script == "up" else []))
+
+    def kubectl(self, *arguments, **options):
+        done = subprocess.run([worlds.KUBECTL, *map(str, arguments)], capture_output=True, text=True,
+                              env={**os.environ, "KUBECONFIG": str(self.kubeconfig)}, **options)
+        if done.returncode != 0:
+            raise Failed(f"kubectl {arguments}: {done.stderr}")
+        return done
+
+    def with_token(self, token):
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+        return yaml.safe_dump(config)
+
+    def command(self, data=None, port=None):
+        return ["run", "--kubeconfig", self.account, "--operator-namespace", "workspace-operator", "--data-dir", data or self.world.data,
+                "--http-port", str(port or self.port), "--tls", "--tls-name", "workspace-operator", "--tls-authority-seconds", "60",
+                "--tls-overlap-seconds", "3", "--tls-certificate-seconds", "20", "--lease-seconds", "3", "--lease-renew-seconds", "2",
+                "--lease-retry-seconds", "0.5"]
+
+
+def granted(api):
+    """(group, resource, verb) of every role that is bound to the account."""
+    found = set()
+    for kind in ("clusterrolebindings", "rolebindings"):
+        for binding in json.loads(api.kubectl("get", kind, "-A", "-o", "json").stdout)["items"]:
+            subjects = binding.get("subjects", [])
+            if not any(s["kind"] == "ServiceAccount" and f"system:serviceaccount:{s.get('namespace')}:{s['name']}" == ACCOUNT for s in subjects):
+                continue
+            role = binding["roleRef"]
+            where = ["-n", binding["metadata"]["namespace"]] if role["kind"] == "Role" else []
+            rules = json.loads(api.kubectl(*where, "get", role["kind"].lower(), role["name"], "-o", "json").stdout)["rules"]
+            found |= {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+    return found
+
+
+def used(api):
+    """The same from the audit log; and the requests that were refused."""
+    found, refused = set(), []
+    for line in (api.folder / "audit.log").read_text().splitlines():
+        event = json.loads(line)
+        if event["user"]["username"] != ACCOUNT or "objectRef" not in event:
+            continue
+        ref = event["objectRef"]
+        resource = ref["resource"] + (f"/{ref['subresource']}" if "subresource" in ref else "")
+        found.add((ref.get("apiGroup", ""), resource, event["verb"]))
+        if event.get("responseStatus", {}).get("code") == 403:
+            refused.append(f"{event['verb']} {event['requestURI']}")
+    return found, refused
+
+
+def drive(world):
+    """Everything that the operator does with the API."""
+    api = world.api
+    ca = world.data / "ca.crt"
+    os.environ["SSL_CERT_FILE"] = str(ca)
+    trusting = ["--ca-file", ca]
+    good = world.plugin("good")
+    api.kubectl("create", "secret", "generic", "read", "-n", "default", "--from-literal=username=u", "--from-literal=password=p")
+    world.apply(workspace("w", world.box("w"), [("good", good)]))
+    world.agent("w", flags=trusting)
+    until(60, "ready over TLS with the account's rights", lambda: is_ready(world.workspace("w")))
+
+    world.plugin("more")
+    world.apply(declared("more", "gitea://demo/more#tag:v1", "w", sourceSecretRef={"name": "read"}))
+    until(60, "a DeclaredPlugin is ready", lambda: is_ready(world.declared("more")))
+
+    # A person's way in: TokenReview, SubjectAccessReview, then a DeclaredPlugin that is made and taken back.
+    world.plugin("asked")
+    api.kubectl("create", "serviceaccount", "person", "-n", "default")
+    api.kubectl("create", "rolebinding", "person", "-n", "default", "--clusterrole=edit", "--serviceaccount=default:person")
+    token = api.kubectl("create", "token", "person", "-n", "default").stdout.strip()
+    body = json.dumps({"name": "asked", "source": "gitea://demo/asked#tag:v1"}).encode()
+    until(30, "the editor may declare (roles are aggregated)", lambda: world.http("POST", "/workspaces/default.w/plugins", token, body)[0] in (202, 409))
+    until(60, "it is installed", lambda: (world.box("w") / "configs/plugins/asked").is_dir())
+    status, text = world.http("DELETE", "/workspaces/default.w/plugins/asked", token)
+    if status != 202:
+        raise Failed(f"DELETE of a declaration: {status} {text}")
+
+    # The same event again and again becomes a series: a source that is refused, looked at again at each request.
+    world.apply(declared("bad", "git+https://not.allowed.test/x.git#tag:v1", "w"))
+    until(30, "a refused source is stalled", lambda: condition(world.declared("bad"), "Stalled").get("status") == "True")
+
+    def series():
+        world.kubectl("annotate", "declaredplugins.molecule.ai", "bad", f"molecule.ai/reconcile-requested-at={os.urandom(4).hex()}", "--overwrite")
+        events = json.loads(world.kubectl("get", "events.events.k8s.io", "-o", "json").stdout)["items"]
+        return any(event.get("series") for event in events)
+
+    until(60, "an event became a series", series)
+    return trusting
+
+
+def drive_pods(world):
+    """A managed Pod. Nobody runs it here: its status is written by hand, and exec ends at a kubelet that is not there; the API server has asked
+    for the right before that."""
+    api = world.api
+    box = {"type": "Pod", "pod": {"image": "localhost/box:1", "storage": {"size": "1Mi"}}}
+    world.apply({**workspace("pod", "/"), "spec": {"runtime": "sample", "box": box}})
+    name = until(30, "the Pod is made", lambda: json.loads(api.kubectl("get", "pods", "-o", "json").stdout)["items"])[0]["metadata"]["name"]
+    until(30, "the claim is made", lambda: json.loads(api.kubectl("get", "pvc", "-o", "json").stdout)["items"])
+    running = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
+        {"name": "agent", "ready": True, "restartCount": 0, "image": "x", "imageID": "x", "containerID": "containerd://1", "started": True,
+         "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}
+    api.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": running}))
+    template = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "t", "namespace": "default"},
+                "template": {"spec": {"containers": [{"name": "agent", "image": "localhost/box:1"}]}}}
+    world.apply(template, {**workspace("templated", "/"), "spec": {"box": {"type": "Pod", "pod": {"templateRef": {"name": "t"}}}}})
+    world.apply({**workspace("adopted", "/"), "spec": {"box": {"type": "Pod", "pod": {"podRef": {"name": "nobody"}}}}})
+    until(60, "exec was tried", lambda: ("", "pods/exec", "get") in used(api)[0])
+    # Another image: the old Pod goes, a new one comes.
+    box["pod"]["image"] = "localhost/box:2"
+    world.apply({**workspace("pod", "/"), "spec": {"runtime": "sample", "box": box, "restart": {"recreate": "Allowed"}}})
+    until(90, "a Pod was replaced", lambda: ("", "pods", "delete") in used(api)[0])
+
+
+def check_platform(world):
+    """Only who may `use` workspaces/platform makes a Platform workspace or changes the spec of one."""
+    api = world.api
+    api.kubectl("create", "rolebinding", "eve", "-n", "default", "--clusterrole=admin", "--user=eve")
+    platform = json.dumps({**workspace("p", world.box("p")), "spec": {**workspace("p", world.box("p"))["spec"], "kind": "Platform", "model": "m"}})
+    agent = json.dumps(workspace("a", world.box("a")))
+
+    def eve(*arguments, stdin=None):
+        return subprocess.run([worlds.KUBECTL, "--as", "eve", *arguments], input=stdin, capture_output=True, text=True, env=world.environment)
+
+    until(30, "the admin of a namespace makes an Agent workspace", lambda: eve("apply", "-f", "-", stdin=agent).returncode == 0)
+    # A policy takes a moment to be known to the API server.
+    denied = until(30, "a Platform workspace is refused", lambda: (lambda d: d if d.returncode != 0 else None)(
+        eve("create", "--dry-run=server", "-f", "-", stdin=platform)))
+    if "must be allowed the verb `use` on workspaces.molecule.ai/platform" not in denied.stderr:
+        raise Failed(f"the refusal does not say why: {denied.stderr}")
+    if eve("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"kind":"Platform"}}').returncode == 0:
+        raise Failed("an Agent workspace was made Platform")
+    world.kubectl("apply", "-f", "-", stdin=platform)
+    if eve("patch", "workspaces.molecule.ai", "p", "--type=merge", "-p", '{"spec":{"model":"x"}}').returncode == 0:
+        raise Failed("the spec of a Platform workspace was changed")
+    if eve("annotate", "workspaces.molecule.ai", "p", "note=yes").returncode != 0:
+        raise Failed("an annotation of a Platform workspace was refused")
+    api.kubectl("create", "rolebinding", "eve-platform", "-n", "default", "--clusterrole=workspace-operator-platform", "--user=eve")
+    until(30, "allowed with the role", lambda: eve("patch", "workspaces.molecule.ai", "p", "--type=merge", "-p", '{"spec":{"model":"x"}}').returncode == 0)
+
+
+def check_people(world):
+    api = world.api
+    wanted = [("view", "get", "workspaces", True), ("view", "create", "workspaces", False), ("edit", "create", "declaredplugins", True),
+              ("edit", "deletecollection", "workspaces", False), ("edit", "patch", "workspaces/status", False),
+              ("admin", "deletecollection", "workspaces", True), ("admin", "use", "workspaces/platform", False)]
+    for role in ("view", "edit", "admin"):
+        api.kubectl("create", "rolebinding", f"is-{role}", "-n", "default", f"--clusterrole={role}", f"--user={role}er")
+
+    def can(role, verb, resource):
+        name, _, sub = resource.partition("/")
+        return world.kubectl("auth", "can-i", verb, f"{name}.molecule.ai", *([f"--subresource={sub}"] if sub else []), "--as", f"{role}er",
+                             check=False).stdout.startswith("yes")
+
+    for role, verb, resource, truth in wanted:
+        until(20, f"{role}: {verb} {resource} is {truth}", lambda: can(role, verb, resource) == truth)
+
+
+def main():
+    worlds.Embedded = Installed
+    os.environ.pop("WO_API", None)
+    pods = "install-agent" in subprocess.run([sys.argv[1], "--help"], capture_output=True, text=True).stdout
+    world = World(sys.argv[1], {"boxes": {"agentImage": "localhost/workspace-operator:0", "agentURL": "https://workspace-operator:8443"} if pods else {}})
+    other = None
+    try:
+        world.up()
+        data = world.folder / "other"
+        with open(world.folder / "other.log", "wb") as log:
+            other = subprocess.Popen([str(a) for a in [world.program, *world.api.command(data, world.api.port + 1), "--settings", world.folder / "settings.yaml"]],
+                                     stderr=log)
+        trusting = drive(world)
+        if pods:
+            drive_pods(world)
+        check_platform(world)
+        check_people(world)
+        until(90, "the authority is rotated", lambda: ("", "secrets", "update") in used(world.api)[0])
+        # The leader goes, the other takes over; then everything is deleted.
+        world.stop_operator()
+        world.agents.clear()
+        until(30, "the other leads", lambda: "true" not in world.kubectl("-n", "workspace-operator", "get", "lease", "-o", "json").stdout.lower()
+              or other.poll() is None)
+        world.kubectl("delete", "workspaces.molecule.ai,declaredplugins.molecule.ai", "--all", "--timeout=90s")
+        assert trusting
+        have, (need, refused) = granted(world.api), used(world.api)
+        vain = {grant for grant in have - need if grant not in ASKED_BY_OTHERS or not pods}
+        if not pods:
+            vain = {grant for grant in vain if grant[1].split("/")[0] not in ("pods", "persistentvolumeclaims", "podtemplates")}
+        print(f"rbac_check: {len(have)} rights granted, {len(need)} used, {len(refused)} requests refused")
+        for right in sorted(vain):
+            print("rbac_check: granted in vain:", right)
+        for right in sorted(need - have):
+            print("rbac_check: used without a grant:", right)
+        for request in refused[:10]:
+            print("rbac_check: refused:", request)
+        if vain or need - have or refused:
+            sys.exit(1)
+    except (Failed, subprocess.CalledProcessError) as failure:
+        sys.exit(f"rbac_check: {failure} {getattr(failure, 'stderr', '')}\n{world.tail('operator.log')}")
+    finally:
+        if other:
+            other.terminate()
+            try:
+                other.wait(12)
+            except subprocess.TimeoutExpired:
+                other.kill()
+                other.wait()
+        world.close()
+
+
+main()
