@@ -21,6 +21,7 @@ class SmallApi final : public kube::Client {
     return ref.resource.plural + "/" + ref.name;
   }
 
+  base::Status MayWrite() const override { return {}; }
   base::Result<std::string> Get(const kube::ObjectRef& ref, const kube::CallOptions&) override {
     ++gets;
     if (fail) return *fail;
