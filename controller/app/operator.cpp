@@ -172,17 +172,8 @@ class Operator {
         fleet::TableOptions{}, [this](const meta::ObjectKey& key) { Wake(key); });
   }
 
-  /// An API server without Pods (the embedded one) is no error: Pod boxes are BoxTypeUnavailable
-  /// there. One that does not answer is taken to have them.
-  bool ServesPods() {
-    const auto core = client_->GetRaw("/api/v1", {.deadline = base::Seconds{10}});
-    if (!core || core->find("\"pods\"") != std::string::npos) return true;
-    base::LogInfo("the API server serves no Pods: boxes of type Pod are not available");
-    return false;
-  }
-
   base::Status MakePods() {
-    if (!options_.pods || !ServesPods()) return {};
+    if (!options_.pods || !ServesPods(*client_)) return {};
     auto pods = PodParts::Make(
         {.api = options_.api,
          .client = *client_,

@@ -19,6 +19,13 @@ runtime::InformerFormat<kube::Pod> PodFormat() {
 
 }  // namespace
 
+bool ServesPods(kube::Client& client) {
+  const auto core = client.GetRaw("/api/v1", {.deadline = base::Seconds{10}});
+  if (!core || core->find("\"pods\"") != std::string::npos) return true;
+  base::LogInfo("the API server serves no Pods: boxes of type Pod are not available");
+  return false;
+}
+
 base::Result<std::unique_ptr<PodParts>> PodParts::Make(Needs needs) {
   auto exec = kube::PodExec::Create(needs.api);
   if (!exec) return std::move(exec).error();

@@ -17,6 +17,10 @@
 
 namespace app {
 
+/// False: the API server has no Pods (the embedded one), so that Pod boxes are BoxTypeUnavailable.
+/// One that does not answer is taken to have them.
+bool ServesPods(kube::Client& client);
+
 /// Everything that serving Pod boxes needs of a running operator: the informer of labelled Pods,
 /// pods/exec, and the tokens of the agents in them.
 class PodParts {
