@@ -250,7 +250,8 @@ class Operator {
     lookup_->Connect(*resolver_, [this](const reconcile::Asker& asker) {
       auto& controller = asker.kind == reconcile::AskerKind::kWorkspace ? workspace_controller_
                                                                         : plugin_controller_;
-      controller->Queue().Add(asker.key);
+      // Sources that are declared together become ready one after the other: one pass for many.
+      controller->Queue().AddAfter(asker.key, base::Millis{100});
     });
     agents_ = std::make_unique<AgentKeeper>(OwnProgram(), [this] { return settings_->Current(); });
     own_metrics_ = AddOperatorMetrics(

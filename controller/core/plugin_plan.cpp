@@ -319,7 +319,6 @@ class Planner {
   }
 
   // --- Steps
-  // ---------------------------------------------------------------------------------------
 
   Step MakeStep(StepKind kind, const Work& work) const {
     Step step;
@@ -357,8 +356,11 @@ class Planner {
     }
     for (const Work& work : work_)
       if (work.row().action == RowAction::kRecord) plan_.steps.push_back(RecordStep(work));
+    // While changes gather nothing is staged either: then one stream brings them all.
+    const bool gathering = permit_.reason == reason::kGatheringChanges;
     for (const Work& work : work_)
-      if (work.possible && !work.table.deliver_digest.empty() && !Staged(work))
+      if (work.possible && !work.table.deliver_digest.empty() && !Staged(work) &&
+          (work.act || !gathering))
         plan_.steps.push_back(MakeStep(StepKind::kDeliver, work));
     for (const Work& work : work_) {
       if (!work.act || work.table.deliver_digest.empty()) continue;
