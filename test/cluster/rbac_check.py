@@ -11,8 +11,6 @@ import pathlib
 import subprocess
 import sys
 
-import yaml
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/scenario"))
 import world as worlds  # noqa: E402
@@ -24,33 +22,10 @@ ASKED_BY_OTHERS = {("", "pods/exec", "create"): "Kubernetes 1.35 and newer ask f
 
 
 class Installed(worlds.Cluster):
-    """The installation as a cluster admin makes it; the operator is two processes beside it, with the Deployment's account."""
-
-    def __init__(self, world):
-        super().__init__(world)
-        self.account = self.folder / "account.kubeconfig"
-        self.kubectl("apply", "--server-side", "-f", ROOT / "manifests/install.yaml")
-        token = self.kubectl("-n", "workspace-operator", "create", "token", "workspace-operator", "--duration=2h").stdout.strip()
-        self.account.write_text(self.with_token(token))
-        self.account.chmod(0o600)
-
-    def run(self, script, *arguments):
-        super().run(script, *arguments, *(["--audit", "--with", "controller-manager"] if script == "up" else []))
-
-    def kubectl(self, *arguments, **options):
-        done = subprocess.run([worlds.KUBECTL, *map(str, arguments)], capture_output=True, text=True,
-                              env={**os.environ, "KUBECONFIG": str(self.kubeconfig)}, **options)
-        if done.returncode != 0:
-            raise Failed(f"kubectl {arguments}: {done.stderr}")
-        return done
-
-    def with_token(self, token):
-        config = yaml.safe_load(self.kubeconfig.read_text())
-        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-        return yaml.safe_dump(config)
+    """The operator is two processes beside the cluster, with the Deployment's account, an election and TLS."""
 
     def command(self, data=None, port=None):
-        return ["run", "--kubeconfig", self.account, "--operator-namespace", "workspace-operator", "--data-dir", data or self.world.data,
+        return ["run", "--kubeconfig", self.operator_kubeconfig, "--operator-namespace", "workspace-operator", "--data-dir", data or self.world.data,
                 "--http-port", str(port or self.port), "--tls", "--tls-name", "workspace-operator", "--tls-authority-seconds", "60",
                 "--tls-overlap-seconds", "3", "--tls-certificate-seconds", "20", "--lease-seconds", "3", "--lease-renew-seconds", "2",
                 "--lease-retry-seconds", "0.5"]
@@ -60,13 +35,13 @@ def granted(api):
     """(group, resource, verb) of every role that is bound to the account."""
     found = set()
     for kind in ("clusterrolebindings", "rolebindings"):
-        for binding in json.loads(api.kubectl("get", kind, "-A", "-o", "json").stdout)["items"]:
+        for binding in json.loads(api.kubectl("get", kind, "-A", "-o", "json"))["items"]:
             subjects = binding.get("subjects", [])
             if not any(s["kind"] == "ServiceAccount" and f"system:serviceaccount:{s.get('namespace')}:{s['name']}" == ACCOUNT for s in subjects):
                 continue
             role = binding["roleRef"]
             where = ["-n", binding["metadata"]["namespace"]] if role["kind"] == "Role" else []
-            rules = json.loads(api.kubectl(*where, "get", role["kind"].lower(), role["name"], "-o", "json").stdout)["rules"]
+            rules = json.loads(api.kubectl(*where, "get", role["kind"].lower(), role["name"], "-o", "json"))["rules"]
             found |= {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
     return found
 
@@ -91,11 +66,11 @@ def drive(world):
     api = world.api
     ca = world.data / "ca.crt"
     os.environ["SSL_CERT_FILE"] = str(ca)
-    trusting = ["--ca-file", ca]
     good = world.plugin("good")
     api.kubectl("create", "secret", "generic", "read", "-n", "default", "--from-literal=username=u", "--from-literal=password=p")
     world.apply(workspace("w", world.box("w"), [("good", good)]))
-    world.agent("w", flags=trusting)
+    until(60, "the token is in the box", lambda: (world.box("w") / "configs/.molecule/token").exists())
+    world.agent("w", flags=["--ca-file", ca])
     until(60, "ready over TLS with the account's rights", lambda: is_ready(world.workspace("w")))
 
     world.plugin("more")
@@ -106,7 +81,7 @@ def drive(world):
     world.plugin("asked")
     api.kubectl("create", "serviceaccount", "person", "-n", "default")
     api.kubectl("create", "rolebinding", "person", "-n", "default", "--clusterrole=edit", "--serviceaccount=default:person")
-    token = api.kubectl("create", "token", "person", "-n", "default").stdout.strip()
+    token = api.kubectl("create", "token", "person", "-n", "default").strip()
     body = json.dumps({"name": "asked", "source": "gitea://demo/asked#tag:v1"}).encode()
     until(30, "the editor may declare (roles are aggregated)", lambda: world.http("POST", "/workspaces/default.w/plugins", token, body)[0] in (202, 409))
     until(60, "it is installed", lambda: (world.box("w") / "configs/plugins/asked").is_dir())
@@ -124,7 +99,6 @@ def drive(world):
         return any(event.get("series") for event in events)
 
     until(60, "an event became a series", series)
-    return trusting
 
 
 def drive_pods(world):
@@ -133,8 +107,8 @@ def drive_pods(world):
     api = world.api
     box = {"type": "Pod", "pod": {"image": "localhost/box:1", "storage": {"size": "1Mi"}}}
     world.apply({**workspace("pod", "/"), "spec": {"runtime": "sample", "box": box}})
-    name = until(30, "the Pod is made", lambda: json.loads(api.kubectl("get", "pods", "-o", "json").stdout)["items"])[0]["metadata"]["name"]
-    until(30, "the claim is made", lambda: json.loads(api.kubectl("get", "pvc", "-o", "json").stdout)["items"])
+    name = until(30, "the Pod is made", lambda: json.loads(api.kubectl("get", "pods", "-o", "json"))["items"])[0]["metadata"]["name"]
+    until(30, "the claim is made", lambda: json.loads(api.kubectl("get", "pvc", "-o", "json"))["items"])
     running = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
         {"name": "agent", "ready": True, "restartCount": 0, "image": "x", "imageID": "x", "containerID": "containerd://1", "started": True,
          "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}
@@ -197,6 +171,7 @@ def check_people(world):
 def main():
     worlds.Embedded = Installed
     os.environ.pop("WO_API", None)
+    os.environ["WO_CLUSTER_UP"] = "--with controller-manager"
     pods = "install-agent" in subprocess.run([sys.argv[1], "--help"], capture_output=True, text=True).stdout
     world = World(sys.argv[1], {"boxes": {"agentImage": "localhost/workspace-operator:0", "agentURL": "https://workspace-operator:8443"} if pods else {}})
     other = None
@@ -206,19 +181,20 @@ def main():
         with open(world.folder / "other.log", "wb") as log:
             other = subprocess.Popen([str(a) for a in [world.program, *world.api.command(data, world.api.port + 1), "--settings", world.folder / "settings.yaml"]],
                                      stderr=log)
-        trusting = drive(world)
+        drive(world)
         if pods:
             drive_pods(world)
         check_platform(world)
         check_people(world)
         until(90, "the authority is rotated", lambda: ("", "secrets", "update") in used(world.api)[0])
         # The leader goes, the other takes over; then everything is deleted.
+        def holder():
+            return json.loads(world.kubectl("-n", "workspace-operator", "get", "lease", "workspace-operator", "-o", "json").stdout)["spec"].get("holderIdentity")
+
+        before = holder()
         world.stop_operator()
-        world.agents.clear()
-        until(30, "the other leads", lambda: "true" not in world.kubectl("-n", "workspace-operator", "get", "lease", "-o", "json").stdout.lower()
-              or other.poll() is None)
+        until(30, "the other leads", lambda: holder() not in ("", None, before))
         world.kubectl("delete", "workspaces.molecule.ai,declaredplugins.molecule.ai", "--all", "--timeout=90s")
-        assert trusting
         have, (need, refused) = granted(world.api), used(world.api)
         vain = {grant for grant in have - need if grant not in ASKED_BY_OTHERS or not pods}
         if not pods:

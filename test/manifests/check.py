@@ -157,14 +157,14 @@ def scrape(url, ca):
     return set(re.findall(r"^([a-z_0-9]+)(?:\{| )", text, re.MULTILINE))
 
 
-def wait_for(what, answer, seconds=60):
+def wait_for(what, answer, log, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = answer()
         if found:
             return found
         time.sleep(0.1)
-    sys.exit(f"check: waited in vain: {what}")
+    sys.exit(f"check: waited in vain: {what}\n{log.read_text()}")
 
 
 WORKSPACE = """
@@ -205,7 +205,7 @@ def check_metrics(program, wanted):
             processes.append(subprocess.Popen(
                 [program, "run", "--kubeconfig", kubeconfig, "--namespace", "nobody", "--data-dir", folder / "run", "--tls", "--http-port", "0"],
                 stderr=run_log))
-            cluster = wait_for("run is ready", lambda: re.search(r"url=\"?(https://[\d.:]+)", (folder / "run.log").read_text()))[1]
+            cluster = wait_for("run is ready", lambda: re.search(r"url=\"?(https://[\d.:]+)", (folder / "run.log").read_text()), folder / "run.log")[1]
 
             def missing():
                 names = scrape(embedded, None) | scrape(cluster, str(folder / "run/ca.crt"))
