@@ -24,6 +24,8 @@ base::Result<std::unique_ptr<Election>> Election::Open(const ElectionOptions& op
   auto election = std::make_unique<Election>();
   election->identity_ = HostName() + "_" + base::RandomUuid();
   election->ns_ = options.ns.empty() ? needs.api.default_namespace : options.ns;
+  election->name_ = options.name;
+  election->advertise_ = options.advertise_url;
   runtime::LeaderElectionOptions elector;
   elector.name = options.name;
   elector.identity = election->identity_;
@@ -51,6 +53,17 @@ base::Result<std::unique_ptr<Election>> Election::Open(const ElectionOptions& op
   election->elector_ =
       std::make_unique<runtime::LeaderElector>(std::move(elector), *election->lock_);
   return election;
+}
+
+base::Status Election::Lead(const std::string& own, runtime::EventRecorder& events,
+                            std::stop_token stop) {
+  elector_->Contend(AdvertisedUrl(advertise_, own));
+  if (auto leading = elector_->WaitUntilLeading(stop); !leading) return leading;
+  events.Record({.regarding = {"coordination.k8s.io/v1", "Lease", ns_, name_, ""},
+                 .reason = "LeaderElection",
+                 .action = "Lead",
+                 .note = identity_ + " leads"});
+  return {};
 }
 
 server::Leadership Election::Who() const {

@@ -8,6 +8,7 @@
 #include "base/dead_man_timer.hpp"
 #include "base/result.hpp"
 #include "kube/client.hpp"
+#include "runtime/event_recorder.hpp"
 #include "runtime/leader_election.hpp"
 #include "runtime/metrics.hpp"
 #include "server/leader_link.hpp"
@@ -39,13 +40,14 @@ class Election {
   static base::Result<std::unique_ptr<Election>> Open(const ElectionOptions& options, Needs needs);
 
   runtime::LeaderElector& Elector() { return *elector_; }
-  const std::string& Identity() const { return identity_; }
-  const std::string& Namespace() const { return ns_; }
+  /// Contends, waits until we lead, and records an Event on the Lease. `own`: where our HTTP API
+  /// listens. kCancelled on stop, LeaseLost.
+  base::Status Lead(const std::string& own, runtime::EventRecorder& events, std::stop_token stop);
   /// Who answers requests that only the leader can answer. Any thread.
   server::Leadership Who() const;
 
  private:
-  std::string identity_, ns_;
+  std::string identity_, ns_, name_, advertise_;
   base::DeadManTimer timer_;
   std::unique_ptr<kube::Client> client_;
   std::unique_ptr<runtime::LeaseLock> lock_;

@@ -274,7 +274,9 @@ class Operator {
     return controller;
   }
 
-  void Wake(const meta::ObjectKey& key) { workspace_controller_->Queue().Add(key); }
+  void Wake(const meta::ObjectKey& key) {
+    if (leading_) workspace_controller_->Queue().Add(key);
+  }
 
   base::Status OpenTls(std::stop_token stop) {
     if (!options_.tls) return {};
@@ -416,15 +418,9 @@ class Operator {
   base::Status Lead(std::stop_token stop) {
     if (election_) {
       if (options_.on_ready) options_.on_ready(url_);
-      election_->Elector().Contend(AdvertisedUrl(
-          options_.election.advertise_url,
-          fmt::format("{}://{}:{}", tls_ ? "https" : "http", options_.address, server_->Port())));
-      if (auto leading = election_->Elector().WaitUntilLeading(stop); !leading) return leading;
-      events_->Record({.regarding = {"coordination.k8s.io/v1", "Lease", election_->Namespace(),
-                                     options_.election.name, ""},
-                       .reason = "LeaderElection",
-                       .action = "Lead",
-                       .note = election_->Identity() + " leads"});
+      const std::string own =
+          fmt::format("{}://{}:{}", tls_ ? "https" : "http", options_.address, server_->Port());
+      if (auto leading = election_->Lead(own, *events_, stop); !leading) return leading;
     }
     const auto keys = workspaces_->Cache().Keys();
     first_passes_->Expect(keys);

@@ -134,8 +134,8 @@ class Talk {
 
 class WebSocketPodExec final : public PodExec {
  public:
-  explicit WebSocketPodExec(std::unique_ptr<Credentials> credentials)
-      : credentials_(std::move(credentials)) {}
+  WebSocketPodExec(std::unique_ptr<Credentials> credentials, std::function<base::Status()> may_run)
+      : credentials_(std::move(credentials)), may_run_(std::move(may_run)) {}
 
   base::Result<ExecResult> Run(const ExecRequest& request) override {
     const std::string what =
@@ -147,6 +147,8 @@ class WebSocketPodExec final : public PodExec {
     auto refused = base::MakeError(base::Code::kInternal, what);
     // A 401 is answered before anything runs: once more with fresh credentials.
     for (int attempt = 0; attempt < 2; ++attempt) {
+      if (may_run_)
+        if (auto may = may_run_(); !may) return std::move(may).error();
       Talk talk(request, what);
       auto end = Once(request, talk);
       if (!end && end.error().reason == "ConnectionLost" && talk.HasStatus())
@@ -176,14 +178,17 @@ class WebSocketPodExec final : public PodExec {
   }
 
   std::unique_ptr<Credentials> credentials_;
+  std::function<base::Status()> may_run_;
 };
 
 }  // namespace
 
-base::Result<std::unique_ptr<PodExec>> PodExec::Create(ClientConfig config) {
+base::Result<std::unique_ptr<PodExec>> PodExec::Create(ClientConfig config,
+                                                       std::function<base::Status()> may_run) {
   auto credentials = Credentials::Create(std::move(config), {});
   if (!credentials) return credentials.error();
-  return std::unique_ptr<PodExec>(std::make_unique<WebSocketPodExec>(*std::move(credentials)));
+  return std::unique_ptr<PodExec>(
+      std::make_unique<WebSocketPodExec>(*std::move(credentials), std::move(may_run)));
 }
 
 }  // namespace kube

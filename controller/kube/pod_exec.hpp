@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -35,7 +36,10 @@ struct ExecResult {
 /// input where it ends). Thread safe; a connection a call.
 class PodExec {
  public:
-  static base::Result<std::unique_ptr<PodExec>> Create(ClientConfig config);
+  /// `may_run` (may be null) is asked right before each attempt: the fence of a process that may
+  /// have lost its lease, see ClientOptions::may_write.
+  static base::Result<std::unique_ptr<PodExec>> Create(
+      ClientConfig config, std::function<base::Status()> may_run = nullptr);
   virtual ~PodExec() = default;
 
   /// A value means that the exit code is known. Errors: kNotFound (no such Pod or container, or

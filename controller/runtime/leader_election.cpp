@@ -312,7 +312,9 @@ base::Status LeaderElector::State::Run(const std::stop_token& stop) {
   });
   while (!stop.stop_requested()) {
     const bool was_contending = Contending();
-    const base::MonoTime next = Renewed() ? Keep(stop) : Look(was_contending, stop);
+    base::MonoTime next = Renewed() ? Keep(stop) : Look(was_contending, stop);
+    // The end is noticed when it comes, not at the next try: what has to stop gets all the time.
+    if (const auto last = Renewed()) next = std::min(next, *last + options.renew_deadline);
     std::unique_lock lock(mutex);
     if (lost) return *lost;
     while (!stop.stop_requested() && contending == was_contending && Now() < next)

@@ -201,3 +201,16 @@ TEST_CASE("a server with another CA or another name is not talked to") {
   config.server = "https://127.0.0.1:1";
   CHECK((*kube::PodExec::Create(config))->Run(Cat()).error().reason == "ConnectFailed");
 }
+
+TEST_CASE("behind a closed fence nothing is run in a Pod") {
+  kube::ClientConfig config;
+  config.server = "http://127.0.0.1:9";  // Nobody listens: an attempt would be ConnectFailed.
+  const auto exec = kube::PodExec::Create(config, [] {
+    return base::Status(base::MakeError(base::Code::kUnavailable, "fenced", "NotLeader"));
+  });
+  REQUIRE(exec);
+  const auto refused =
+      (*exec)->Run({.ns = "team-a", .pod = "box-1", .container = "agent", .argv = {"true"}});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().reason == "NotLeader");
+}
