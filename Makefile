@@ -27,7 +27,7 @@ demo: build ## the same story without a person: prints and checks each step, lea
 test: build ## set everything up and pass all tests: unit, contract, end to end
 	@cmake --preset dev > /dev/null
 	@cmake --build --preset dev -j $(JOBS)
-	@test/cluster/build api
+	@test/cluster/build etcd kube-apiserver kubectl kube-controller-manager
 	@test/run $(RELEASE)
 
 check: ## static checks: layers, purity, checklist, format
