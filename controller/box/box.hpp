@@ -19,9 +19,11 @@ enum class Presence { kPresent, kAbsent, kUnknown };
 /// why.
 struct StateReport {
   BoxState state = BoxState::kUnknown;
-  std::string cause;        ///< Why Stopped or Unknown.
-  std::string identity;     ///< Which box this is (container id, Pod UID, device:inode ...); empty
-                            ///< when not known.
+  std::string cause;     ///< Why Stopped or Unknown.
+  std::string identity;  ///< Which box this is (container id, Pod UID, device:inode ...); empty
+                         ///< when not known.
+  /// "box:<id>" of one start, where nobody in the box reports one; usually empty.
+  std::string boot_id = {};
   std::string reason = {};  ///< Stable CamelCase word for the cause, e.g. ImagePullBackOff; may be
                             ///< empty.
 };

@@ -81,6 +81,10 @@ class PodBox final : public ExecBox {
     }
     StateReport report = DecidePodState(pod->get(), container_);
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
+    // Where no agent has ever reported, each container is one start of what loads the plugins.
+    const auto& agent = workspace_.status.agent;
+    if (spec_.pod_ref && report.state == BoxState::kRunning && (!agent || agent->boot_id.empty()))
+      report.boot_id = "box:" + report.identity;
     if (report.state == BoxState::kRunning && !outdated_.empty()) {
       report.reason = "PodOutdated";
       report.cause = outdated_;

@@ -287,6 +287,15 @@ TEST_CASE("a managed Pod's agent is asked for the restart, and keeps its own tok
   CHECK(world.exec.requests.empty());
 }
 
+TEST_CASE("a container counts as one start only where no agent has ever reported") {
+  World world;
+  world.Adopt("a-0", true);
+  CHECK(world.Box()->State({}).boot_id == "box:pod:adopted-uid/c1");
+  world.workspace.status.agent = api::AgentStatus{};
+  world.workspace.status.agent->boot_id = "boot-1";
+  CHECK(world.Box()->State({}).boot_id == "");
+}
+
 TEST_CASE("an adopted Pod without an agent cannot be restarted, unless its owner makes it again") {
   World world;
   world.Adopt("a-0", true);
