@@ -8,13 +8,14 @@ in vain). Also the policy on `kind: Platform` and the roles for people.
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/scenario"))
 import world as worlds  # noqa: E402
-from world import Failed, World, condition, declared, is_ready, until, workspace  # noqa: E402
+from world import Failed, World, declared, is_ready, until, workspace  # noqa: E402
 
 ACCOUNT = "system:serviceaccount:workspace-operator:workspace-operator"
 # What this version of the API server does not ask for, another that we support does.
@@ -66,6 +67,7 @@ def drive(world):
     api = world.api
     ca = world.data / "ca.crt"
     os.environ["SSL_CERT_FILE"] = str(ca)
+    rounds = []
     good = world.plugin("good")
     api.kubectl("create", "secret", "generic", "read", "-n", "default", "--from-literal=username=u", "--from-literal=password=p")
     world.apply(workspace("w", world.box("w"), [("good", good)]))
@@ -89,16 +91,16 @@ def drive(world):
     if status != 202:
         raise Failed(f"DELETE of a declaration: {status} {text}")
 
-    # The same event again and again becomes a series: a source that is refused, looked at again at each request.
-    world.apply(declared("bad", "git+https://not.allowed.test/x.git#tag:v1", "w"))
-    until(30, "a refused source is stalled", lambda: condition(world.declared("bad"), "Stalled").get("status") == "True")
-
-    def series():
-        world.kubectl("annotate", "declaredplugins.molecule.ai", "bad", f"molecule.ai/reconcile-requested-at={os.urandom(4).hex()}", "--overwrite")
-        events = json.loads(world.kubectl("get", "events.events.k8s.io", "-o", "json").stdout)["items"]
-        return any(event.get("series") for event in events)
-
-    until(60, "an event became a series", series)
+    # The same event twice becomes a series: a plugin that somebody removes from the box is delivered again each time.
+    plugin = world.box("w") / "configs/plugins/good"
+    while ("events.k8s.io", "events", "patch") not in used(api)[0]:
+        shutil.rmtree(plugin)
+        rounds.append(1)
+        if len(rounds) > 5:
+            events = [(e["reason"], e["note"], e.get("series")) for e in json.loads(world.kubectl("get", "events.events.k8s.io", "-o", "json").stdout)["items"]]
+            raise Failed(f"no event became a series: {events}")
+        world.poke("w")
+        until(60, "the plugin is back", lambda: plugin.is_dir() and is_ready(world.workspace("w")))
 
 
 def drive_pods(world):
@@ -114,7 +116,7 @@ def drive_pods(world):
          "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}
     api.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": running}))
     template = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "t", "namespace": "default"},
-                "template": {"spec": {"containers": [{"name": "agent", "image": "localhost/box:1"}]}}}
+                "template": {"spec": {"containers": [{"name": "agent", "image": "localhost/box:1", "command": ["/bin/sleep", "1000"]}]}}}
     world.apply(template, {**workspace("templated", "/"), "spec": {"box": {"type": "Pod", "pod": {"templateRef": {"name": "t"}}}}})
     world.apply({**workspace("adopted", "/"), "spec": {"box": {"type": "Pod", "pod": {"podRef": {"name": "nobody"}}}}})
     until(60, "exec was tried", lambda: ("", "pods/exec", "get") in used(api)[0])
@@ -173,7 +175,8 @@ def main():
     os.environ.pop("WO_API", None)
     os.environ["WO_CLUSTER_UP"] = "--with controller-manager"
     pods = "install-agent" in subprocess.run([sys.argv[1], "--help"], capture_output=True, text=True).stdout
-    world = World(sys.argv[1], {"boxes": {"agentImage": "localhost/workspace-operator:0", "agentURL": "https://workspace-operator:8443"} if pods else {}})
+    world = World(sys.argv[1], {"boxes": {"directoryRoots": ["/"], "agentImage": "localhost/workspace-operator:0", "agentURL": "https://workspace-operator:8443"},
+                                "runtimes": {"sample": {"command": ["/bin/sleep", "1000"]}}} if pods else {})
     other = None
     try:
         world.up()
