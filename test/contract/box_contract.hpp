@@ -47,7 +47,7 @@ inline box::PluginProbe ProbeOne(box::Box& box, const std::string& name) {
 
 inline void Install(box::Box& box, const box::Delivery& delivery, const std::string& boot) {
   auto delivered = box.Deliver({delivery}, {});
-  REQUIRE(delivered);
+  REQUIRE_MESSAGE(delivered, (delivered ? "" : delivered.error().message));
   REQUIRE_MESSAGE(delivered->at(0).status,
                   (delivered->at(0).status ? "" : delivered->at(0).status.error().message));
   auto active = box.Activate({{delivery.name}, boot}, {});
