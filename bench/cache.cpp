@@ -229,11 +229,21 @@ void MeasureResync(bool with_queue, const std::string& name) {
 
 }  // namespace
 
-int main() {
-  MeasureMemory(kPlugins);
-  MeasureMemory(kWorkspaces);
-  MeasureDecode(kPlugins, 5);
-  MeasureDecode(kWorkspaces, std::nullopt);
-  MeasureResync(false, "resync scan, per object");
-  MeasureResync(true, "resync scan, through the work queue and out");
+/// `bench_cache [memory] [decode] [resync]`; all without an argument.
+int main(int count, char** words) {
+  const auto wanted = [&](std::string_view part) {
+    return count < 2 || std::find(words + 1, words + count, part) != words + count;
+  };
+  if (wanted("memory")) {
+    MeasureMemory(kPlugins);
+    MeasureMemory(kWorkspaces);
+  }
+  if (wanted("decode")) {
+    MeasureDecode(kPlugins, 5);
+    MeasureDecode(kWorkspaces, std::nullopt);
+  }
+  if (wanted("resync")) {
+    MeasureResync(false, "resync scan, per object");
+    MeasureResync(true, "resync scan, through the work queue and out");
+  }
 }

@@ -20,7 +20,9 @@ void BodyPipe::Wake() {
   changed_.notify_all();
 }
 
-BodyPipe::State BodyPipe::Wait(base::MonoTime deadline, bool for_head) {
+BodyPipe::State BodyPipe::Wait(base::MonoTime deadline, bool for_head, std::string spent) {
+  if (spent.size() < spent.capacity() / 4) spent = std::string();
+  spent.clear();
   std::optional<Blocked> unblocked;
   State result;
   {
@@ -35,7 +37,7 @@ BodyPipe::State BodyPipe::Wait(base::MonoTime deadline, bool for_head) {
       return result;
     }
     result = std::move(state_);
-    state_ = {{}, result.head, result.done, result.stopped};
+    state_ = {std::move(spent), result.head, result.done, result.stopped};
     unblocked.swap(blocked_);
   }
   if (unblocked) unblocked->event.set(unblocked->count);

@@ -32,8 +32,9 @@ class BodyPipe final : public concurrency::streams::details::streambuf_state_man
   void OnDone();
   void Wake();
   /// Waits until the head (or, else, bytes) is there, the end, Wake, or the deadline. Takes the
-  /// bytes, unless it waits for the head.
-  State Wait(base::MonoTime deadline, bool for_head);
+  /// bytes, unless it waits for the head. `spent` is a buffer that it took before: used again while
+  /// as much goes on arriving, so that a long stream is not one page fault after the other.
+  State Wait(base::MonoTime deadline, bool for_head, std::string spent = {});
   /// Waits for the end only.
   void AwaitDone(base::MonoTime deadline);
   /// From now on bytes are thrown away, and the library never waits for us.

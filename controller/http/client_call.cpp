@@ -152,7 +152,7 @@ base::Result<Response> ClientCall::Consume(const CallOptions& call, const BodySi
   }
   const bool stream = sink != nullptr && result.status >= 200 && result.status < 300;
   while (true) {
-    state = pipe_->Wait(sink != nullptr ? In(call.idle) : total, false);
+    state = pipe_->Wait(sink != nullptr ? In(call.idle) : total, false, std::move(state.bytes));
     if (call.stop.stop_requested()) return cancelled();
     if (state.bytes.empty() && state.done) break;
     if (state.bytes.empty())

@@ -55,9 +55,9 @@ class LineSplitter {
   std::string partial_;
 };
 
-/// Finds type and object of a watch line without building a document: scans the outermost members
-/// only, in any order. The object's inside is checked for balance, not for validity (the decoder
-/// does that). kInvalid with reason BadFrame.
+/// Finds type and object of a watch line without building a document: a line as servers write it is
+/// only cut at both ends; of any other the outermost members are scanned, in any order. The inside
+/// of the object is its decoder's business. kInvalid with reason BadFrame.
 base::Result<WatchEvent> ReadWatchLine(std::string_view line);
 
 /// The Error that a kError event's object (a metav1.Status) stands for: kGone when the version is

@@ -103,6 +103,7 @@ void InformerCore::State::Deliver(const ErasedEvent& event) {
 
 /// Everything in the store as Added(initial), to one handler or to all.
 void InformerCore::State::DeliverAll(const Handler* only) {
+  if (only == nullptr && handlers.empty()) return;
   ForEachCopy(store, [&](const PackedObject& packed) {
     const ErasedEvent event{
         ObjectEventKind::kAdded, packed.key, Unpack(packed), nullptr, true, false};

