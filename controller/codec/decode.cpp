@@ -52,15 +52,34 @@ simdjson::error_code NextMember(simdjson::simdjson_result<simdjson::ondemand::fi
                                 std::string_view& name, value& json) {
   simdjson::ondemand::field field;
   if (const auto error = std::move(member).get(field)) return error;
-  if (const auto error = field.unescaped_key().get(name)) return error;
+  const char* const begin = field.key().raw();
+  const char* end = begin;
+  while (*end != '"' && *end != '\\') ++end;  // The parser has seen the closing quote.
+  if (*end == '"') {
+    name = {begin, static_cast<size_t>(end - begin)};
+  } else if (const auto error = field.unescaped_key().get(name)) {
+    return error;
+  }
   json = field.value();
   return simdjson::SUCCESS;
+}
+
+/// The inside of a string token in which nothing is escaped, the usual case: no copy, and its
+/// length is known from where the next token begins.
+bool PlainText(std::string_view token, std::string_view& text) {
+  while (!token.empty() && static_cast<unsigned char>(token.back()) <= ' ') token.remove_suffix(1);
+  if (token.size() < 2 || token.front() != '"' || token.back() != '"') return false;
+  text = token.substr(1, token.size() - 2);
+  return text.find('\\') == std::string_view::npos;
 }
 
 template <Described S>
 bool Read(value json, S& out, unsigned flags, Failure& failure);
 
 bool ReadText(value json, std::string_view& text, Failure& failure) {
+  simdjson::ondemand::raw_json_string passed;  // Moves the parser on.
+  if (PlainText(json.raw_json_token(), text) && !json.get_raw_json_string().get(passed))
+    return true;
   const auto error = json.get_string().get(text);
   return error == simdjson::SUCCESS || Mismatch(error, "a text", failure);
 }
@@ -136,6 +155,7 @@ bool Read(value json, std::vector<T>& out, unsigned flags, Failure& failure) {
   for (auto item : items) {
     value element;
     if (const auto error = item.get(element)) return Mismatch(error, "a list", failure);
+    if (out.capacity() == 0) out.reserve(sizeof(T) <= 256 ? 8 : 4);
     if (!Read(element, out.emplace_back(), flags, failure))
       return failure.In(fmt::format("[{}]", out.size() - 1));
   }
@@ -146,7 +166,8 @@ bool Read(value json, std::vector<T>& out, unsigned flags, Failure& failure) {
 template <class S, class T>
 bool TryField(const wire::Field<S, T>& field, std::string_view name, value json, S& out,
               std::optional<bool>& done, Failure& failure) {
-  if (field.name != name) return false;
+  if (field.name.size() != name.size() || field.name[0] != name[0] || field.name != name)
+    return false;
   auto null = json.is_null();
   if (!null.error() && null.value_unsafe()) {
     done = true;

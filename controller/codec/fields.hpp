@@ -26,7 +26,29 @@ enum Flag : unsigned {
                   ///< not shared.
   kPerhaps = 32,  ///< A text for people, often the same, often unique: shared from its second
                   ///< appearance on.
+  kGeneration = 64,  ///< An observed generation: packed as the distance from the object's own.
 };
+
+/// What of a struct is packed as one number of the interner: all its shared texts, enums, bools and
+/// numbers marked kShared or kGeneration. The rest (times, UIDs, names) follows.
+enum class Grouping {
+  kNone,
+  kEach,  ///< Each struct is a group.
+  kList,  ///< A whole list of them is.
+};
+template <class S>
+inline constexpr Grouping kGrouping = Grouping::kNone;
+// The same steady state, the same plugin at the same commit: few among many objects.
+template <>
+inline constexpr Grouping kGrouping<meta::Condition> = Grouping::kList;
+template <>
+inline constexpr Grouping kGrouping<api::PluginRow> = Grouping::kEach;
+template <>
+inline constexpr Grouping kGrouping<api::ResolvedSource> = Grouping::kEach;
+template <>
+inline constexpr Grouping kGrouping<api::DeclaredPluginSpec> = Grouping::kEach;
+template <>
+inline constexpr Grouping kGrouping<api::WorkspaceSpec> = Grouping::kEach;
 
 template <class S, class T>
 struct Field {
@@ -103,7 +125,7 @@ WO_FIELDS(meta::ObjectMeta, F("namespace", &S::ns, kShared), F("name", &S::name)
           F("annotations", &S::annotations, kShared | kTrimmed),
           F("finalizers", &S::finalizers, kShared), F("ownerReferences", &S::owners));
 WO_FIELDS(meta::Condition, F("type", &S::type, kAlways | kShared), F("status", &S::status, kAlways),
-          F("observedGeneration", &S::observed_generation, kAlways),
+          F("observedGeneration", &S::observed_generation, kAlways | kGeneration),
           F("lastTransitionTime", &S::last_transition_time, kAlways),
           F("reason", &S::reason, kAlways | kShared),
           F("message", &S::message, kAlways | kPerhaps, 32768));
@@ -126,8 +148,8 @@ WO_FIELDS(api::BoxSpec, F("type", &S::type, kAlways), F("pod", &S::pod), F("dock
           F("ssh", &S::ssh), F("directory", &S::directory));
 WO_FIELDS(api::InlinePlugin, F("name", &S::name, kAlways | kShared),
           F("source", &S::source, kAlways | kShared));
-WO_FIELDS(api::HeartbeatSpec, F("periodSeconds", &S::period_seconds),
-          F("timeoutSeconds", &S::timeout_seconds));
+WO_FIELDS(api::HeartbeatSpec, F("periodSeconds", &S::period_seconds, kShared),
+          F("timeoutSeconds", &S::timeout_seconds, kShared));
 WO_FIELDS(api::ProvisioningSpec, F("deadlineSeconds", &S::deadline_seconds));
 WO_FIELDS(api::RestartSpec, F("policy", &S::policy), F("deadlineSeconds", &S::deadline_seconds),
           F("recreate", &S::recreate));
@@ -138,7 +160,7 @@ WO_FIELDS(api::WorkspaceSpec, F("kind", &S::kind), F("runtime", &S::runtime, kSh
 
 // --- Workspace status
 
-WO_FIELDS(api::BoxStatus, F("identity", &S::identity, kPlain, 512),
+WO_FIELDS(api::BoxStatus, F("identity", &S::identity, kUid, 512),
           F("state", &S::state, kShared, 63), F("cause", &S::cause, kPerhaps, 1024),
           F("observedTime", &S::observed_time));
 WO_FIELDS(api::BootInstallStatus, F("state", &S::state, kShared, 63),
@@ -179,7 +201,8 @@ WO_FIELDS(api::LabelRequirement, F("key", &S::key, kAlways | kShared),
           F("operator", &S::op, kAlways | kShared), F("values", &S::values, kShared));
 WO_FIELDS(api::LabelSelector, F("matchLabels", &S::match_labels, kShared),
           F("matchExpressions", &S::match_expressions));
-WO_FIELDS(api::UpdateSpec, F("policy", &S::policy), F("intervalSeconds", &S::interval_seconds));
+WO_FIELDS(api::UpdateSpec, F("policy", &S::policy),
+          F("intervalSeconds", &S::interval_seconds, kShared));
 WO_FIELDS(api::DeclaredPluginSpec, F("workspaceRef", &S::workspace_ref),
           F("workspaceSelector", &S::workspace_selector), F("pluginName", &S::plugin_name, kShared),
           F("source", &S::source, kAlways | kShared), F("sourceSecretRef", &S::source_secret_ref),
@@ -187,7 +210,7 @@ WO_FIELDS(api::DeclaredPluginSpec, F("workspaceRef", &S::workspace_ref),
           F("deletionPolicy", &S::deletion_policy), F("suspend", &S::suspend));
 WO_FIELDS(api::ResolvedSource, F("ref", &S::ref, kShared, 512), F("refKind", &S::ref_kind, kShared),
           F("commit", &S::commit, kShared), F("digest", &S::digest, kShared),
-          F("sizeBytes", &S::size_bytes), F("resolvedTime", &S::resolved_time));
+          F("sizeBytes", &S::size_bytes, kShared), F("resolvedTime", &S::resolved_time));
 WO_FIELDS(api::WorkspaceTrouble, F("name", &S::name, kAlways),
           F("reason", &S::reason, kAlways | kShared, 128),
           F("message", &S::message, kPerhaps, 1024));

@@ -6,11 +6,17 @@
 #include <utility>
 
 namespace codec {
+namespace {
+
+constexpr size_t kFirstPlaces = 1024;
+
+}  // namespace
 
 StringInterner::StringInterner() : StringInterner(Limits{}) {}
 
 StringInterner::StringInterner(Limits limits)
     : limits_(limits),
+      places_(kFirstPlaces),
       seen_(std::make_unique<uint32_t[]>(kSeen)),
       chunk_count_((limits.count + kChunk - 1) / kChunk),
       chunks_(std::make_unique<std::atomic<std::string_view*>[]>(chunk_count_)) {}
@@ -21,23 +27,51 @@ StringInterner::~StringInterner() {
 
 std::optional<uint32_t> StringInterner::Intern(std::string_view text) {
   if (text.size() > limits_.max_length) return std::nullopt;
+  const auto hash = static_cast<uint32_t>(std::hash<std::string_view>{}(text));
   const std::lock_guard lock(mutex_);
-  const auto known = numbers_.find(text);
-  return known != numbers_.end() ? known->second : Add(text);
+  const uint32_t number = PlaceOf(text, hash).number;
+  return number != kNone ? number : Add(text, hash);
 }
 
 std::optional<uint32_t> StringInterner::InternRepeated(std::string_view text) {
   if (text.size() > limits_.max_length) return std::nullopt;
+  const size_t full = std::hash<std::string_view>{}(text);
+  const auto hash = static_cast<uint32_t>(full);
   const std::lock_guard lock(mutex_);
-  if (const auto known = numbers_.find(text); known != numbers_.end()) return known->second;
-  const size_t hash = std::hash<std::string_view>{}(text);
-  uint32_t& seen = seen_[hash % kSeen];
-  const auto mark = static_cast<uint32_t>(hash >> 32) | 1;
+  if (const uint32_t number = PlaceOf(text, hash).number; number != kNone) return number;
+  uint32_t& seen = seen_[full % kSeen];
+  const auto mark = static_cast<uint32_t>(full >> 32) | 1;
   if (std::exchange(seen, mark) != mark) return std::nullopt;
-  return Add(text);
+  return Add(text, hash);
 }
 
-std::optional<uint32_t> StringInterner::Add(std::string_view text) {
+/// Where `text` is, or the empty place where it belongs.
+StringInterner::Place& StringInterner::PlaceOf(std::string_view text, uint32_t hash) {
+  const size_t mask = places_.size() - 1;
+  size_t at = hash & mask;
+  for (; places_[at].number != kNone; at = (at + 1) & mask) {
+    const Place& place = places_[at];
+    if (place.hash != hash) continue;
+    if (chunks_[place.number / kChunk].load(std::memory_order_relaxed)[place.number % kChunk] ==
+        text)
+      break;
+  }
+  return places_[at];
+}
+
+void StringInterner::Grow() {
+  std::vector<Place> old(places_.size() * 2);
+  old.swap(places_);
+  const size_t mask = places_.size() - 1;
+  for (const Place& place : old) {
+    if (place.number == kNone) continue;
+    size_t at = place.hash & mask;
+    while (places_[at].number != kNone) at = (at + 1) & mask;
+    places_[at] = place;
+  }
+}
+
+std::optional<uint32_t> StringInterner::Add(std::string_view text, uint32_t hash) {
   const uint32_t number = count_.load(std::memory_order_relaxed);
   if (number >= limits_.count || bytes_ + text.size() > limits_.bytes) return std::nullopt;
   std::atomic<std::string_view*>& chunk = chunks_[number / kChunk];
@@ -45,7 +79,8 @@ std::optional<uint32_t> StringInterner::Add(std::string_view text) {
     chunk.store(new std::string_view[kChunk], std::memory_order_release);
   const std::string_view stored = Store(text);
   chunk.load(std::memory_order_relaxed)[number % kChunk] = stored;
-  numbers_.emplace(stored, number);
+  if ((number + 1) * size_t{4} > places_.size() * 3) Grow();
+  PlaceOf(stored, hash) = {hash, number};
   count_.store(number + 1, std::memory_order_release);
   return number;
 }

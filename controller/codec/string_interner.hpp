@@ -7,7 +7,6 @@
 #include <mutex>
 #include <optional>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace codec {
@@ -21,7 +20,7 @@ namespace codec {
 class StringInterner {
  public:
   struct Limits {
-    size_t bytes = 32 << 20;   ///< Text only; the index adds about 70 bytes a string.
+    size_t bytes = 32 << 20;   ///< Text only; the index adds about 30 bytes a string.
     uint32_t count = 1 << 18;  ///< Strings.
     size_t max_length = 1024;  ///< Bytes of one string.
   };
@@ -50,13 +49,20 @@ class StringInterner {
  private:
   static constexpr uint32_t kChunk = 4096;
   static constexpr size_t kSeen = 1 << 15;
-  std::optional<uint32_t> Add(std::string_view text);
+  static constexpr uint32_t kNone = UINT32_MAX;
+  /// A place of the open-addressed table: a text is looked at only when its hash is the same.
+  struct Place {
+    uint32_t hash = 0;
+    uint32_t number = kNone;
+  };
+  Place& PlaceOf(std::string_view text, uint32_t hash);
+  std::optional<uint32_t> Add(std::string_view text, uint32_t hash);
+  void Grow();
   std::string_view Store(std::string_view text);
 
   const Limits limits_;
   mutable std::mutex mutex_;
-  std::unordered_map<std::string_view, uint32_t>
-      numbers_;  ///< Guarded by mutex_; keys point into blocks_.
+  std::vector<Place> places_;  ///< Guarded by mutex_; a power of two.
   std::vector<std::unique_ptr<char[]>> blocks_;
   size_t block_left_ = 0;
   char* block_at_ = nullptr;
