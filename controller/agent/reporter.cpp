@@ -99,6 +99,7 @@ protocol::Heartbeat Reporter::Build(const SharedState::View& view, std::stop_tok
   heartbeat.runtime = options_.runtime_name;
   heartbeat.uptime_seconds = std::chrono::duration_cast<base::Seconds>(now.mono - began_).count();
   heartbeat.boot_install = view.boot_install;
+  heartbeat.answer_tag = answer_.tag;
   if (view.runtime_running) {
     const RuntimeStatus status = ReadStatus(options_.status_path, view.boot_id);
     heartbeat.active_tasks = status.active_tasks;
@@ -133,15 +134,16 @@ base::Millis Reporter::Heed(const http::Response& response) {
   }
   auto answer = protocol::DecodeHeartbeatAnswer(response.body);
   if (!answer) return Trouble(answer.error().message);
+  if (!answer->unchanged) answer_ = *std::move(answer);
   if (!last_trouble_.empty()) base::LogInfo("the operator takes reports again");
   last_trouble_.clear();
   backoff_.Reset();
-  acknowledged_inventory_ = answer->inventory_digest;
+  acknowledged_inventory_ = answer_.inventory_digest;
   base::Millis period = options_.period;
-  if (options_.follow_period && answer->next_period_seconds > 0) {
-    period = base::Seconds{answer->next_period_seconds};
+  if (options_.follow_period && answer_.next_period_seconds > 0) {
+    period = base::Seconds{answer_.next_period_seconds};
   }
-  shared_.PutAnswer(std::move(*answer));
+  shared_.PutAnswer(answer_);
   return backoff_.Jittered(std::max(period, options_.min_period));
 }
 

@@ -40,6 +40,7 @@ class Reporter {
   std::string sequence_boot_;
   int64_t sequence_ = 0;
   std::string acknowledged_inventory_;  ///< Digest that the operator said it holds.
+  protocol::HeartbeatAnswer answer_;    ///< The last whole one: `unchanged` stands for it.
   std::string last_trouble_;            ///< Logged once, not at every beat.
 };
 

@@ -9,13 +9,23 @@
 
 namespace base {
 
+namespace {
+
+/// Looked up once: OpenSSL 3 searches its providers each time that EVP_sha256() is used.
+const EVP_MD* Algorithm() {
+  static const EVP_MD* const kFetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return kFetched != nullptr ? kFetched : EVP_sha256();
+}
+
+}  // namespace
+
 struct Sha256::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
   ~State() { EVP_MD_CTX_free(context); }
 };
 
 Sha256::Sha256() : state_(std::make_unique<State>()) {
-  EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr);
+  EVP_DigestInit_ex(state_->context, Algorithm(), nullptr);
 }
 Sha256::~Sha256() = default;
 Sha256::Sha256(Sha256&&) noexcept = default;
@@ -33,9 +43,17 @@ Sha256Digest Sha256::Finish() {
 }
 
 Sha256Digest Sha256Of(std::string_view bytes) {
-  Sha256 hash;
-  hash.Update(bytes);
-  return hash.Finish();
+  struct Context {
+    EVP_MD_CTX* context = EVP_MD_CTX_new();
+    ~Context() { EVP_MD_CTX_free(context); }
+  };
+  thread_local Context mine;  // A token comes with each heartbeat: no context is made for it.
+  Sha256Digest out{};
+  unsigned length = 0;
+  EVP_DigestInit_ex(mine.context, Algorithm(), nullptr);
+  EVP_DigestUpdate(mine.context, bytes.data(), bytes.size());
+  EVP_DigestFinal_ex(mine.context, out.data(), &length);
+  return out;
 }
 
 std::string Hex(std::span<const uint8_t> bytes) {

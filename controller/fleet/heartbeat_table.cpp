@@ -6,9 +6,9 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <unordered_map>
 
 #include "fleet/expiry_wheel.hpp"
+#include "fleet/hash_index.hpp"
 #include "fleet/slot_data.hpp"
 #include "fleet/token_index.hpp"
 
@@ -36,9 +36,10 @@ struct HeartbeatTable::State {
   std::condition_variable_any wake;  ///< Only for a prompt stop of Run.
   std::deque<SlotData> slots;        ///< Addresses stay.
   std::vector<uint32_t> free;
-  std::unordered_map<std::string, uint32_t> by_uid;
-  std::unordered_map<meta::ObjectKey, uint32_t> by_key;
+  HashIndex uids;
+  HashIndex keys;
   TokenIndex tokens;
+  TextPool texts;
   ExpiryWheel wheel;
   std::optional<base::Now> take_over;
   std::optional<base::MonoTime> listened;  ///< When this process was last seen to run; with Run.
@@ -52,16 +53,25 @@ struct HeartbeatTable::State {
     SlotData& data = slots[slot.index];
     return data.used && data.generation == slot.generation ? &data : nullptr;
   }
+  static uint64_t HashOf(const std::string& uid) { return std::hash<std::string>{}(uid); }
+  static uint64_t HashOf(const meta::ObjectKey& key) { return std::hash<meta::ObjectKey>{}(key); }
+  std::optional<uint32_t> IndexOf(const std::string& uid) const {
+    return uids.Find(HashOf(uid), [&](uint32_t at) { return slots[at].settings.uid == uid; });
+  }
+  std::optional<uint32_t> IndexOf(const meta::ObjectKey& key) const {
+    return keys.Find(HashOf(key), [&](uint32_t at) { return slots[at].settings.key == key; });
+  }
   SlotData* FindUid(const std::string& uid) {
-    const auto found = by_uid.find(uid);
-    return found == by_uid.end() ? nullptr : &slots[found->second];
+    const auto found = IndexOf(uid);
+    return found ? &slots[*found] : nullptr;
   }
   uint32_t Allocate();
   void Free(uint32_t index);
   void SetTokens(SlotData& data, uint32_t index, const SlotSettings& settings, base::MonoTime now);
   void RetirePrevious(SlotData& data, uint32_t index);
   void ArmFor(SlotData& data, uint32_t index, base::MonoTime now);
-  base::Result<Change> Record(Slot slot, protocol::Heartbeat& heartbeat, base::Now now);
+  void Keep(SlotData& data, const protocol::Heartbeat& heartbeat, const std::string& held_digest);
+  base::Result<Change> Record(Slot slot, const protocol::Heartbeat& heartbeat, base::Now now);
 };
 
 uint32_t HeartbeatTable::State::Allocate() {
@@ -76,11 +86,11 @@ uint32_t HeartbeatTable::State::Allocate() {
 
 void HeartbeatTable::State::Free(uint32_t index) {
   SlotData& data = slots[index];
-  if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, index);
+  if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, {index, true});
   RetirePrevious(data, index);
-  for (const ReviewedToken& token : data.reviewed) tokens.Remove(token.hash, index);
-  by_uid.erase(data.settings.uid);
-  by_key.erase(data.settings.key);
+  for (const ReviewedToken& token : data.reviewed) tokens.Remove(token.hash, {index, false, true});
+  uids.Remove(HashOf(data.settings.uid), index);
+  keys.Remove(HashOf(data.settings.key), index);
   const uint32_t generation = data.generation + 1;
   data = SlotData();
   data.generation = generation;
@@ -89,14 +99,14 @@ void HeartbeatTable::State::Free(uint32_t index) {
 
 void HeartbeatTable::State::RetirePrevious(SlotData& data, uint32_t index) {
   if (!data.previous_valid) return;
-  tokens.Remove(*data.settings.previous_token_hash, index);
+  tokens.Remove(*data.settings.previous_token_hash, {index, false});
   data.previous_valid = false;
 }
 
 void HeartbeatTable::State::SetTokens(SlotData& data, uint32_t index, const SlotSettings& settings,
                                       base::MonoTime now) {
   if (data.settings.token_hash != settings.token_hash) {
-    if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, index);
+    if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, {index, true});
     if (settings.token_hash) tokens.Add(*settings.token_hash, {index, true});
   }
   // The Secret goes on naming a previous token that is retired here: only another one counts.
@@ -114,7 +124,25 @@ void HeartbeatTable::State::ArmFor(SlotData& data, uint32_t index, base::MonoTim
   data.armed_tick = wheel.Arm(index, data.generation, data.deadline, now);
 }
 
-base::Result<Change> HeartbeatTable::State::Record(Slot slot, protocol::Heartbeat& heartbeat,
+/// Packs the report; the inventory that is held stays when only its digest came again.
+void HeartbeatTable::State::Keep(SlotData& data, const protocol::Heartbeat& heartbeat,
+                                 const std::string& held_digest) {
+  Reported& reported = *data.reported;
+  if (heartbeat.inventory) {
+    reported.inventory = PackInventory(heartbeat.inventory, texts);
+    data.answer_tag = 0;  // The answer names what is held.
+  } else if (reported.inventory && heartbeat.inventory_digest != held_digest) {
+    reported.inventory.reset();
+    data.answer_tag = 0;
+  }
+  thread_local std::string packed;
+  PackReport(heartbeat, data.settings, packed);
+  // Never much more room than bytes: a long text that came once is not paid for ever.
+  if (packed.size() * 2 < reported.last.capacity()) reported.last = std::string();
+  reported.last = packed;
+}
+
+base::Result<Change> HeartbeatTable::State::Record(Slot slot, const protocol::Heartbeat& heartbeat,
                                                    base::Now now) {
   SlotData* data = Find(slot);
   if (data == nullptr) return Gone();
@@ -123,14 +151,18 @@ base::Result<Change> HeartbeatTable::State::Record(Slot slot, protocol::Heartbea
     return base::MakeError(base::Code::kForbidden, "this token is not for the workspace named",
                            "OtherWorkspace");
   }
-  if (data->reported) {
-    if (auto status = CheckOrder(*data->reported, heartbeat); !status) {
+  thread_local protocol::Heartbeat held;  // Its strings are used again by the next beat.
+  const bool first = data->reported == nullptr;
+  if (!first) {
+    UnpackReport(data->reported->last, data->settings, held);
+    if (auto status = CheckOrder(held, data->reported->superseded, heartbeat); !status) {
       ++refused;
       return status.error();
     }
+    if (heartbeat.inventory) held.inventory = UnpackInventory(data->reported->inventory);
   }
-  Change change = Compare(data->reported.get(), heartbeat);
-  if (!data->reported) data->reported = std::make_unique<Reported>();
+  Change change = Compare(first ? nullptr : &held, heartbeat);
+  if (first) data->reported = std::make_unique<Reported>();
   Reported& reported = *data->reported;
   const double rate = heartbeat.error_rate.value_or(0);
   const bool degraded =
@@ -139,13 +171,12 @@ base::Result<Change> HeartbeatTable::State::Record(Slot slot, protocol::Heartbea
   change.resumed = data->expired && !change.first_report;
   change.restart_waits = data->answer.restart_waits;
   reported.degraded = degraded;
-  const std::string* held = &reported.held_inventory_digest;
-  const bool inventory_news = heartbeat.inventory || heartbeat.inventory_digest != *held;
-  Take(reported, heartbeat, now);
-  if (inventory_news) data->encoded.reset();
-  if (data->restart && *data->restart != reported.last.boot_id) {
+  if (change.boot_changed) reported.superseded.Add(held.boot_id);
+  Keep(*data, heartbeat, first ? std::string() : held.inventory_digest);
+  reported.seen = now;
+  if (data->restart && *data->restart != heartbeat.boot_id) {
     data->restart.reset();
-    data->encoded.reset();
+    data->answer_tag = 0;
   }
   data->expired = false;
   data->deadline = now.mono + data->settings.timeout;
@@ -182,22 +213,24 @@ std::optional<base::Now> HeartbeatTable::TakeOverTime() const {
 
 void HeartbeatTable::Upsert(const SlotSettings& settings, base::Now now) {
   const std::lock_guard lock(state_->mutex);
-  const auto named = state_->by_key.find(settings.key);
-  if (named != state_->by_key.end() && state_->slots[named->second].settings.uid != settings.uid) {
-    state_->Free(named->second);
-  }
-  const auto found = state_->by_uid.find(settings.uid);
-  const bool is_new = found == state_->by_uid.end();
-  const uint32_t index = is_new ? state_->Allocate() : found->second;
+  const auto named = state_->IndexOf(settings.key);
+  if (named && state_->slots[*named].settings.uid != settings.uid) state_->Free(*named);
+  const auto found = state_->IndexOf(settings.uid);
+  const bool is_new = !found;
+  const uint32_t index = is_new ? state_->Allocate() : *found;
   SlotData& data = state_->slots[index];
   state_->SetTokens(data, index, settings, now.mono);
   const base::Millis old_timeout = data.settings.timeout;
-  if (data.settings.period_seconds != settings.period_seconds) data.encoded.reset();
+  if (data.settings.period_seconds != settings.period_seconds) data.answer_tag = 0;
+  if (!is_new && data.settings.key != settings.key) {
+    state_->keys.Remove(State::HashOf(data.settings.key), index);
+    state_->keys.Add(State::HashOf(settings.key), index);
+  }
   data.settings = settings;
   if (is_new) {
     data.used = true;
-    state_->by_uid.emplace(settings.uid, index);
-    state_->by_key.emplace(settings.key, index);
+    state_->uids.Add(State::HashOf(settings.uid), index);
+    state_->keys.Add(State::HashOf(settings.key), index);
     data.deadline = now.mono + settings.timeout;
     if (state_->take_over) state_->ArmFor(data, index, now.mono);
   } else if (settings.timeout != old_timeout && data.armed_tick != 0) {
@@ -208,43 +241,42 @@ void HeartbeatTable::Upsert(const SlotSettings& settings, base::Now now) {
 
 void HeartbeatTable::Remove(const std::string& uid) {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->by_uid.find(uid);
-  if (found != state_->by_uid.end()) state_->Free(found->second);
+  if (const auto found = state_->IndexOf(uid)) state_->Free(*found);
 }
 
 void HeartbeatTable::RemoveByKey(const meta::ObjectKey& key) {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->by_key.find(key);
-  if (found != state_->by_key.end()) state_->Free(found->second);
+  if (const auto found = state_->IndexOf(key)) state_->Free(*found);
 }
 
 bool HeartbeatTable::AddReviewedToken(const std::string& uid, const base::Sha256Digest& hash,
                                       base::MonoTime until) {
   constexpr size_t kMost = 4;
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->by_uid.find(uid);
-  if (found == state_->by_uid.end()) return false;
-  auto& reviewed = state_->slots[found->second].reviewed;
+  const auto found = state_->IndexOf(uid);
+  if (!found) return false;
+  auto& reviewed = state_->slots[*found].reviewed;
   for (ReviewedToken& token : reviewed) {
     if (token.hash != hash) continue;
     token.until = until;
     return true;
   }
   if (reviewed.size() == kMost) {
-    state_->tokens.Remove(reviewed.front().hash, found->second);
+    state_->tokens.Remove(reviewed.front().hash, {*found, false, true});
     reviewed.erase(reviewed.begin());
   }
   reviewed.push_back({hash, until});
-  state_->tokens.Add(hash, {found->second, false, true});
+  state_->tokens.Add(hash, {*found, false, true});
   return true;
 }
 
 void HeartbeatTable::DropReviewedTokens(const std::string& uid) {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->by_uid.find(uid);
-  if (found == state_->by_uid.end()) return;
-  auto& reviewed = state_->slots[found->second].reviewed;
-  for (const ReviewedToken& token : reviewed) state_->tokens.Remove(token.hash, found->second);
+  const auto found = state_->IndexOf(uid);
+  if (!found) return;
+  auto& reviewed = state_->slots[*found].reviewed;
+  for (const ReviewedToken& token : reviewed)
+    state_->tokens.Remove(token.hash, {*found, false, true});
   reviewed.clear();
 }
 
@@ -255,7 +287,14 @@ base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::Mo
   if (token.empty() || token.size() > 4096) return unknown();
   const base::Sha256Digest hash = base::Sha256Of(token);
   const std::lock_guard lock(state_->mutex);
-  const auto match = state_->tokens.Find(hash);
+  const auto match = state_->tokens.Find(hash, [&](TokenIndex::Match of) {
+    const SlotData& slot = state_->slots[of.index];
+    if (of.reviewed)
+      return std::any_of(slot.reviewed.begin(), slot.reviewed.end(),
+                         [&](const ReviewedToken& t) { return TokenIndex::Same(t.hash, hash); });
+    const auto& stored = of.current ? slot.settings.token_hash : slot.settings.previous_token_hash;
+    return stored.has_value() && TokenIndex::Same(*stored, hash);
+  });
   if (!match) {
     if (state_->take_over) return unknown();
     base::Error error =
@@ -269,7 +308,7 @@ base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::Mo
                                     [&](const ReviewedToken& t) { return t.hash == hash; });
     if (known != data.reviewed.end() && now < known->until)
       return Slot{match->index, data.generation};
-    state_->tokens.Remove(hash, match->index);
+    state_->tokens.Remove(hash, *match);
     if (known != data.reviewed.end()) data.reviewed.erase(known);
     return unknown();
   }
@@ -311,7 +350,7 @@ base::Status HeartbeatTable::Admit(Slot slot, base::MonoTime now) {
   return error;
 }
 
-base::Result<Change> HeartbeatTable::Record(Slot slot, protocol::Heartbeat& heartbeat,
+base::Result<Change> HeartbeatTable::Record(Slot slot, const protocol::Heartbeat& heartbeat,
                                             base::Now now) {
   const std::lock_guard lock(state_->mutex);
   return state_->Record(slot, heartbeat, now);
@@ -333,37 +372,51 @@ base::Result<Change> HeartbeatTable::RecordRegister(Slot slot, protocol::Registe
   return change;
 }
 
-std::shared_ptr<const std::string> HeartbeatTable::Answer(Slot slot) {
+std::string HeartbeatTable::Answer(Slot slot, std::string_view held_tag) {
   const std::lock_guard lock(state_->mutex);
   SlotData* data = state_->Find(slot);
-  if (data == nullptr) return std::make_shared<const std::string>("{}");
-  if (!data->encoded) data->encoded = std::make_shared<const std::string>(EncodeAnswerOf(*data));
-  return data->encoded;
+  if (data == nullptr) return "{}";
+  if (held_tag.empty()) return EncodeAnswerOf(*data);
+  std::string body;
+  if (data->answer_tag == 0) body = EncodeAnswerOf(*data);
+  if (held_tag == TagText(data->answer_tag)) return std::string(protocol::kUnchangedAnswer);
+  return body.empty() ? EncodeAnswerOf(*data) : body;
 }
 
 std::optional<AnswerParts> HeartbeatTable::GateFailure(Slot slot) const {
   const std::lock_guard lock(state_->mutex);
   const SlotData* data = state_->Find(slot);
   if (data == nullptr || !data->answer.gate_failing) return std::nullopt;
-  return data->answer;
+  AnswerParts parts;
+  parts.state = *data->answer.state;
+  parts.reason = *data->answer.reason;
+  parts.message = *data->answer.message;
+  parts.gate_failing = true;
+  return parts;
 }
 
 void HeartbeatTable::SetAnswer(const std::string& uid, AnswerParts parts) {
   const std::lock_guard lock(state_->mutex);
   SlotData* data = state_->FindUid(uid);
-  if (data == nullptr || data->answer == parts) return;
-  data->answer = std::move(parts);
-  data->encoded.reset();
+  if (data == nullptr) return;
+  PackedAnswer packed = PackAnswer(parts, uid, state_->texts);
+  if (data->answer == packed) return;
+  data->answer = std::move(packed);
+  data->answer_tag = 0;
 }
 
 bool HeartbeatTable::RequestRestart(const std::string& uid, const std::string& expected_boot_id) {
   const std::lock_guard lock(state_->mutex);
   SlotData* data = state_->FindUid(uid);
   if (data == nullptr) return false;
-  if (data->reported && data->reported->last.boot_id != expected_boot_id) return false;
-  if (data->restart == expected_boot_id) return true;
-  data->restart = expected_boot_id;
-  data->encoded.reset();
+  if (data->reported) {
+    protocol::Heartbeat last;
+    UnpackReport(data->reported->last, data->settings, last);
+    if (last.boot_id != expected_boot_id) return false;
+  }
+  if (data->restart && *data->restart == expected_boot_id) return true;
+  data->restart = std::make_unique<const std::string>(expected_boot_id);
+  data->answer_tag = 0;
   return true;
 }
 
@@ -375,10 +428,11 @@ std::optional<SlotSnapshot> HeartbeatTable::Snapshot(const std::string& uid) con
   snapshot.key = data->settings.key;
   snapshot.uid = uid;
   snapshot.expired = data->expired;
-  snapshot.restart_requested = data->restart;
+  if (data->restart) snapshot.restart_requested = *data->restart;
   if (!data->reported) return snapshot;
   const Reported& reported = *data->reported;
-  snapshot.last = reported.last;
+  UnpackReport(reported.last, data->settings, snapshot.last.emplace());
+  snapshot.last->inventory = UnpackInventory(reported.inventory);
   snapshot.seen = reported.seen;
   snapshot.degraded = reported.degraded;
   snapshot.box_identity = reported.box_identity;
@@ -389,7 +443,7 @@ std::optional<SlotSnapshot> HeartbeatTable::Snapshot(const std::string& uid) con
 
 TableCounts HeartbeatTable::Counts() const {
   const std::lock_guard lock(state_->mutex);
-  TableCounts counts{state_->by_uid.size(), 0, state_->recorded, state_->refused};
+  TableCounts counts{state_->uids.Size(), 0, state_->recorded, state_->refused};
   for (const SlotData& data : state_->slots) {
     if (data.used && data.reported && !data.expired) ++counts.reporting;
   }

@@ -145,12 +145,12 @@ class HeartbeatTable {
   /// Errors: kUnavailable with reason TooManyRequests and retry_after (429), kNotFound.
   base::Status Admit(Slot slot, base::MonoTime now);
   /// Errors: kForbidden (heartbeat.workspace is another workspace), kConflict with reason
-  /// StaleSequence or SupersededBoot, kNotFound (workspace gone meanwhile). The heartbeat's storage
-  /// may be swapped with the slot's.
-  base::Result<Change> Record(Slot slot, protocol::Heartbeat& heartbeat, base::Now now);
+  /// StaleSequence or SupersededBoot, kNotFound (workspace gone meanwhile).
+  base::Result<Change> Record(Slot slot, const protocol::Heartbeat& heartbeat, base::Now now);
   base::Result<Change> RecordRegister(Slot slot, protocol::Register& body, base::Now now);
-  /// The encoded HeartbeatAnswer; encoded once and kept until something in it changes.
-  std::shared_ptr<const std::string> Answer(Slot slot);
+  /// The encoded HeartbeatAnswer. The short one if `held_tag` is the tag of what it would say: the
+  /// agent has it then.
+  std::string Answer(Slot slot, std::string_view held_tag = {});
   /// State, reason and message when the gate fails, else nothing (register answers 400 with it).
   std::optional<AnswerParts> GateFailure(Slot slot) const;
 

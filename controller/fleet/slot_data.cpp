@@ -8,6 +8,9 @@
 namespace fleet {
 namespace {
 
+/// Stands for the workspace's UID in texts of the pool; JSON never has this byte.
+constexpr char kOwnUid = '\x01';
+
 bool Idle(const protocol::Heartbeat& heartbeat) {
   return heartbeat.active_tasks.has_value() && *heartbeat.active_tasks == 0;
 }
@@ -20,35 +23,38 @@ bool InventoryChanged(const protocol::Heartbeat& held, const protocol::Heartbeat
 }  // namespace
 
 void SupersededBoots::Add(const std::string& boot_id) {
-  hashes_[count_++ % hashes_.size()] = std::hash<std::string>{}(boot_id);
+  const uint64_t hash = std::hash<std::string>{}(boot_id);
+  if (hashes_.size() < kMost) return hashes_.push_back(hash);
+  hashes_[next_++ % kMost] = hash;
 }
 
 bool SupersededBoots::Contains(const std::string& boot_id) const {
-  const auto end = hashes_.begin() + static_cast<ptrdiff_t>(std::min(count_, hashes_.size()));
-  return std::find(hashes_.begin(), end, std::hash<std::string>{}(boot_id)) != end;
+  return std::find(hashes_.begin(), hashes_.end(), std::hash<std::string>{}(boot_id)) !=
+         hashes_.end();
 }
 
-base::Status CheckOrder(const Reported& held, const protocol::Heartbeat& heartbeat) {
-  if (heartbeat.boot_id == held.last.boot_id) {
-    if (heartbeat.sequence > held.last.sequence) return {};
+base::Status CheckOrder(const protocol::Heartbeat& held, const SupersededBoots& superseded,
+                        const protocol::Heartbeat& heartbeat) {
+  if (heartbeat.boot_id == held.boot_id) {
+    if (heartbeat.sequence > held.sequence) return {};
     return base::MakeError(base::Code::kConflict,
                            fmt::format("sequence {} of this boot id is not newer than {}",
-                                       heartbeat.sequence, held.last.sequence),
+                                       heartbeat.sequence, held.sequence),
                            "StaleSequence");
   }
-  if (!held.superseded.Contains(heartbeat.boot_id)) return {};
+  if (!superseded.Contains(heartbeat.boot_id)) return {};
   return base::MakeError(base::Code::kConflict,
                          "this boot id was replaced by a newer one of the same workspace",
                          "SupersededBoot");
 }
 
-Change Compare(const Reported* held, const protocol::Heartbeat& heartbeat) {
+Change Compare(const protocol::Heartbeat* held, const protocol::Heartbeat& heartbeat) {
   Change change;
   if (held == nullptr) {
     change.first_report = true;
     return change;
   }
-  const protocol::Heartbeat& last = held->last;
+  const protocol::Heartbeat& last = *held;
   change.boot_changed = last.boot_id != heartbeat.boot_id;
   change.gate_changed = last.management_present != heartbeat.management_present ||
                         last.model_present != heartbeat.model_present ||
@@ -59,33 +65,61 @@ Change Compare(const Reported* held, const protocol::Heartbeat& heartbeat) {
   return change;
 }
 
-void Take(Reported& held, protocol::Heartbeat& heartbeat, base::Now now) {
-  if (!held.last.boot_id.empty() && held.last.boot_id != heartbeat.boot_id) {
-    held.superseded.Add(held.last.boot_id);
-  }
-  if (heartbeat.inventory) {
-    held.held_inventory_digest = heartbeat.inventory_digest;
-  } else if (held.last.inventory && heartbeat.inventory_digest == held.held_inventory_digest) {
-    heartbeat.inventory = std::move(held.last.inventory);
-  } else {
-    held.held_inventory_digest.clear();
-  }
-  std::swap(held.last, heartbeat);
-  held.seen = now;
+std::string HeldInventoryDigest(const SlotData& slot) {
+  if (!slot.reported || !slot.reported->inventory) return {};
+  thread_local protocol::Heartbeat last;
+  UnpackReport(slot.reported->last, slot.settings, last);
+  return last.inventory_digest;
 }
 
-std::string EncodeAnswerOf(const SlotData& slot) {
-  protocol::HeartbeatAnswer answer;
-  answer.state = slot.answer.state;
-  answer.reason = slot.answer.reason;
-  answer.message = slot.answer.message;
-  answer.next_period_seconds = slot.settings.period_seconds;
-  answer.plugins_known = slot.answer.plugins_known;
-  answer.plugins = slot.answer.plugins;
-  answer.remove = slot.answer.remove;
-  answer.restart_expected_boot_id = slot.restart;
-  if (slot.reported) answer.inventory_digest = slot.reported->held_inventory_digest;
-  return protocol::EncodeHeartbeatAnswer(answer);
+PackedAnswer PackAnswer(const AnswerParts& parts, const std::string& uid, TextPool& pool) {
+  PackedAnswer packed;
+  packed.state = pool.Share(parts.state);
+  packed.reason = pool.Share(parts.reason);
+  packed.message = pool.Share(parts.message);
+  packed.plugins.reserve(parts.plugins.size());
+  for (const protocol::PluginToFetch& plugin : parts.plugins) {
+    // The path names the workspace; without its UID the text is the same for all that have the
+    // plugin.
+    std::string text = protocol::EncodePlugin(plugin);
+    for (size_t at = text.find(uid); !uid.empty() && at != std::string::npos;
+         at = text.find(uid, at + 1))
+      text.replace(at, uid.size(), 1, kOwnUid);
+    packed.plugins.push_back(pool.Share(text));
+  }
+  if (!parts.remove.empty()) packed.remove = pool.Share(protocol::EncodeNames(parts.remove));
+  packed.gate_failing = parts.gate_failing;
+  packed.plugins_known = parts.plugins_known;
+  packed.restart_waits = parts.restart_waits;
+  return packed;
+}
+
+std::string TagText(uint64_t tag) { return fmt::format("{:016x}", tag); }
+
+std::string EncodeAnswerOf(SlotData& slot) {
+  const PackedAnswer& answer = slot.answer;
+  const auto view = [](const TextPool::Text& text) {
+    return text ? std::string_view(*text) : std::string_view();
+  };
+  std::string plugins;
+  for (const TextPool::Text& plugin : answer.plugins) {
+    if (!plugins.empty()) plugins += ',';
+    std::string_view left = *plugin;
+    for (size_t at = left.find(kOwnUid); at != std::string_view::npos; at = left.find(kOwnUid)) {
+      (plugins += left.substr(0, at)) += slot.settings.uid;
+      left.remove_prefix(at + 1);
+    }
+    plugins += left;
+  }
+  const std::string held = HeldInventoryDigest(slot);
+  protocol::AnswerTexts texts{
+      view(answer.state),           view(answer.reason),  view(answer.message),
+      slot.settings.period_seconds, answer.plugins_known, plugins,
+      view(answer.remove),          std::nullopt,         held};
+  if (slot.restart) texts.restart_expected_boot_id = *slot.restart;
+  std::string body = protocol::EncodeAnswerTexts(texts);
+  slot.answer_tag = std::hash<std::string>{}(body) | 1;  // 0 is taken.
+  return (body += fmt::format(R"(,"answerTag":"{}")", TagText(slot.answer_tag))) += '}';
 }
 
 }  // namespace fleet

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -8,6 +7,8 @@
 #include <vector>
 
 #include "fleet/heartbeat_table.hpp"
+#include "fleet/packed_report.hpp"
+#include "fleet/text_pool.hpp"
 
 /// Private to fleet/: what the table keeps of one workspace, and how a report changes it.
 namespace fleet {
@@ -20,20 +21,20 @@ class SupersededBoots {
   bool Contains(const std::string& boot_id) const;
 
  private:
-  std::array<uint64_t, 16> hashes_{};
-  size_t count_ = 0;
+  static constexpr size_t kMost = 16;
+  std::vector<uint64_t> hashes_;  ///< None in most slots.
+  size_t next_ = 0;
 };
 
-/// Exists once a workspace has reported.
+/// Exists once a workspace has reported. Packed: there may be a hundred thousand.
 struct Reported {
-  protocol::Heartbeat last;
+  std::string last;           ///< PackReport()
+  PackedInventory inventory;  ///< As last sent in full, while its digest still is the last one.
   base::Now seen{};
-  std::string
-      held_inventory_digest;  ///< Digest that came with `last.inventory`; empty: none is held.
   bool degraded = false;
+  bool pull = false;
   SupersededBoots superseded;
   std::string box_identity;
-  bool pull = false;
   std::string address;
 };
 
@@ -41,6 +42,17 @@ struct Reported {
 struct ReviewedToken {
   base::Sha256Digest hash;
   base::MonoTime until;
+};
+
+/// AnswerParts as the table keeps them. Texts of the pool: the same content is the same pointer.
+struct PackedAnswer {
+  TextPool::Text state, reason, message;
+  std::vector<TextPool::Text> plugins;  ///< EncodePlugin(), with kOwnUid for the workspace's UID.
+  TextPool::Text remove;                ///< EncodeNames(); null: none.
+  bool gate_failing = false;
+  bool plugins_known = false;
+  bool restart_waits = false;
+  bool operator==(const PackedAnswer&) const = default;
 };
 
 struct SlotData {
@@ -52,9 +64,9 @@ struct SlotData {
   base::MonoTime previous_until{};
   std::vector<ReviewedToken> reviewed;  ///< At most 4: one, and its successors.
   std::unique_ptr<Reported> reported;
-  AnswerParts answer;
-  std::optional<std::string> restart;
-  std::shared_ptr<const std::string> encoded;  ///< Null: to be encoded again.
+  PackedAnswer answer;
+  std::unique_ptr<const std::string> restart;  ///< The boot id that is to end.
+  uint64_t answer_tag = 0;                     ///< Of the answer as it is now; 0: not known yet.
   base::MonoTime
       admitted_until{};  ///< Of the rate limit: the time up to which requests are paid for.
   base::MonoTime deadline{};
@@ -62,11 +74,17 @@ struct SlotData {
 };
 
 /// Refuses what is not newer than what is held: kConflict, StaleSequence or SupersededBoot.
-base::Status CheckOrder(const Reported& held, const protocol::Heartbeat& heartbeat);
+base::Status CheckOrder(const protocol::Heartbeat& held, const SupersededBoots& superseded,
+                        const protocol::Heartbeat& heartbeat);
 /// What differs from the report before (all but `expired` matters, which the caller knows).
-Change Compare(const Reported* held, const protocol::Heartbeat& heartbeat);
-/// Swaps the report in; keeps the inventory when only its digest came and that is the one held.
-void Take(Reported& held, protocol::Heartbeat& heartbeat, base::Now now);
-std::string EncodeAnswerOf(const SlotData& slot);
+/// `held` is null before the first report.
+Change Compare(const protocol::Heartbeat* held, const protocol::Heartbeat& heartbeat);
+/// The digest of the inventory that the slot holds; empty: none is held.
+std::string HeldInventoryDigest(const SlotData& slot);
+
+PackedAnswer PackAnswer(const AnswerParts& parts, const std::string& uid, TextPool& pool);
+/// The body; sets the slot's tag.
+std::string EncodeAnswerOf(SlotData& slot);
+std::string TagText(uint64_t tag);
 
 }  // namespace fleet

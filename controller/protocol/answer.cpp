@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <iterator>
+
 #include "base/log.hpp"
 #include "codec/json.hpp"
 
@@ -73,7 +75,8 @@ base::Status ReadAnswer(const codec::Json& json, HeartbeatAnswer& out) {
   const std::pair<const char*, std::string*> texts[] = {{"state", &out.state},
                                                         {"reason", &out.reason},
                                                         {"message", &out.message},
-                                                        {"inventoryDigest", &out.inventory_digest}};
+                                                        {"inventoryDigest", &out.inventory_digest},
+                                                        {"answerTag", &out.tag}};
   for (const auto& [name, text] : texts) {
     if (auto status = ReadText(json, name, *text); !status) return status;
   }
@@ -86,6 +89,10 @@ base::Status ReadAnswer(const codec::Json& json, HeartbeatAnswer& out) {
   if (const auto& known = codec::GetMember(json, "pluginsKnown"); !known.is_null()) {
     if (!known.is_boolean()) return Wrong("pluginsKnown", "must be true or false");
     out.plugins_known = known.get<bool>();
+  }
+  if (const auto& same = codec::GetMember(json, "unchanged"); !same.is_null()) {
+    if (!same.is_boolean()) return Wrong("unchanged", "must be true or false");
+    out.unchanged = same.get<bool>();
   }
   if (const auto& restart = codec::GetMember(json, "restart"); !restart.is_null()) {
     if (!restart.is_object()) return Wrong("restart", "must be an object");
@@ -104,32 +111,48 @@ base::Status ReadAnswer(const codec::Json& json, HeartbeatAnswer& out) {
 
 std::string Quoted(std::string_view text) { return '"' + base::EscapeJson(text) + '"'; }
 
+std::string EncodePlugin(const PluginToFetch& plugin) {
+  return fmt::format(R"({{"name":{},"revision":{},"digest":{},"path":{},"source":{}}})",
+                     Quoted(plugin.name), Quoted(plugin.revision), Quoted(plugin.digest),
+                     Quoted(plugin.path), Quoted(plugin.source));
+}
+
+std::string EncodeNames(const std::vector<std::string>& names) {
+  std::string out;
+  for (const auto& name : names) (out += out.empty() ? "" : ",") += Quoted(name);
+  return out;
+}
+
+std::string EncodeAnswerTexts(const AnswerTexts& texts) {
+  std::string out;
+  out.reserve(512 + texts.plugins.size() + texts.remove.size());
+  fmt::format_to(
+      std::back_inserter(out),
+      R"({{"state":{},"reason":{},"message":{},"nextPeriodSeconds":{},"pluginsKnown":{},"plugins":[)",
+      Quoted(texts.state), Quoted(texts.reason), Quoted(texts.message), texts.next_period_seconds,
+      texts.plugins_known);
+  (out += texts.plugins) += ']';
+  if (!texts.remove.empty()) ((out += R"(,"remove":[)") += texts.remove) += ']';
+  if (texts.restart_expected_boot_id)
+    fmt::format_to(std::back_inserter(out), R"(,"restart":{{"expectedBootID":{}}})",
+                   Quoted(*texts.restart_expected_boot_id));
+  return (out += R"(,"inventoryDigest":)") += Quoted(texts.inventory_digest);
+}
+
 std::string EncodeHeartbeatAnswer(const HeartbeatAnswer& answer) {
-  std::string out = fmt::format(
-      R"({{"state":{},"reason":{},"message":{},"nextPeriodSeconds":{},"pluginsKnown":{})",
-      Quoted(answer.state), Quoted(answer.reason), Quoted(answer.message),
-      answer.next_period_seconds, answer.plugins_known);
-  out += R"(,"plugins":[)";
-  for (const auto& plugin : answer.plugins) {
-    if (out.back() != '[') out += ',';
-    out += fmt::format(R"({{"name":{},"revision":{},"digest":{},"path":{},"source":{}}})",
-                       Quoted(plugin.name), Quoted(plugin.revision), Quoted(plugin.digest),
-                       Quoted(plugin.path), Quoted(plugin.source));
-  }
-  out += "]";
-  if (!answer.remove.empty()) {
-    out += R"(,"remove":[)";
-    for (const auto& name : answer.remove) {
-      if (out.back() != '[') out += ',';
-      out += Quoted(name);
-    }
-    out += "]";
-  }
-  if (answer.restart_expected_boot_id) {
-    out += fmt::format(R"(,"restart":{{"expectedBootID":{}}})",
-                       Quoted(*answer.restart_expected_boot_id));
-  }
-  return out + fmt::format(R"(,"inventoryDigest":{}}})", Quoted(answer.inventory_digest));
+  if (answer.unchanged) return std::string(kUnchangedAnswer);
+  std::string plugins;
+  for (const auto& plugin : answer.plugins)
+    (plugins += plugins.empty() ? "" : ",") += EncodePlugin(plugin);
+  const std::string remove = EncodeNames(answer.remove);
+  AnswerTexts texts{
+      answer.state, answer.reason, answer.message, answer.next_period_seconds, answer.plugins_known,
+      plugins,      remove,        std::nullopt,   answer.inventory_digest};
+  if (answer.restart_expected_boot_id)
+    texts.restart_expected_boot_id = *answer.restart_expected_boot_id;
+  std::string out = EncodeAnswerTexts(texts);
+  if (!answer.tag.empty()) (out += R"(,"answerTag":)") += Quoted(answer.tag);
+  return out += '}';
 }
 
 base::Result<HeartbeatAnswer> DecodeHeartbeatAnswer(std::string_view bytes) {

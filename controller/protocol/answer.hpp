@@ -39,8 +39,31 @@ struct HeartbeatAnswer {
   /// Digest of the inventory that the operator holds: while it equals the agent's, `inventory` may
   /// be left out.
   std::string inventory_digest = {};
+  /// Wire answerTag: names this content. An agent that keeps the answer may send it back, and is
+  /// told `unchanged` instead of everything again.
+  std::string tag = {};
+  bool unchanged = false;  ///< As in the answer whose tag was sent; everything else is absent.
   bool operator==(const HeartbeatAnswer&) const = default;
 };
+
+/// The answer to a heartbeat whose tag still holds.
+inline constexpr std::string_view kUnchangedAnswer = R"({"unchanged":true})";
+
+/// What an answer is written from when parts of it stand ready.
+struct AnswerTexts {
+  std::string_view state, reason, message;
+  int32_t next_period_seconds = 30;
+  bool plugins_known = false;
+  std::string_view plugins;  ///< The inside of the list: what EncodePlugin gave, by commas.
+  std::string_view remove;   ///< The inside of the list of names; empty: none.
+  std::optional<std::string_view> restart_expected_boot_id;
+  std::string_view inventory_digest;
+};
+/// The answer without its closing brace, for a tag to be added.
+std::string EncodeAnswerTexts(const AnswerTexts& texts);
+std::string EncodePlugin(const PluginToFetch& plugin);
+/// The names as JSON strings, by commas.
+std::string EncodeNames(const std::vector<std::string>& names);
 
 std::string EncodeHeartbeatAnswer(const HeartbeatAnswer& answer);
 /// kInvalid on wrong types or broken limits (1 MiB, 256 plugins).

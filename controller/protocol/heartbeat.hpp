@@ -59,6 +59,8 @@ struct Heartbeat {
   std::optional<std::vector<InventoryItem>>
       inventory;                 ///< Absent: unchanged since inventoryDigest was last acknowledged.
   std::string inventory_digest;  ///< See bundle's inventory digest.
+  std::string answer_tag;  ///< HeartbeatAnswer::tag of the answer that the agent still holds: while
+                           ///< nothing in it has changed, the answer is a short one.
   bool operator==(const Heartbeat&) const = default;
 };
 

@@ -342,6 +342,7 @@ constexpr Row kRows[] = {
     WO_FIELD("inventory", ReadInventory(r, v, t)),
     WO_FIELD("inventoryDigest",
              r.Text(v, "inventoryDigest", 128, TooLong::kRefuse, t.heartbeat.inventory_digest)),
+    WO_FIELD("answerTag", r.Text(v, "answerTag", 64, TooLong::kRefuse, t.heartbeat.answer_tag)),
     WO_FIELD("box",
              t.reg != nullptr ? ReadMembers(r, v, "box", kBoxRows, t) : r.Ignore(v, "box", 2)),
     WO_FIELD("address", t.reg != nullptr
@@ -353,9 +354,9 @@ constexpr Row kRows[] = {
 
 /// Keeps the capacity of the strings.
 void Clear(Heartbeat& heartbeat) {
-  for (std::string* text :
-       {&heartbeat.workspace, &heartbeat.boot_id, &heartbeat.agent_version, &heartbeat.runtime,
-        &heartbeat.current_task, &heartbeat.sample_error, &heartbeat.inventory_digest}) {
+  for (std::string* text : {&heartbeat.workspace, &heartbeat.boot_id, &heartbeat.agent_version,
+                            &heartbeat.runtime, &heartbeat.current_task, &heartbeat.sample_error,
+                            &heartbeat.inventory_digest, &heartbeat.answer_tag}) {
     text->clear();
   }
   heartbeat.sequence = -1;

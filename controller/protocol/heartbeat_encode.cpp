@@ -81,6 +81,7 @@ void WriteHeartbeat(Writer& writer, const Heartbeat& h) {
   if (h.boot_install) writer.Raw("bootInstall", EncodeBootInstall(*h.boot_install));
   if (h.inventory) writer.Raw("inventory", EncodeInventory(*h.inventory));
   writer.Text("inventoryDigest", h.inventory_digest);
+  writer.Text("answerTag", h.answer_tag);
 }
 
 }  // namespace

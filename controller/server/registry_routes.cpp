@@ -59,7 +59,7 @@ void HandleHeartbeat(Context& context, Call& call) {
   const auto change = context.table.Record(*slot, heartbeat, now);
   if (!change) return call.out.Send(Refusal(change.error()));
   Wake(context, *change);
-  call.out.Send(JsonResponse(200, *context.table.Answer(*slot)));
+  call.out.Send(JsonResponse(200, context.table.Answer(*slot, heartbeat.answer_tag)));
 }
 
 void HandleRegister(Context& context, Call& call) {
@@ -78,7 +78,7 @@ void HandleRegister(Context& context, Call& call) {
     return call.out.Send(ErrorResponse(
         error, "it is recorded; go on with heartbeats, the operator repairs what it can"));
   }
-  call.out.Send(JsonResponse(200, *context.table.Answer(*slot)));
+  call.out.Send(JsonResponse(200, context.table.Answer(*slot, body->heartbeat.answer_tag)));
 }
 
 }  // namespace server

@@ -260,12 +260,50 @@ TEST_CASE_FIXTURE(
   CHECK_FALSE(Record(brief)->Matters());
   REQUIRE(table.Snapshot("uid-1")->last->inventory.has_value());
   CHECK(table.Snapshot("uid-1")->last->inventory->front().name == "p");
-  CHECK(protocol::DecodeHeartbeatAnswer(*table.Answer(slot))->inventory_digest == "d1");
+  CHECK(protocol::DecodeHeartbeatAnswer(table.Answer(slot))->inventory_digest == "d1");
   auto other = Beat("a", 3);
   other.inventory_digest = "d2";
   CHECK(Record(other)->inventory_changed);
   CHECK_FALSE(table.Snapshot("uid-1")->last->inventory.has_value());
-  CHECK(protocol::DecodeHeartbeatAnswer(*table.Answer(slot))->inventory_digest.empty());
+  CHECK(protocol::DecodeHeartbeatAnswer(table.Answer(slot))->inventory_digest.empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "a report comes back from the table as it was sent") {
+  auto full = Beat("6f1c7d36-9e3b-4b53-8f5e-1e0d4a1f3c11", 7);
+  full.workspace = "team.ws-1";
+  full.time = base::WallTime{Millis{1'795'000'000'123}};
+  full.agent_version = "0.1.0";
+  full.runtime = "claude-code";
+  full.active_tasks = 3;
+  full.current_task = std::string("issue \0 9", 9);
+  full.error_rate = 0.29;
+  full.sample_error = "e";
+  full.uptime_seconds = int64_t{1} << 40;
+  full.monthly_spend = 1e12 / 7;
+  full.management_present = true;
+  full.model_present = false;
+  full.loaded_tools = {{"a", "", "b"}};
+  full.boot_install = {protocol::BootInstallState::kFailed, "why"};
+  full.inventory = {{"p", "c", "sha256:" + std::string(64, 'a'), true},
+                    {"q", "", "sha256:A", false}};
+  full.inventory_digest = "sha256:" + std::string(63, '0') + "f";
+  REQUIRE(Record(full).has_value());
+  CHECK(table.Snapshot("uid-1")->last == full);
+  auto brief = Beat("6f1c7d36-9e3b-4b53-8f5e-1e0d4a1f3c11", 8);
+  REQUIRE(Record(brief).has_value());
+  CHECK(table.Snapshot("uid-1")->last == brief);
+}
+
+TEST_CASE_FIXTURE(Fixture, "the same plugin in many answers names each workspace in its own path") {
+  for (const char* uid : {"uid-1", "uid-2"})
+    table.SetAnswer(uid, {.plugins_known = true,
+                          .plugins = {{"p", "c", "sha256:1", fmt::format("/w/{}/p", uid), "s"}},
+                          .remove = {"a", "b\""}});
+  const auto answer = *protocol::DecodeHeartbeatAnswer(table.Answer(slot));
+  REQUIRE(answer.plugins.size() == 1);
+  CHECK(answer.plugins[0].path == "/w/uid-1/p");
+  CHECK(answer.plugins[0].source == "s");
+  CHECK(answer.remove == std::vector<std::string>{"a", "b\""});
 }
 
 TEST_CASE_FIXTURE(Fixture, "silence is noticed once, one tick late at most, and its end is told") {
@@ -328,24 +366,27 @@ TEST_CASE_FIXTURE(Fixture, "ten a second and a burst of twenty; a flood stops no
 
 TEST_CASE_FIXTURE(
     Fixture, "the answer carries the decision, and a restart request until another boot reports") {
-  CHECK(protocol::DecodeHeartbeatAnswer(*table.Answer(slot))->state.empty());
+  CHECK(protocol::DecodeHeartbeatAnswer(table.Answer(slot))->state.empty());
   table.SetAnswer("uid-1", {.state = "Online",
                             .reason = "R",
                             .plugins_known = true,
                             .plugins = {{"p", "c", "sha256:1", "/x", "local://p"}}});
   REQUIRE(Record(Beat("a", 1)).has_value());
-  const auto before = table.Answer(slot);
-  CHECK(before == table.Answer(slot));  // encoded once
+  const auto whole = *protocol::DecodeHeartbeatAnswer(table.Answer(slot));
+  CHECK(whole.state == "Online");
+  CHECK(protocol::DecodeHeartbeatAnswer(table.Answer(slot, whole.tag))->unchanged);
+  CHECK_FALSE(protocol::DecodeHeartbeatAnswer(table.Answer(slot, "other"))->unchanged);
   CHECK_FALSE(table.RequestRestart("uid-1", "older"));
   CHECK_FALSE(table.RequestRestart("nobody", "a"));
   CHECK(table.RequestRestart("uid-1", "a"));
-  const auto asked = *protocol::DecodeHeartbeatAnswer(*table.Answer(slot));
+  const auto asked = *protocol::DecodeHeartbeatAnswer(table.Answer(slot));
   CHECK(asked.restart_expected_boot_id == "a");
+  CHECK_FALSE(protocol::DecodeHeartbeatAnswer(table.Answer(slot, whole.tag))->unchanged);
   CHECK(asked.plugins.size() == 1);
   REQUIRE(Record(Beat("a", 2)).has_value());
   CHECK(table.Snapshot("uid-1")->restart_requested == "a");
   REQUIRE(Record(Beat("b", 0)).has_value());
-  CHECK_FALSE(protocol::DecodeHeartbeatAnswer(*table.Answer(slot))->restart_expected_boot_id);
+  CHECK_FALSE(protocol::DecodeHeartbeatAnswer(table.Answer(slot))->restart_expected_boot_id);
   CHECK_FALSE(table.RequestRestart("uid-1", "a"));
 }
 
