@@ -170,7 +170,9 @@ void KeepUnverified(const Facts& f, TableDecision* out) {
   KeepOrMend(f, out);
   RowDecision& d = out->decision;
   const State state = f.plugin.resolution.state;
-  if (d.health != RowHealth::kConverged || f.WasConverged()) return;
+  // An edited source has never been compared with what is there: nothing vouches for it yet.
+  const bool vouched = f.WasConverged() && !f.SourceEdited();
+  if (d.health != RowHealth::kConverged || vouched) return;
   if (state == State::kPending) Explain(&d, RowHealth::kPending, reason::kResolving, "");
   if (state == State::kFailed) ExplainSource(&d, f.plugin.resolution);
 }

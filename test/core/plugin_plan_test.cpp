@@ -46,6 +46,26 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     CHECK(w.Condition("Ready") == "True");
     CHECK(w.done.empty());
   }
+  TEST_CASE("present and loaded, its source edited and not resolved yet: not called converged") {
+    for (const auto state :
+         {core::ResolutionView::State::kPending, core::ResolutionView::State::kFailed}) {
+      World w;
+      w.Declare("p", 'a');
+      w.BootInstall("p", 'a');
+      w.Settle(2);
+      REQUIRE(w.Condition("Ready") == "True");
+      w.ws.spec.plugins[0].source = World::Source("p", ".1");
+      w.sources[w.ws.spec.plugins[0].source].state = state;
+      w.Pass();
+      CHECK(w.done.empty());
+      CHECK(w.Condition("PluginsConverged") == "False");
+      CHECK(w.Condition("Ready") != "True");
+      w.Publish(w.ws.spec.plugins[0].source, 'b');
+      w.Settle(3);
+      CHECK(w.Row("p")->digest == Digest('b'));
+      CHECK(w.Condition("Ready") == "True");
+    }
+  }
   TEST_CASE("no row, present, and the written debt names it: it was delivered by us") {
     World w;
     w.Declare("p", 'a');
