@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <thread>
+#include <tuple>
 
 #include "agent/agent.hpp"
 #include "agent/box_helper.hpp"
@@ -74,6 +75,16 @@ int RunUntilSignalled(const std::function<base::Status(std::stop_token)>& work) 
   return code;
 }
 
+/// A number whose unit, range and default the help shows.
+template <typename T>
+void AddNumber(CLI::App& app, const char* name, T& value, const char* help,
+               std::tuple<const char*, T, T> range) {
+  const auto& [unit, low, high] = range;
+  app.add_option(name, value, help)
+      ->check(CLI::Range(low, high))
+      ->option_text(fmt::format("{} from {} to {} [{}]", unit, low, high, value));
+}
+
 struct LogFlags {
   std::string level = "info";
   std::string format = "text";
@@ -124,21 +135,17 @@ CLI::App* AddDev(CLI::App& app, Flags& flags) {
   dev->add_option("--settings", flags.dev.settings_path,
                   "Operator settings (YAML); read again when it changes")
       ->check(CLI::ExistingFile);
-  dev->add_option("--api-port", flags.dev.api_port,
-                  "TCP port of the Kubernetes API; 0: the last one, else any free one")
-      ->check(CLI::Range(0, 65535))
-      ->capture_default_str();
-  dev->add_option(
-         "--http-port", flags.dev.http_port,
-         "TCP port of the operator's HTTP API (heartbeats); 0: the last one, else any free one")
-      ->check(CLI::Range(0, 65535))
-      ->capture_default_str();
+  AddNumber(*dev, "--api-port", flags.dev.api_port,
+            "TCP port of the Kubernetes API; 0: the last one, else any free one",
+            {"port", 0, 65535});
+  AddNumber(*dev, "--http-port", flags.dev.http_port,
+            "TCP port of the operator's HTTP API (heartbeats); 0: the last one, else any free one",
+            {"port", 0, 65535});
   dev->add_option("--crds", flags.dev.crds_folder,
                   "Folder of CRD YAML files instead of the built-in ones")
       ->check(CLI::ExistingDirectory);
-  dev->add_option("--workers", flags.dev.workers, "Workspaces worked on at the same time, a count")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
+  AddNumber(*dev, "--workers", flags.dev.workers, "Workspaces worked on at the same time, a count",
+            {"count", 1, 64});
   flags.log.Add(*dev);
   return dev;
 }
@@ -155,18 +162,14 @@ void AddTls(CLI::App& run, Flags& flags) {
   run.add_option("--tls-name", flags.certificate.names,
                  "DNS name or IP address that agents use; can be given several times")
       ->expected(1, -1);
-  run.add_option("--tls-certificate-seconds", flags.certificate_seconds,
-                 "Life of a serving certificate; renewed after two thirds")
-      ->check(CLI::Range(10., 825 * 86400.))
-      ->capture_default_str();
-  run.add_option("--tls-authority-seconds", flags.authority_seconds,
-                 "Life of the authority; its successor is published after four fifths")
-      ->check(CLI::Range(30., 7300 * 86400.))
-      ->capture_default_str();
-  run.add_option("--tls-overlap-seconds", flags.overlap_seconds,
-                 "How long a new authority is trusted before it signs")
-      ->check(CLI::Range(1., 365 * 86400.))
-      ->capture_default_str();
+  AddNumber(run, "--tls-certificate-seconds", flags.certificate_seconds,
+            "Life of a serving certificate; renewed after two thirds",
+            {"seconds", 10., 825 * 86400.});
+  AddNumber(run, "--tls-authority-seconds", flags.authority_seconds,
+            "Life of the authority; its successor is published after four fifths",
+            {"seconds", 30., 7300 * 86400.});
+  AddNumber(run, "--tls-overlap-seconds", flags.overlap_seconds,
+            "How long a new authority is trusted before it signs", {"seconds", 1., 365 * 86400.});
 }
 
 void AddElection(CLI::App& run, Flags& flags) {
@@ -178,19 +181,16 @@ void AddElection(CLI::App& run, Flags& flags) {
   run.add_option("--lease-name", election.name, "Name of the Lease")->capture_default_str();
   run.add_option("--lease-namespace", election.ns,
                  "Namespace of the Lease; default: --operator-namespace");
-  run.add_option("--lease-seconds", flags.lease_seconds,
-                 "Seconds without a renewal after which another replica takes over (whole)")
-      ->check(CLI::Range(1.0, 3600.0))
-      ->capture_default_str();
-  run.add_option("--lease-renew-seconds", flags.renew_seconds,
-                 "Seconds without a renewal after which the leader writes nothing more and ends "
-                 "(exit code 5)")
-      ->check(CLI::Range(0.1, 3600.0))
-      ->capture_default_str();
-  run.add_option("--lease-retry-seconds", flags.retry_seconds,
-                 "Seconds between renewals, and at most between looks of those who stand by")
-      ->check(CLI::Range(0.05, 600.0))
-      ->capture_default_str();
+  AddNumber(run, "--lease-seconds", flags.lease_seconds,
+            "Seconds without a renewal after which another replica takes over (whole)",
+            {"seconds", 1.0, 3600.0});
+  AddNumber(run, "--lease-renew-seconds", flags.renew_seconds,
+            "Seconds without a renewal after which the leader writes nothing more and ends "
+            "(exit code 5)",
+            {"seconds", 0.1, 3600.0});
+  AddNumber(run, "--lease-retry-seconds", flags.retry_seconds,
+            "Seconds between renewals, and at most between looks of those who stand by",
+            {"seconds", 0.05, 600.0});
   run.add_option("--advertise-url", election.advertise_url,
                  "URL at which other replicas reach this one's HTTP API; default: --http-address "
                  "and port, or $POD_IP when that address means all");
@@ -211,13 +211,10 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
       ->check(CLI::ExistingFile);
   run->add_option("--http-address", flags.run.address, "IP address of the operator's HTTP API")
       ->capture_default_str();
-  run->add_option("--http-port", flags.run.port,
-                  "TCP port of the operator's HTTP API; 0: any free one")
-      ->check(CLI::Range(0, 65535))
-      ->capture_default_str();
-  run->add_option("--workers", flags.run.workers, "Workspaces worked on at the same time, a count")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
+  AddNumber(*run, "--http-port", flags.run.port,
+            "TCP port of the operator's HTTP API; 0: any free one", {"port", 0, 65535});
+  AddNumber(*run, "--workers", flags.run.workers, "Workspaces worked on at the same time, a count",
+            {"count", 1, 64});
   AddTls(*run, flags);
   AddElection(*run, flags);
   flags.log.Add(*run);
