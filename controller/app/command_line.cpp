@@ -98,11 +98,8 @@ struct LogFlags {
         ->capture_default_str();
   }
   void Use() const {
-    const base::LogLevel least = level == "debug"     ? base::LogLevel::kDebug
-                                 : level == "warning" ? base::LogLevel::kWarning
-                                 : level == "error"   ? base::LogLevel::kError
-                                                      : base::LogLevel::kInfo;
-    base::SetLog(least, format == "json" ? base::LogFormat::kJson : base::LogFormat::kText);
+    base::SetLog(base::ParseLogLevel(level).value_or(base::LogLevel::kInfo),
+                 format == "json" ? base::LogFormat::kJson : base::LogFormat::kText);
   }
 };
 

@@ -85,6 +85,7 @@ class Operator {
     auto file = SettingsFile::Open(options_.settings_path, options_.defaults);
     if (!file) return std::move(file).error();
     settings_ = *std::move(file);
+    base::OverrideLogLevel(settings_->Current()->log_level);
     return {};
   }
 
@@ -440,6 +441,7 @@ class Operator {
   }
 
   void OnSettings() {
+    base::OverrideLogLevel(settings_->Current()->log_level);
     auto sources = MakeSource();
     if (sources)
       resolver_->SetSource(*std::move(sources));

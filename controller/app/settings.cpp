@@ -95,6 +95,13 @@ Reader Texts(std::vector<std::string>& out) {
   };
 }
 
+Reader Level(std::optional<base::LogLevel>& out) {
+  return [&out](const Json& value, const std::string& path) -> Status {
+    out = value.is_string() ? base::ParseLogLevel(value.get<std::string>()) : std::nullopt;
+    return out ? Status{} : Bad(path, "debug, info, warning or error");
+  };
+}
+
 Status ReadPrivileged(const Json& value, const std::string& path,
                       std::vector<core::PrivilegedPlugin>& out) {
   if (!value.is_array() || value.size() > 64)
@@ -186,6 +193,7 @@ base::Result<Settings> ParseSettings(std::string_view yaml, const Settings& defa
                            {"probeEvery", Count(p.probe_every, 1, 1000)},
                            {"unknownLimit", Count(p.unknown_limit, 1, 100)},
                            {"evidenceTimeouts", Count(p.evidence_timeouts, 1, 100)}})},
+       {"log", section({{"level", Level(out.log_level)}})},
        {"health", section({{"degradedAtErrorRate", Number(p.degraded_at, 0, 1)},
                            {"recoveredBelowErrorRate", Number(p.recovered_below, 0, 1)}})}});
   if (!read) return std::move(read).error();

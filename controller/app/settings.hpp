@@ -2,9 +2,11 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/log.hpp"
 #include "base/result.hpp"
 #include "core/policy.hpp"
 #include "source/source_settings.hpp"
@@ -20,10 +22,11 @@ struct Settings {
   std::map<std::string, std::string>
       settings_file_by_runtime;  ///< Relative to the box's configs folder.
   std::map<std::string, std::vector<std::string>>
-      command_by_runtime;     ///< For Directory boxes with run: Operator, and managed Pods.
-  std::string agent_image;    ///< Of the init container of managed Pods.
-  std::string agent_url;      ///< Where agents in Pods report.
-  std::string agent_ca_file;  ///< PEM of the CA that they trust there.
+      command_by_runtime;   ///< For Directory boxes with run: Operator, and managed Pods.
+  std::string agent_image;  ///< Of the init container of managed Pods.
+  std::string agent_url;    ///< Where agents in Pods report.
+  std::optional<base::LogLevel> log_level;  ///< Instead of the flag's.
+  std::string agent_ca_file;                ///< PEM of the CA that they trust there.
 };
 
 /// Reads YAML text. Unknown keys, wrong types and out-of-range values are kInvalid and name the key

@@ -11,6 +11,7 @@ namespace base {
 namespace {
 
 std::atomic<LogLevel> g_level{LogLevel::kInfo};
+std::atomic<LogLevel> g_own_level{LogLevel::kInfo};  ///< SetLog's.
 std::atomic<LogFormat> g_format{LogFormat::kText};
 
 const char* LevelName(LogLevel level) {
@@ -45,8 +46,17 @@ size_t Utf8Length(std::string_view text, size_t i) {
 }  // namespace
 
 void SetLog(LogLevel level, LogFormat format) {
-  g_level = level;
+  g_level = g_own_level = level;
   g_format = format;
+}
+
+void OverrideLogLevel(std::optional<LogLevel> level) { g_level = level.value_or(g_own_level); }
+
+std::optional<LogLevel> ParseLogLevel(std::string_view text) {
+  for (const LogLevel level :
+       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError})
+    if (text == LevelName(level)) return level;
+  return std::nullopt;
 }
 
 std::string EscapeJson(std::string_view text) {

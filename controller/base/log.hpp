@@ -1,6 +1,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,10 @@ struct Field {
 /// Sets what is written and how; thread safe; the default is info and text. One line a call on
 /// stderr.
 void SetLog(LogLevel level, LogFormat format);
+/// From now on `level` holds instead of SetLog's; nullopt: that one again.
+void OverrideLogLevel(std::optional<LogLevel> level);
+/// debug, info, warning or error.
+std::optional<LogLevel> ParseLogLevel(std::string_view text);
 /// Writes one line: time, level, message, fields. Never throws. A value never holds a secret: that
 /// is the caller's duty.
 void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields = {});

@@ -162,6 +162,40 @@ TEST_CASE(
   run.Stop();  // Would hang for ever if the sleep could not be cancelled: this clock stands still.
 }
 
+TEST_CASE("a watch that lasted two minutes ends the back-off of what failed before") {
+  support::FakeClock clock;
+  auto options = Quick(false);
+  options.clock = &clock;
+  options.backoff = runtime::InformerOptions{}.backoff;
+  options.jitter_seed = 3;  // Four waits of 53 s in all if the back-off went on.
+  ScriptedListWatch source;
+  for (int i = 0; i < 10; ++i) source.ListFails(Code::kUnavailable);
+  source.ListOf("10", {});
+  source.OnWatch([&](const runtime::WatchOptions& watch, const auto&, std::stop_token) {
+    for (int i = 0; i < 13; ++i) {
+      clock.Advance(Millis{10'000});
+      watch.on_bytes();
+    }
+    return base::Status(base::MakeError(Code::kGone, "as scripted"));
+  });
+  for (int i = 0; i < 4; ++i) source.ListFails(Code::kUnavailable);
+  RunningInformer run(options, source);
+  run.Start();
+  const auto await = [&](size_t calls) {
+    return Eventually([&] {
+      if (source.Calls().size() >= calls) return true;
+      clock.Advance(Millis{100});
+      return false;
+    });
+  };
+  REQUIRE(await(13));  // Ten lists that fail, one that does not, the long watch, a list.
+  const auto before = clock.Read().mono;
+  REQUIRE(await(17));
+  const std::chrono::duration<double> waited = clock.Read().mono - before;
+  // At most 0.8, 1.6, 3.2 and 6.4 s, and each wait may be noticed late.
+  CHECK(waited.count() < 16);
+}
+
 TEST_CASE("repeated and older events change nothing and wake nobody") {
   ScriptedListWatch source;
   source.ListOf("10", {Json("a", "u1", "9")});
