@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace reconcile {
 namespace {
 
@@ -72,6 +74,20 @@ const char* ActionWord(StepKind kind) {
   return "Reconcile";
 }
 
+/// What keeps a plugin from converging, told once: when the row begins to say it.
+void RecordTroubles(const Dependencies& on, const PassResult& pass) {
+  for (const core::RowDecision& d : pass.plan.rows) {
+    if (d.health != core::RowHealth::kFailing && d.health != core::RowHealth::kStalled) continue;
+    const auto& rows = pass.before.status.plugins;
+    const bool said = std::any_of(rows.begin(), rows.end(), [&](const api::PluginRow& row) {
+      return row.name == d.name && row.reason == d.row.reason;
+    });
+    if (!said)
+      RecordWarning(on, pass.before, d.row.reason, "Decide",
+                    fmt::format("plugin {}: {}", d.name, d.row.message));
+  }
+}
+
 }  // namespace
 
 void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
@@ -94,6 +110,7 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
     else if (DoneWord(step.kind) != nullptr)
       Say(on, normal, DoneWord(step.kind), ActionWord(step.kind), DoneText(step));
   }
+  RecordTroubles(on, pass);
   if (pass.plan.recovery_attempt)
     Say(on, normal, "RecoveryAttempt", "Recover",
         "the platform gate fails: recovery attempt, at most one per cool-down");

@@ -38,7 +38,7 @@ struct Verdict {
 };
 
 /// What git and curl say (LC_ALL=C), in order of precedence.
-constexpr std::array<Verdict, 25> kVerdicts{{
+constexpr std::array<Verdict, 26> kVerdicts{{
     {"Authentication failed", base::Code::kUnauthorized, "SourceUnauthorized"},
     {"could not read Username", base::Code::kUnauthorized, "SourceUnauthorized"},
     {"could not read Password", base::Code::kUnauthorized, "SourceUnauthorized"},
@@ -49,6 +49,7 @@ constexpr std::array<Verdict, 25> kVerdicts{{
     {"redirect", base::Code::kInvalid, "SourceRedirected"},
     {"returned error: 404", base::Code::kNotFound, "SourceUnavailable"},
     {"repository not found", base::Code::kNotFound, "SourceUnavailable"},
+    {"' not found", base::Code::kNotFound, "SourceUnavailable"},  // The URL is between the words.
     {"not our ref", base::Code::kNotFound, "RefNotFound"},
     {"couldn't find remote ref", base::Code::kNotFound, "RefNotFound"},
     {"did not receive expected object", base::Code::kNotFound, "RefNotFound"},
@@ -65,6 +66,15 @@ constexpr std::array<Verdict, 25> kVerdicts{{
     {"File too large", base::Code::kInvalid, "TooLarge"},
     {"ut of memory", base::Code::kInvalid, "TooLarge"},
 }};
+
+/// What a person can do about it. Servers say "not found" of what the asker may not see.
+std::string RemedyFor(const Verdict& verdict, const GitRun& run) {
+  const bool hidden = verdict.code == base::Code::kNotFound &&
+                      verdict.reason == std::string_view("SourceUnavailable");
+  if (!hidden && verdict.reason != std::string_view("SourceUnauthorized")) return "";
+  return run.credentials ? "; check the name, and that the token of sourceSecretRef may read it"
+                         : "; check the name; a private repository needs sourceSecretRef";
+}
 
 base::Error Judge(const base::CommandResult& result, const GitRun& run) {
   const std::string text = SanitiseGitText(result.error, run.credentials);
@@ -87,7 +97,7 @@ base::Error Judge(const base::CommandResult& result, const GitRun& run) {
         "TooLarge");
   for (const Verdict& verdict : kVerdicts)
     if (result.error.find(verdict.said) != std::string::npos)
-      return base::MakeError(verdict.code, message, verdict.reason);
+      return base::MakeError(verdict.code, message + RemedyFor(verdict, run), verdict.reason);
   return base::MakeError(base::Code::kUnavailable, message, "SourceUnavailable");
 }
 

@@ -183,7 +183,11 @@ def bad_sources_are_named_and_block_nobody_else(w):
     w.agent("a")
     until(20, "the good one is loaded", lambda: row(w.workspace("a"), "good").get("loaded"))
     until(15, "RefNotFound", lambda: condition(w.declared("missing-tag"), "SourceResolved").get("reason") == "RefNotFound")
-    until(15, "a reason for the missing repository", lambda: condition(w.declared("missing-repo"), "SourceResolved").get("status") == "False")
+    missing = until(15, "a reason for the missing repository", lambda: condition(w.declared("missing-repo"), "SourceResolved").get("status") == "False"
+                    and condition(w.declared("missing-repo"), "SourceResolved"))
+    expect("reason and remedy", (missing["reason"], "a private repository needs sourceSecretRef" in missing["message"]), ("SourceUnavailable", True))
+    for reason in ("RefNotFound", "SourceUnavailable"):
+        until(15, f"one Warning event {reason}", lambda: len([e for e in w.events("a") if e["reason"] == reason and e["type"] == "Warning"]) == 1)
     expect("not Ready", is_ready(w.workspace("a")), False)
 
 

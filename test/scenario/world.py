@@ -273,6 +273,11 @@ class World:
     def declared(self, name):
         return self.get("declaredplugins", name)
 
+    def events(self, name):
+        """Events about the Workspace `name`."""
+        found = self.kubectl("get", "events", "--field-selector", f"involvedObject.kind=Workspace,involvedObject.name={name}", "-o", "json").stdout
+        return json.loads(found)["items"]
+
     def poke(self, name, value=None):
         """Asks for a reconcile and waits until it is handled."""
         value = value or str(time.time_ns())
