@@ -6,7 +6,7 @@ RELEASE := build/release/workspace-operator
 VERSION := $(shell sed -nE 's/^project.* VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)
 IMAGE ?= localhost/workspace-operator:$(VERSION)
 
-.PHONY: help deps build test check fmt lint run demo bench image clean
+.PHONY: help deps build test campaign check fmt lint run demo bench image clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,10 @@ test: build ## set everything up and pass all tests: unit, contract, end to end
 	@cmake --build --preset dev -j $(JOBS)
 	@test/cluster/build etcd kube-apiserver kubectl kube-controller-manager
 	@test/run $(RELEASE)
+
+campaign: build ## the long tests: every fault against every scenario, on a real node with real Pods too (PARTS='names' for some)
+	@test/cluster/build node
+	@test/campaign $(RELEASE) $(PARTS)
 
 check: ## static checks: layers, purity, checklist, format
 	@.ci/check_layers

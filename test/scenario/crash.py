@@ -108,6 +108,7 @@ def main():
         finally:
             w.close()
     print(f"{len(chosen) - failed} of {len(chosen)} crash places end converged, each debt paid exactly once")
+    print(f"{len(chosen) - failed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
 
 
