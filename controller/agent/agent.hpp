@@ -38,7 +38,7 @@ struct AgentOptions {
   std::string runtime_log;    ///< Receives its stdout and stderr; empty: the agent's own.
   std::string version;        ///< Heartbeat field `agentVersion`.
   std::string management_plugin;  ///< Its name; managementPresent says whether the runtime loaded
-                                  ///< it. Empty: the field is left out.
+                                  ///< it. Empty: the one that answers mark, if any.
   bool boot_install = true;
   bool pull = false;  ///< Install and remove what answers name after boot too (boxes that the
                       ///< operator cannot reach).

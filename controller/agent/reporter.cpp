@@ -50,6 +50,13 @@ Reporter::Reporter(const AgentOptions& options, OperatorLink& link,
       backoff_(options.back_off_base, options.back_off_limit),
       began_(ReadNow().mono) {}
 
+std::string Reporter::ManagementPlugin() const {
+  if (!options_.management_plugin.empty()) return options_.management_plugin;
+  for (const auto& plugin : answer_.plugins)
+    if (plugin.management) return plugin.name;
+  return {};
+}
+
 void Reporter::AddInventory(protocol::Heartbeat& heartbeat, const SharedState::View& view,
                             std::stop_token stop) {
   const auto report =
@@ -61,9 +68,8 @@ void Reporter::AddInventory(protocol::Heartbeat& heartbeat, const SharedState::V
       heartbeat.sample_error = report->error;
     }
   }
-  if (!options_.management_plugin.empty()) {
-    heartbeat.management_present = report && report->plugins.contains(options_.management_plugin);
-  }
+  if (const std::string name = ManagementPlugin(); !name.empty())
+    heartbeat.management_present = report && report->plugins.contains(name);
   const auto found = installed_.Probe(PluginFolders(options_.root), stop);
   if (!found) return;  // unknown is not empty: neither inventory nor digest is sent
   std::vector<bundle::InventoryItem> items;

@@ -23,6 +23,8 @@ class Reporter {
 
  private:
   protocol::Heartbeat Build(const SharedState::View& view, std::stop_token stop);
+  /// Whose presence is reported: the option's, else the one that the operator's answer marks.
+  std::string ManagementPlugin() const;
   void AddInventory(protocol::Heartbeat& heartbeat, const SharedState::View& view,
                     std::stop_token stop);
   /// One report; how long to wait before the next.

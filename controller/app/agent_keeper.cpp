@@ -21,6 +21,10 @@ void AgentKeeper::Look(const api::Workspace& workspace) {
   if (!ca_file_.empty())
     agent.command.argv.insert(agent.command.argv.end(), {"--ca-file", ca_file_});
   const auto settings = settings_();
+  if (const auto file = settings->settings_file_by_runtime.find(workspace.spec.runtime);
+      file != settings->settings_file_by_runtime.end())
+    agent.command.argv.insert(agent.command.argv.end(),
+                              {"--settings-file", agent.configs_path + "/" + file->second});
   if (const auto runtime = settings->command_by_runtime.find(workspace.spec.runtime);
       runtime != settings->command_by_runtime.end()) {
     agent.command.argv.push_back("--");

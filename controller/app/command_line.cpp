@@ -249,8 +249,9 @@ CLI::App* AddAgent(CLI::App& app, Flags& flags) {
       "What the runtime keeps up to date; default: ROOT/configs/.molecule/runtime-status.json");
   agent->add_option("--runtime-log", o.runtime_log,
                     "File for the runtime's output; default: the agent's own output");
-  agent->add_option("--management-plugin", o.management_plugin,
-                    "Name of the management plugin (Platform workspaces); default: not reported");
+  agent->add_option(
+      "--management-plugin", o.management_plugin,
+      "Name of the management plugin (Platform workspaces); default: as the operator says");
   agent
       ->add_option("--period", flags.period_seconds,
                    "Seconds between heartbeats until the operator says otherwise")

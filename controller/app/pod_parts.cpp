@@ -63,7 +63,7 @@ box::PodDependencies PodParts::Dependencies(const Settings& settings, std::strin
   out.exec = exec_.get();
   out.find_pod = [this](const meta::ObjectKey& key) { return pods_.Get(key); };
   out.managed = {settings.agent_image, settings.agent_url, std::move(own_ca),
-                 settings.command_by_runtime};
+                 settings.command_by_runtime, settings.settings_file_by_runtime};
   if (!settings.agent_ca_file.empty()) {
     auto pem = base::ReadFile(settings.agent_ca_file, kCaBytes);
     if (pem)

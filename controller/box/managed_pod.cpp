@@ -124,6 +124,9 @@ Json AgentCommand(const api::Workspace& workspace, const ManagedPodSettings& set
   if (!settings.agent_ca_pem.empty()) argv.insert(argv.end(), {"--ca-file", identity + "/ca.crt"});
   if (!workspace.spec.runtime.empty())
     argv.insert(argv.end(), {"--runtime", workspace.spec.runtime});
+  if (const auto file = settings.settings_file_by_runtime.find(workspace.spec.runtime);
+      file != settings.settings_file_by_runtime.end())
+    argv.insert(argv.end(), {"--settings-file", "/configs/" + file->second});
   argv.push_back("--");
   argv.insert(argv.end(), runtime.begin(), runtime.end());
   return argv;

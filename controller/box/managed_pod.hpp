@@ -21,6 +21,8 @@ struct ManagedPodSettings {
   std::string agent_url;     ///< Where agents report, as seen from Pods.
   std::string agent_ca_pem;  ///< Whom they trust there; empty: the system's roots of their image.
   std::map<std::string, std::vector<std::string>> command_by_runtime;
+  std::map<std::string, std::string> settings_file_by_runtime =
+      {};  ///< Relative to /configs; none: settings.json.
 };
 
 /// The objects of a managed Pod box.

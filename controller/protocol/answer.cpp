@@ -40,6 +40,10 @@ base::Status ReadPlugin(const codec::Json& item, PluginToFetch& out) {
   if (out.name.empty() || out.digest.empty() || out.path.empty()) {
     return Wrong("plugins[]", "needs name, digest and path");
   }
+  if (const auto& management = codec::GetMember(item, "management"); !management.is_null()) {
+    if (!management.is_boolean()) return Wrong("plugins[].management", "must be true or false");
+    out.management = management.get<bool>();
+  }
   return {};
 }
 
@@ -112,9 +116,10 @@ base::Status ReadAnswer(const codec::Json& json, HeartbeatAnswer& out) {
 std::string Quoted(std::string_view text) { return '"' + base::EscapeJson(text) + '"'; }
 
 std::string EncodePlugin(const PluginToFetch& plugin) {
-  return fmt::format(R"({{"name":{},"revision":{},"digest":{},"path":{},"source":{}}})",
+  return fmt::format(R"({{"name":{},"revision":{},"digest":{},"path":{},"source":{}{}}})",
                      Quoted(plugin.name), Quoted(plugin.revision), Quoted(plugin.digest),
-                     Quoted(plugin.path), Quoted(plugin.source));
+                     Quoted(plugin.path), Quoted(plugin.source),
+                     plugin.management ? R"(,"management":true)" : "");
 }
 
 std::string EncodeNames(const std::vector<std::string>& names) {

@@ -16,9 +16,10 @@ namespace protocol {
 struct PluginToFetch {
   std::string name;
   std::string revision;
-  std::string digest;  ///< sha256:... of the canonical tar.
-  std::string path;    ///< /workspaces/{uid}/plugins/{name}/download
-  std::string source;  ///< For the receipt.
+  std::string digest;       ///< sha256:... of the canonical tar.
+  std::string path;         ///< /workspaces/{uid}/plugins/{name}/download
+  std::string source;       ///< For the receipt.
+  bool management = false;  ///< Of a Platform workspace: managementPresent is about this one.
   bool operator==(const PluginToFetch&) const = default;
 };
 

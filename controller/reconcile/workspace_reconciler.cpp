@@ -182,6 +182,8 @@ void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecisio
   answer.gate_failing = !decision.gate.Passed();
   answer.restart_waits = pass.plan.restart_waits;
   answer.plugins_known = true;
+  const core::PrivilegedPlugin* management =
+      workspace.spec.kind == api::WorkspaceKind::kPlatform ? pass.policy->Management() : nullptr;
   std::map<std::string, std::string> downloads;
   for (const core::DesiredPlugin& plugin : pass.seen.desired.plugins) {
     if (!plugin.blocked_reason.empty() || plugin.suspended) continue;
@@ -199,7 +201,7 @@ void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecisio
     answer.plugins.push_back(
         {plugin.name, known.commit, known.digest,
          fmt::format("/workspaces/{}/plugins/{}/download", workspace.meta.uid, plugin.name),
-         plugin.source});
+         plugin.source, management != nullptr && management->name == plugin.name});
   }
   if (pulls)
     for (const core::RowDecision& row : pass.plan.rows)

@@ -59,6 +59,13 @@ TEST_CASE("a managed Pod is the Workspace's own, runs the agent around the runti
   CHECK(command[command.size() - 3] == "--");
   CHECK(codec::Dump(command).find("\"--operator-url\",\"https://operator:8443\"") !=
         std::string::npos);
+  CHECK(codec::Dump(command).find("--settings-file") == std::string::npos);
+  box::ManagedPodSettings other = Settings();
+  other.settings_file_by_runtime["sample"] = ".sample.json";
+  const auto with_file = box::MakeManagedPod(Workspace(), nullptr, other);
+  CHECK(codec::Dump(with_file->pod["spec"]["containers"][0]["command"])
+            .find("\"--settings-file\",\"/configs/.sample.json\"") != std::string::npos);
+  CHECK(with_file->inputs == made->inputs);
   CHECK(pod["spec"]["initContainers"][0]["image"] == "operator:1");
   CHECK(FindNamed(pod["spec"]["volumes"], "molecule-configs")->contains("emptyDir"));
   CHECK_FALSE(made->claim);

@@ -11,7 +11,7 @@ TEST_CASE("what is encoded decodes to the same answer") {
   answer.next_period_seconds = 5;
   answer.plugins_known = true;
   answer.plugins = {{"a", "c1", "sha256:1", "/workspaces/u/plugins/a/download", "local://a"},
-                    {"b", "c2", "sha256:2", "/workspaces/u/plugins/b/download", "local://b"}};
+                    {"b", "c2", "sha256:2", "/workspaces/u/plugins/b/download", "local://b", true}};
   answer.remove = {"old", "older"};
   answer.restart_expected_boot_id = "boot-1";
   answer.inventory_digest = "sha256:3";
@@ -29,6 +29,7 @@ TEST_CASE("answers that are refused") {
   for (const char* bad :
        {"", "[]", R"({"state":1})", R"({"nextPeriodSeconds":-1})", R"({"nextPeriodSeconds":"5"})",
         R"({"plugins":{}})", R"({"plugins":[1]})", R"({"plugins":[{"name":"a"}]})",
+        R"({"plugins":[{"name":"a","digest":"d","path":"p","management":1}]})",
         R"({"restart":true})", R"({"restart":{}})", R"({"remove":[1]})", R"({"pluginsKnown":1})"}) {
     INFO(std::string(bad));
     const auto result = protocol::DecodeHeartbeatAnswer(bad);

@@ -70,7 +70,7 @@ def sc3_a_platform_workspace_without_management_fails_closed_and_is_repaired(w):
     platform_world(w)
     box = w.box("p")
     w.apply(workspace("p", box, kind="Platform"))
-    agent = w.agent("p", flags=["--management-plugin", "manage"])
+    agent = w.agent("p")  # Which plugin is the management plugin, the operator says.
     until(20, "Failed while the gate fails", lambda: w.workspace("p")["status"]["state"] == "Failed" or is_ready(w.workspace("p")))
     until(40, "Ready after recovery", lambda: is_ready(w.workspace("p")))
     seen = w.workspace("p")
