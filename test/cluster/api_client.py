@@ -48,3 +48,16 @@ class Api:
                 return answer.status, text.decode(errors="replace")
         finally:
             connection.close()
+
+    def stream(self, path):
+        """The lines of an answer as they come (a watch); ends when the server or the connection does."""
+        connection = http.client.HTTPSConnection(self.url.hostname, self.url.port or 443, context=self.context, timeout=30)
+        try:
+            connection.request("GET", path, headers=self.headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise OSError(f"GET {path}: {answer.status}")
+            while line := answer.readline():
+                yield line
+        finally:
+            connection.close()
