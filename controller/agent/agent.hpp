@@ -50,7 +50,7 @@ struct AgentOptions {
   base::Millis download_deadline{300'000};
   base::Millis back_off_base{500};  ///< While the operator is away, and between starts of a failing
                                     ///< runtime: doubled, full jitter,
-  base::Millis back_off_limit{60'000};  ///< up to this.
+  base::Millis back_off_limit{60'000};  ///< up to this; reports: up to their period.
   base::Millis boot_install_deadline{
       300'000};  ///< Then Failed is reported and the runtime is started with what is there.
   base::Millis stop_grace{5'000};  ///< From SIGTERM to SIGKILL of the runtime.

@@ -123,7 +123,15 @@ base::Millis Reporter::Trouble(const std::string& what) {
     last_trouble_ = what;
     base::LogWarning("the operator does not take reports", {{"cause", what}});
   }
-  return backoff_.Next();
+  // Never slower than reports are due: when the operator is back, an agent must be heard before its
+  // silence counts.
+  return std::min(backoff_.Next(), std::max(Period(), options_.min_period));
+}
+
+base::Millis Reporter::Period() const {
+  if (options_.follow_period && answer_.next_period_seconds > 0)
+    return base::Seconds{answer_.next_period_seconds};
+  return options_.period;
 }
 
 /// The next wait by what was answered.
@@ -145,12 +153,8 @@ base::Millis Reporter::Heed(const http::Response& response) {
   last_trouble_.clear();
   backoff_.Reset();
   acknowledged_inventory_ = answer_.inventory_digest;
-  base::Millis period = options_.period;
-  if (options_.follow_period && answer_.next_period_seconds > 0) {
-    period = base::Seconds{answer_.next_period_seconds};
-  }
   shared_.PutAnswer(answer_);
-  return backoff_.Jittered(std::max(period, options_.min_period));
+  return backoff_.Jittered(std::max(Period(), options_.min_period));
 }
 
 base::Millis Reporter::ReportOnce(const SharedState::View& view, std::stop_token stop) {

@@ -31,6 +31,8 @@ class Reporter {
   base::Millis ReportOnce(const SharedState::View& view, std::stop_token stop);
   base::Millis Heed(const http::Response& response);
   base::Millis Trouble(const std::string& what);
+  /// Between two reports, as the operator said last.
+  base::Millis Period() const;
 
   const AgentOptions& options_;
   OperatorLink& link_;

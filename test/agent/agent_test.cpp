@@ -79,6 +79,10 @@ class Operator {
     const std::lock_guard lock(mutex_);
     return beats_.empty() ? std::nullopt : std::optional(beats_.back());
   }
+  int Refused() {
+    const std::lock_guard lock(mutex_);
+    return refused_;
+  }
   int Downloads() {
     const std::lock_guard lock(mutex_);
     return downloads_;
@@ -88,6 +92,7 @@ class Operator {
   void Handle(const http::Request& request, http::Responder& out) {
     const std::lock_guard lock(mutex_);
     if (http::FindHeader(request.headers, "Authorization") != "Bearer " + token_) {
+      ++refused_;
       return out.Send({401, {}, protocol::EncodeError({"unknown_token", "not known", ""})});
     }
     if (request.method == "POST") {
@@ -116,6 +121,7 @@ class Operator {
   std::map<std::string, std::pair<std::string, std::string>> artifacts_;
   std::vector<protocol::Heartbeat> beats_;
   int downloads_ = 0;
+  int refused_ = 0;
   std::unique_ptr<http::Server> server_;
 };
 
@@ -371,6 +377,17 @@ TEST_CASE_FIXTURE(Fixture,
   REQUIRE(Eventually([&] { return operator_.Last().has_value(); }));
   CHECK_FALSE(operator_.Last()->loaded_tools.has_value());
   CHECK_FALSE(operator_.Last()->active_tasks.has_value());
+}
+
+TEST_CASE_FIXTURE(Fixture, "however long it was refused, an agent tries again once a period") {
+  options_.back_off_base = Millis{60'000};
+  options_.back_off_limit = Millis{60'000};
+  operator_.Token("of another time");
+  StartAgent();
+  const auto refused = [this] { return operator_.Refused() >= 3; };
+  CHECK(Eventually(refused));
+  operator_.Token("token");
+  CHECK(Eventually([this] { return operator_.Last().has_value(); }));
 }
 
 TEST_CASE_FIXTURE(Fixture, "a pull box installs and removes after boot too") {
