@@ -27,7 +27,7 @@ demo: build ## the same story without a person: prints and checks each step, lea
 test: build ## set everything up and pass all tests: unit, contract, end to end
 	@cmake --preset dev > /dev/null
 	@cmake --build --preset dev -j $(JOBS)
-	@test/cluster/build etcd kube-apiserver kubectl kube-controller-manager
+	@test/cluster/build node
 	@test/run $(RELEASE)
 
 campaign: build ## the long tests: every fault against every scenario, on a real node with real Pods too (PARTS='names' for some)

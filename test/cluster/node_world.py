@@ -19,6 +19,7 @@ NODE = os.environ.get("WO_NODE_ADDRESS", "10.99.0.1")
 PORT = 18443
 DIR = pathlib.Path(os.environ["KUBECONFIG"]).resolve().parent
 CLUSTER = ROOT / "test/cluster"
+os.environ.pop("WO_API", None)  # The API is the node variant's, not one of a World's own.
 
 
 def run(*arguments, stdin=None):

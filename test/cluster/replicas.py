@@ -95,8 +95,18 @@ class ReplicatedWorld(World):
         self.api_client = Api(DIR / "kubeconfig")
         self.replicas = [Replica(self, "a", PORT), Replica(self, "b", PORT + 1)]
         self.closing, self.ends, self.lock = False, [], threading.Lock()
-        self.install()
         self.watch = Watch(self.api_client, self.ns)
+        try:
+            self.install()
+            self.up()
+            self.prepare()
+        except BaseException:
+            print(self.tails(60), flush=True)
+            self.close()
+            raise
+
+    def prepare(self):
+        """What a suite needs in its world before it begins."""
 
     def install(self):
         self.k("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "manifests/install.yaml"), ns=False)

@@ -83,6 +83,11 @@ class Story:
         file = self.volume() / "starts"
         return [Start(line) for line in file.read_text().splitlines()] if file.exists() else []
 
+    def folder_of(self, name):
+        """Which folder it is, as the noting runtime writes it."""
+        info = (self.volume() / "plugins" / name).stat()
+        return f"{info.st_ino}.{int(info.st_ctime)}"
+
     def receipt(self, name):
         return base.json.loads((self.volume() / f".molecule/receipts/{name}.json").read_text())
 
@@ -122,7 +127,7 @@ class Story:
         if restarts > self.owed or (fault.boxes_live and restarts != self.owed):
             raise Failed(f"{restarts} restarts, {self.owed} owed: {[(s.kind, sorted(s.loads)) for s in starts[-4:]]}")
         loaded = starts[-1].loads if starts else {}
-        on_disk = {f.name: f"{f.stat().st_ino}.{int(f.stat().st_ctime)}" for f in (self.volume() / "plugins").iterdir() if f.is_dir()}
+        on_disk = {f.name: self.folder_of(f.name) for f in (self.volume() / "plugins").iterdir() if f.is_dir()}
         expect("what is on the disk and what the last start loaded", loaded, on_disk)
         for name in self.missing():
             if self.receipt(name).get("previousDigest"):
@@ -208,7 +213,9 @@ class Repaired(Story):
         self.take_away()
 
     def done(self):
-        return (self.volume() / "plugins/manage/plugin.yaml").exists() and is_ready(self.seen()) and row(self.seen(), "manage").get("loaded")
+        """What the status says is old until the loss is noticed: the box itself must have loaded what is there."""
+        loaded = self.starts()[-1].loads.get("manage")
+        return loaded == self.folder_of("manage") and is_ready(self.seen()) and row(self.seen(), "manage").get("loaded")
 
     def check(self, fault):
         expect("gate", condition(self.seen(), "GatePassed")["status"], "True")
