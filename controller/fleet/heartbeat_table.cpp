@@ -20,13 +20,6 @@ base::Error Gone() {
                          "WorkspaceGone");
 }
 
-bool NamesWorkspace(const SlotSettings& settings, std::string_view id) {
-  if (id == settings.uid) return true;
-  const auto& [ns, name] = settings.key;
-  return id.size() == ns.size() + 1 + name.size() && id.starts_with(ns) && id[ns.size()] == '.' &&
-         id.ends_with(name);
-}
-
 }  // namespace
 
 struct HeartbeatTable::State {

@@ -33,6 +33,13 @@ bool SupersededBoots::Contains(const std::string& boot_id) const {
          hashes_.end();
 }
 
+bool NamesWorkspace(const SlotSettings& settings, std::string_view id) {
+  if (id == settings.uid) return true;
+  const auto& [ns, name] = settings.key;
+  return id.size() == ns.size() + 1 + name.size() && id.starts_with(ns) && id[ns.size()] == '.' &&
+         id.ends_with(name);
+}
+
 base::Status CheckOrder(const protocol::Heartbeat& held, const SupersededBoots& superseded,
                         const protocol::Heartbeat& heartbeat) {
   if (heartbeat.boot_id == held.boot_id) {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fleet/heartbeat_table.hpp"
@@ -73,6 +74,8 @@ struct SlotData {
   uint64_t armed_tick = 0;  ///< 0: not in the wheel.
 };
 
+/// Whether `id` is its UID or its `namespace.name`.
+bool NamesWorkspace(const SlotSettings& settings, std::string_view id);
 /// Refuses what is not newer than what is held: kConflict, StaleSequence or SupersededBoot.
 base::Status CheckOrder(const protocol::Heartbeat& held, const SupersededBoots& superseded,
                         const protocol::Heartbeat& heartbeat);

@@ -87,6 +87,11 @@ class Operator {
     const std::lock_guard lock(mutex_);
     return downloads_;
   }
+  /// Beats that were answered with nothing but that the held answer stands.
+  int Unchanged() {
+    const std::lock_guard lock(mutex_);
+    return unchanged_;
+  }
 
  private:
   void Handle(const http::Request& request, http::Responder& out) {
@@ -103,6 +108,11 @@ class Operator {
       auto answer = answer_;
       answer.inventory_digest = held_;
       beats_.push_back(body->heartbeat);
+      if (!answer.tag.empty() && !held_.empty()) answer.tag += held_.substr(held_.size() - 8);
+      if (!answer.tag.empty() && body->heartbeat.answer_tag == answer.tag) {
+        answer.unchanged = true;
+        ++unchanged_;
+      }
       return out.Send({200, {}, protocol::EncodeHeartbeatAnswer(answer)});
     }
     const auto found = artifacts_.find(request.target);
@@ -122,6 +132,7 @@ class Operator {
   std::vector<protocol::Heartbeat> beats_;
   int downloads_ = 0;
   int refused_ = 0;
+  int unchanged_ = 0;
   std::unique_ptr<http::Server> server_;
 };
 
@@ -400,6 +411,20 @@ TEST_CASE_FIXTURE(Fixture, "a pull box installs and removes after boot too") {
       Eventually([&] { return fs::exists(root_ + "/box/configs/plugins/greeter/plugin.yaml"); }));
   operator_.Answer({.plugins_known = true, .remove = {"greeter"}});
   CHECK(Eventually([&] { return !fs::exists(root_ + "/box/configs/plugins/greeter"); }));
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "an answer that is said to be unchanged still stands: a plugin that it names and "
+                  "that was lost is fetched again") {
+  Serve();
+  options_.pull = true;
+  operator_.Answer({.plugins_known = true, .plugins = {Greeter()}, .tag = "t1"});
+  StartAgent();
+  REQUIRE(Eventually([&] { return operator_.Downloads() == 1 && operator_.Unchanged() > 2; }));
+  CHECK(operator_.Last()->answer_tag.starts_with("t1"));
+  CHECK_FALSE(operator_.Last()->inventory.has_value());  // Its acknowledgement stands, too.
+  REQUIRE(fs::remove_all(root_ + "/box/configs/plugins/greeter") > 0);
+  REQUIRE(Eventually([&] { return operator_.Downloads() == 2; }));
 }
 
 TEST_CASE_FIXTURE(Fixture, "a second agent in the same box is refused, and bad options are named") {

@@ -178,6 +178,28 @@ TEST_CASE_FIXTURE(
 }
 
 TEST_CASE_FIXTURE(Fixture,
+                  "an agent that names the answer it holds is told only that nothing has changed") {
+  table_.SetAnswer("uid-1", {.state = "Online", .reason = "AllGood"});
+  const auto whole = protocol::DecodeHeartbeatAnswer(Beat("one", Body(1)).body);
+  REQUIRE(whole.has_value());
+  REQUIRE_FALSE(whole->tag.empty());
+  const std::string holds = fmt::format(R"(,"answerTag":"{}")", whole->tag);
+  CHECK(Beat("one", Body(2, holds)).body == R"({"unchanged":true})");
+  CHECK(Send({"POST", "/registry/register", "one", Body(3, holds)}).body ==
+        R"({"unchanged":true})");
+  // Of another state, of another workspace, or of nobody: the whole answer.
+  CHECK(protocol::DecodeHeartbeatAnswer(Beat("one", Body(4, R"(,"answerTag":"0")")).body)->state ==
+        "Online");
+  CHECK(Beat("two", Body(1, holds, "uid-2")).body != R"({"unchanged":true})");
+  table_.SetAnswer("uid-1", {.state = "Degraded", .reason = "ErrorRateHigh"});
+  const auto changed = protocol::DecodeHeartbeatAnswer(Beat("one", Body(5, holds)).body);
+  REQUIRE(changed.has_value());
+  CHECK_FALSE(changed->unchanged);
+  CHECK(changed->state == "Degraded");
+  CHECK(changed->tag != whole->tag);
+}
+
+TEST_CASE_FIXTURE(Fixture,
                   "bad heartbeats: a 4xx with a JSON error, and nothing is recorded or woken") {
   REQUIRE(Beat("one", Body(5)).status == 200);
   woken_.clear();
