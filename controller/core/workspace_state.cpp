@@ -14,6 +14,9 @@ namespace {
 using meta::Condition;
 using meta::ConditionStatus;
 
+constexpr char kJustStarted[] = "the operator has just started and waits for the next heartbeat";
+constexpr char kSilentSinceStart[] = "no heartbeat since the operator started";
+
 struct Case {
   const WorkspaceObservation& o;
   const api::WorkspaceStatus& last;
@@ -66,12 +69,19 @@ Condition AgentReporting(const Case& c) {
     out.message =
         fmt::format("no heartbeat since {}", base::FormatTime(c.o.heartbeat.received_wall));
   } else if (HasReported(c.o)) {
+    // A start writes nothing: what was written stands for one timeout, and a silence that was
+    // written goes on.
     const bool grace = c.now.mono - c.o.takeover.mono <= c.timeout;
     const Condition* before = meta::FindCondition(c.last.conditions, out.type);
-    out.status = grace && before != nullptr ? before->status : ConditionStatus::kFalse;
+    if (before != nullptr && (grace || before->reason == reason::kHeartbeatStale)) {
+      out.status = before->status;
+      out.reason = before->reason;
+      out.message = before->message;
+      return out;
+    }
+    out.status = ConditionStatus::kFalse;
     out.reason = grace ? reason::kTakeOver : reason::kHeartbeatStale;
-    out.message = grace ? "the operator has just started and waits for the next heartbeat"
-                        : "no heartbeat since the operator started";
+    out.message = grace ? kJustStarted : kSilentSinceStart;
   } else {
     out.reason = reason::kAwaitingFirstReport;
     out.message = "the agent of this box has not reported yet";
@@ -146,7 +156,7 @@ void HoldLast(const Case& c, WorkspaceDecision* d) {
       usable       ? c.last.state.c_str()
       : c.external ? reason::kAwaitingAgent
                    : reason::kProvisioning,
-      reason::kTakeOver, "the operator has just started and waits for the next heartbeat");
+      reason::kTakeOver, kJustStarted);
   if (!usable) {
     d->reconciling = true;
     return;
@@ -180,9 +190,9 @@ bool Silent(const Case& c, WorkspaceDecision* d) {
     HoldLast(c, d);
     return true;
   }
-  const std::string message = in_memory ? fmt::format("no heartbeat since {}",
-                                                      base::FormatTime(c.o.heartbeat.received_wall))
-                                        : std::string("no heartbeat since the operator started");
+  const std::string message = d->agent_reporting.reason == reason::kHeartbeatStale
+                                  ? d->agent_reporting.message
+                                  : kSilentSinceStart;
   if (c.external) {
     Set(d, reason::kAwaitingAgent, reason::kHeartbeatStale, message);
     return true;

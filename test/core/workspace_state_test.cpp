@@ -199,6 +199,40 @@ TEST_SUITE("behaviour.md section 3: taking over") {
     CHECK(w.ws.status.state == "Degraded");
     CHECK(w.Condition("Ready") == "False");
   }
+  TEST_CASE("a start writes nothing: not for who reports, not for who has been silent for long") {
+    struct Row {
+      const char* state;
+      bool silent;
+      double error_rate;
+      bool suspend;
+    };
+    const Row rows[] = {{"Online", false, 0, false},
+                        {"Degraded", false, 0.9, false},
+                        {"Offline", true, 0, false},
+                        {"Suspended", true, 0, true}};
+    for (const Row& row : rows) {
+      CAPTURE(row.state);
+      World w = Online();
+      w.hb.error_rate = row.error_rate;
+      w.ws.spec.suspend = row.suspend;
+      w.Pass();
+      if (row.silent) {
+        w.agent_reports = false;
+        w.Advance(181s);
+        w.Pass();
+      }
+      REQUIRE(w.ws.status.state == row.state);
+      const auto before = w.ws.status;
+      w.agent_reports = false;
+      w.Restarted();
+      w.Pass();
+      CHECK(w.ws.status.conditions == before.conditions);
+      w.Advance(row.silent ? 181s : 60s);  // Those who reported before are given the timeout.
+      w.Pass();
+      CHECK(w.ws.status.conditions == before.conditions);
+      CHECK(w.ws.status.state == row.state);
+    }
+  }
   TEST_CASE("a box that is stopped is Offline even right after a take-over") {
     World w = Online();
     w.agent_reports = false;
