@@ -144,6 +144,9 @@ base::Result<Requeue> Controller::State::Call(const meta::ObjectKey& key,
 void Controller::State::RunOne(const meta::ObjectKey& key, const std::stop_token& stop) {
   const RunId id;
   const base::MonoTime started = options.clock->Read().mono;
+  base::LogDebug(
+      "reconcile begins",
+      {{"controller", options.name}, {"key", key.Text()}, {"reconcileID", current_reconcile_id}});
   if (active != nullptr) active->Add(1);
   base::Result<Requeue> result = Requeue::None();
   bool expired = false;

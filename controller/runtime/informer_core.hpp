@@ -29,7 +29,7 @@ struct InformerOptions {
   base::Millis liveness{
       90'000};  ///< A watch without a byte for this long is broken (bookmarks come every 60 s).
   base::Millis marker_limit{
-      60'000};  ///< For the initial stream up to its end marker; then it counts as failed.
+      60'000};  ///< From one object of the initial stream to the next, or to its end marker.
   int marker_attempts = 3;      ///< Failed initial streams before this informer lists instead.
   int watch_timeout_min = 180;  ///< Seconds; timeoutSeconds is uniform between the two.
   int watch_timeout_max = 230;

@@ -120,7 +120,10 @@ Reflector::Outcome Reflector::InitialStream(const std::stop_token& stop, bool* r
     if (error.code == base::Code::kInvalid) Demote(error.message);
     return {Next::kRelist};
   }
-  if (++marker_failures_ >= options_.marker_attempts) Demote(error.message);
+  // A server that says when to come again is busy or just starting (its cache is not filled yet):
+  // it has not shown that it cannot stream, and a list would load it more.
+  const bool busy = run.events == 0 && error.retry_after.has_value();
+  if (!busy && ++marker_failures_ >= options_.marker_attempts) Demote(error.message);
   return Failure(Next::kRelist, error);
 }
 
@@ -209,6 +212,10 @@ base::Status Reflector::OnEvent(WatchRun* run, WatchEventType type, std::string_
     std::lock_guard lock(mutex_);
     ++stats_.events;
     if (run->live) stats_.last_error.clear();
+    // A large set from a slow server takes as long as it takes; only one that stops growing is
+    // late.
+    if (type == WatchEventType::kAdded && marker_by_ != kNever)
+      marker_by_ = stats_.last_contact + options_.marker_limit;
   }
   if (!run->live) return target_.Stage(type, object);
   auto version = target_.Apply(type, object);
@@ -342,8 +349,9 @@ void Reflector::CancelIfSilent() {
     if (now >= silent_after_) {
       cancelled_because_ = fmt::format("no byte for {} s", options_.liveness.count() / 1000);
     } else if (now >= marker_by_) {
-      cancelled_because_ = fmt::format("no end of the initial stream within {} s",
-                                       options_.marker_limit.count() / 1000);
+      cancelled_because_ =
+          fmt::format("no end of the initial stream within {} s of its last object",
+                      options_.marker_limit.count() / 1000);
     } else {
       return;
     }

@@ -92,6 +92,41 @@ TEST_CASE("a stream that never ends its initial set demotes the informer to list
         Strings{"watch rv= initial", "watch rv= initial", "list rv= page=500", "watch rv=10"});
 }
 
+TEST_CASE("an initial stream may take as long as it likes while objects come") {
+  support::FakeClock clock;
+  runtime::InformerOptions options = Quick(true);
+  options.clock = &clock;
+  ScriptedListWatch source;
+  source.WatchStays({{kAdded, Json("a0", "u0", "1")}});
+  RunningInformer run(options, source);
+  run.Start();
+  for (int i = 1; i <= 10; ++i) {
+    REQUIRE(Eventually([&] { return run.informer.Stats().events == static_cast<uint64_t>(i); }));
+    clock.Advance(Millis{50'000});
+    source.Push(kAdded, Json("a" + std::to_string(i), "u" + std::to_string(i), "1"));
+  }
+  source.Push(kBookmark, Bookmark("5", true));
+  REQUIRE(run.AwaitVersion("5"));
+  CHECK(run.Seen().size() == 11);
+  CHECK(source.Calls() == Strings{"watch rv= initial"});
+}
+
+TEST_CASE("a server that says when to come again is asked for the stream again, however often") {
+  ScriptedListWatch source;
+  base::Error busy = base::MakeError(Code::kUnavailable, "storage is (re)initializing");
+  busy.retry_after = Millis{1};
+  for (int i = 0; i < 5; ++i) source.WatchOf({}, busy);
+  source.WatchStays({{kAdded, Json("a", "u1", "1")}, {kBookmark, Bookmark("5", true)}});
+  runtime::InformerOptions options = Quick(true);
+  options.marker_attempts = 2;
+  RunningInformer run(options, source);
+  run.Start();
+  REQUIRE(run.informer.WaitForSync({}, Millis{10'000}).has_value());
+  CHECK(run.Content() == "a@1");
+  CHECK_FALSE(run.informer.Stats().listing);
+  CHECK(run.informer.Stats().lists == 0);
+}
+
 TEST_CASE("an empty list counts as synced") {
   ScriptedListWatch source;
   source.ListOf("1", {});
