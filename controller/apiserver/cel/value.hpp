@@ -46,13 +46,20 @@ using CelList = std::shared_ptr<const std::vector<CelValue>>;
 using CelMap = std::shared_ptr<const std::vector<std::pair<CelValue, CelValue>>>;
 struct CelNull {};
 
+/// Is T one of a variant's alternatives? Unlike is_constructible it asks nothing of T itself, which
+/// may be a class that is just being defined.
+template <typename T, typename Variant>
+inline constexpr bool kIsOneOf = false;
+template <typename T, typename... A>
+inline constexpr bool kIsOneOf<T, std::variant<A...>> = (std::is_same_v<T, A> || ...);
+
 class CelValue {
  public:
   using Data = std::variant<CelNull, bool, int64_t, uint64_t, double, CelString, CelDuration,
                             CelTimestamp, CelType, CelError, CelDocument, CelList, CelMap>;
   CelValue() = default;
   template <typename T>
-  requires std::is_constructible_v<Data, std::in_place_type_t<T>, T> CelValue(T value)
+  requires kIsOneOf<T, Data> CelValue(T value)
       : data(std::in_place_type<T>, std::move(value)) {}  // NOLINT: implicit by design
 
   static CelValue Text(std::string text);
