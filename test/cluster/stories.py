@@ -10,7 +10,7 @@ from node_world import a_box, base, expect, workspace
 from world import Failed, condition, is_ready, row, until
 
 COOL_DOWN = 8
-HEARTBEAT = {"periodSeconds": 1, "timeoutSeconds": 8}
+HEARTBEAT = {"periodSeconds": 1, "timeoutSeconds": 10}
 
 
 def box_of(command="/usr/bin/noting-runtime"):
@@ -263,7 +263,7 @@ class Stopped(Story):
     def begin(self):
         self.round += 1
         self.name = f"five-{self.round}"
-        self.world.objects(a_box(self.name), workspace(self.name, pod={"podRef": {"name": self.name}}, heartbeat=HEARTBEAT))
+        self.world.objects(a_box(self.name, "localhost/withagent:1"), workspace(self.name, pod={"podRef": {"name": self.name}}, heartbeat=HEARTBEAT))
         until(150, "five's box runs", lambda: self.box()["status"] == "True")
         self.began = time.monotonic()
 
