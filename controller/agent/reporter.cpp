@@ -47,15 +47,9 @@ Reporter::Reporter(const AgentOptions& options, OperatorLink& link,
       link_(link),
       installed_(installed),
       shared_(shared),
+      management_plugin_(options.management_plugin),
       backoff_(options.back_off_base, options.back_off_limit),
       began_(ReadNow().mono) {}
-
-std::string Reporter::ManagementPlugin() const {
-  if (!options_.management_plugin.empty()) return options_.management_plugin;
-  for (const auto& plugin : answer_.plugins)
-    if (plugin.management) return plugin.name;
-  return {};
-}
 
 void Reporter::AddInventory(protocol::Heartbeat& heartbeat, const SharedState::View& view,
                             std::stop_token stop) {
@@ -68,8 +62,8 @@ void Reporter::AddInventory(protocol::Heartbeat& heartbeat, const SharedState::V
       heartbeat.sample_error = report->error;
     }
   }
-  if (const std::string name = ManagementPlugin(); !name.empty())
-    heartbeat.management_present = report && report->plugins.contains(name);
+  if (!management_plugin_.empty())
+    heartbeat.management_present = report && report->plugins.contains(management_plugin_);
   const auto found = installed_.Probe(PluginFolders(options_.root), stop);
   if (!found) return;  // unknown is not empty: neither inventory nor digest is sent
   std::vector<bundle::InventoryItem> items;
@@ -149,6 +143,9 @@ base::Millis Reporter::Heed(const http::Response& response) {
   auto answer = protocol::DecodeHeartbeatAnswer(response.body);
   if (!answer) return Trouble(answer.error().message);
   if (!answer->unchanged) answer_ = *std::move(answer);
+  // Not forgotten when an answer leaves it out: a new leader does not know the plugins yet.
+  for (const auto& plugin : answer_.plugins)
+    if (plugin.management && options_.management_plugin.empty()) management_plugin_ = plugin.name;
   if (!last_trouble_.empty()) base::LogInfo("the operator takes reports again");
   last_trouble_.clear();
   backoff_.Reset();

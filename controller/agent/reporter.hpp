@@ -23,8 +23,6 @@ class Reporter {
 
  private:
   protocol::Heartbeat Build(const SharedState::View& view, std::stop_token stop);
-  /// Whose presence is reported: the option's, else the one that the operator's answer marks.
-  std::string ManagementPlugin() const;
   void AddInventory(protocol::Heartbeat& heartbeat, const SharedState::View& view,
                     std::stop_token stop);
   /// One report; how long to wait before the next.
@@ -38,6 +36,8 @@ class Reporter {
   OperatorLink& link_;
   const bundle::InstalledPlugins& installed_;
   SharedState& shared_;
+  /// Whose presence is reported: the option's, else the one that an answer marked last.
+  std::string management_plugin_;
   Backoff backoff_;
   base::MonoTime began_;
   bool registered_ = false;

@@ -40,7 +40,10 @@ base::Result<fleet::Slot> AuthenticateAgent(Context& context, const Call& call,
                                             base::MonoTime now) {
   const auto token = BearerToken(call.in.request.headers);
   auto slot = context.table.Authenticate(token, now);
-  if (slot || slot.error().code != base::Code::kUnauthorized) return slot;
+  // A leader that has just taken over checks Pods' tokens at once, not when its first passes are
+  // done.
+  if (slot || (slot.error().code != base::Code::kUnauthorized && slot.error().reason != "NotReady"))
+    return slot;
   if (!context.ports.review || !context.ports.review(token)) return slot;
   base::Error pending = base::MakeError(
       base::Code::kUnavailable, "the token is being checked; send again", "TokenReviewPending");
