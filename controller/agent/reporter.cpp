@@ -56,14 +56,15 @@ void Reporter::AddInventory(protocol::Heartbeat& heartbeat, const SharedState::V
   const auto report =
       view.runtime_running ? ReadReport(options_.report_path, view.boot_id) : std::nullopt;
   if (report) {
+    // Said once the runtime has loaded, not while it starts: absent counts as not present.
+    if (!management_plugin_.empty())
+      heartbeat.management_present = report->plugins.contains(management_plugin_);
     heartbeat.loaded_tools = report->tools;
     heartbeat.model_present = report->model;
     if (!report->error.empty() && heartbeat.sample_error.empty()) {
       heartbeat.sample_error = report->error;
     }
   }
-  if (!management_plugin_.empty())
-    heartbeat.management_present = report && report->plugins.contains(management_plugin_);
   const auto found = installed_.Probe(PluginFolders(options_.root), stop);
   if (!found) return;  // unknown is not empty: neither inventory nor digest is sent
   std::vector<bundle::InventoryItem> items;

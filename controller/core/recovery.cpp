@@ -61,7 +61,10 @@ RecoveryState DecideRecovery(const WorkspaceObservation& observation, const Gate
                        management->name, view.cause));
     return state;
   }
+  // Only when the agent says so: while a runtime still loads, its agent claims nothing, and another
+  // restart would only make it begin anew.
   state.restart_due = gate.reason == reason::kManagementToolsNotLoaded &&
+                      observation.heartbeat.management_present.has_value() &&
                       IsLoaded(observation, view) && !CurrentBootId(observation).empty();
   const auto& recovery = observation.workspace.status.recovery;
   state.stalled =

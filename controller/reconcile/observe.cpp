@@ -100,6 +100,17 @@ void MatchPod(core::HeartbeatView& heartbeat, const std::string& box_identity) {
     heartbeat.box_identity = box_identity;
 }
 
+/// A box that does not answer is asked for as long as a call may take: what its agent has reported
+/// meanwhile is no silence. Only the time is taken over: the rest belongs to what was seen first.
+void HearAgain(const Dependencies& on, const std::string& uid, core::HeartbeatView& heartbeat) {
+  const auto slot = on.fleet.Snapshot(uid);
+  if (!slot || !heartbeat.has_report) return;
+  const core::HeartbeatView latest = HeartbeatOf(*slot);
+  if (!latest.has_report || latest.received <= heartbeat.received) return;
+  heartbeat.received = latest.received;
+  heartbeat.received_wall = latest.received_wall;
+}
+
 void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Observed& seen,
                     std::stop_token stop) {
   const auto requested = workspace.meta.annotations.find(api::kReconcileRequestedAnnotation);
@@ -170,6 +181,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   } else {
     observation.probe = ProbeBox(on, seen, stop);
   }
+  HearAgain(on, workspace.meta.uid, observation.heartbeat);
   return seen;
 }
 

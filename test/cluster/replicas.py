@@ -142,6 +142,9 @@ class ReplicatedWorld(World):
                         replica.start()
             time.sleep(0.1)
 
+    def ended_since(self, moment):
+        return [end for end in self.ends if end[0] >= moment]
+
     def leader(self):
         return next((r for r in self.replicas if r.leads()), None)
 

@@ -222,6 +222,22 @@ TEST_CASE(
   CHECK(w.ws.status.recovery->attempts == 0);
 }
 
+TEST_CASE("a runtime that still loads fails the gate, but is not restarted for it") {
+  Platform w;
+  w.Run(4);
+  REQUIRE(w.ws.status.state == "Online");
+  w.Run(40);  // The cool-down is over.
+  const auto restarts = w.Count(StepKind::kRestart);
+  w.hb.management_present.reset();
+  w.hb.loaded_tools.clear();
+  w.Pass();
+  CHECK(w.ws.status.state == "Failed");
+  CHECK(w.Count(StepKind::kRestart) == restarts);
+  w.hb.management_present = false;
+  w.Pass();
+  CHECK(w.Count(StepKind::kRestart) == restarts + 1);
+}
+
 TEST_CASE("restart policy Manual blocks recovery visibly until it is asked for") {
   Platform w;
   w.ws.spec.restart.policy = api::RestartPolicy::kManual;
