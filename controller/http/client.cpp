@@ -12,6 +12,7 @@
 #include "base/thread_name.hpp"
 #include "http/client_call.hpp"
 #include "http/client_tls.hpp"
+#include "http/stream_call.hpp"
 
 namespace http {
 namespace {
@@ -52,33 +53,25 @@ void InitialiseOnce(int threads) {
 
 class CpprestClient final : public Client {
  public:
-  CpprestClient(std::shared_ptr<web::http::client::http_client> client, ClientOptions options)
-      : client_(std::move(client)),
-        server_name_(std::move(options.server_name)),
-        limit_(options.response_limit) {}
+  CpprestClient(std::shared_ptr<web::http::client::http_client> client, StreamServer streams)
+      : client_(std::move(client)), streams_(std::move(streams)) {}
 
   base::Result<Response> Send(const Request& request, const CallOptions& call) override {
-    return Run(request, call, nullptr);
+    const auto running = std::make_shared<ClientCall>(client_);
+    if (streams_.name.empty()) return running->Run(request, call, streams_.response_limit);
+    // The library takes the name to verify from the Host header.
+    Request named = request;
+    named.headers.emplace_back("Host", streams_.name);
+    return running->Run(named, call, streams_.response_limit);
   }
   base::Result<Response> Stream(const Request& request, const CallOptions& call,
                                 const BodySink& sink) override {
-    return Run(request, call, &sink);
+    return RunStream(streams_, request, call, sink);
   }
 
  private:
-  base::Result<Response> Run(const Request& request, const CallOptions& call,
-                             const BodySink* sink) {
-    const auto running = std::make_shared<ClientCall>(client_);
-    if (server_name_.empty()) return running->Run(request, call, sink, limit_);
-    // The library takes the name to verify from the Host header.
-    Request named = request;
-    named.headers.emplace_back("Host", server_name_);
-    return running->Run(named, call, sink, limit_);
-  }
-
   const std::shared_ptr<web::http::client::http_client> client_;
-  const std::string server_name_;
-  const size_t limit_;
+  const StreamServer streams_;
 };
 
 }  // namespace
@@ -100,9 +93,13 @@ base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   config.set_timeout(std::chrono::duration_cast<utility::seconds>(kLibraryTimeout));
   config.set_max_redirects(0);  // A redirect would carry our credentials elsewhere.
   config.set_validate_certificates(true);
+  auto place = PlaceOf(options.base_url);
+  if (!place) return std::move(place).error();
+  StreamServer streams{*std::move(place), options.server_name, nullptr, options.response_limit};
   if (tls) {
     auto settings = MakeClientTls(options);
     if (!settings) return settings.error();
+    streams.tls = *settings;
     config.set_ssl_context_callback([shared = *settings](boost::asio::ssl::context& context) {
       ApplyClientTls(*shared, context.native_handle());
     });
@@ -111,7 +108,7 @@ base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
     auto client =
         std::make_shared<web::http::client::http_client>(web::uri(options.base_url), config);
     return std::unique_ptr<Client>(
-        std::make_unique<CpprestClient>(std::move(client), std::move(options)));
+        std::make_unique<CpprestClient>(std::move(client), std::move(streams)));
   } catch (const std::exception&) {
     return base::MakeError(base::Code::kInvalid, "malformed URL `" + options.base_url + "`");
   }

@@ -21,8 +21,8 @@ struct ClientOptions {
   size_t response_limit = 64 << 20;  ///< Bytes of one body; more is kInvalid.
 };
 
-/// Receives body bytes as they arrive; returning false ends the request (kCancelled). Runs on a
-/// client thread; may block (back-pressure).
+/// Receives body bytes as they arrive; returning false ends the request (kCancelled). Runs on the
+/// thread that called; may block (back-pressure).
 using BodySink = std::function<bool(std::string_view bytes)>;
 
 struct CallOptions {
@@ -42,7 +42,7 @@ class Client {
   /// Any HTTP status is a value here.
   virtual base::Result<Response> Send(const Request& request, const CallOptions& call) = 0;
   /// Streams the body of a 2xx response into `sink` until it ends (value: head without body); for
-  /// other statuses the body is collected.
+  /// other statuses the body is collected. On the calling thread, over a connection of its own.
   virtual base::Result<Response> Stream(const Request& request, const CallOptions& call,
                                         const BodySink& sink) = 0;
 };

@@ -121,18 +121,17 @@ base::Error ClientCall::Abort(base::Error error) {
 }
 
 base::Result<Response> ClientCall::Run(const Request& request, const CallOptions& call,
-                                       const BodySink* sink, size_t limit) {
+                                       size_t limit) {
   what_ = fmt::format("{} {}{}", request.method, client_->base_uri().authority().to_string(),
                       request.target.substr(0, request.target.find('?')));
   if (call.stop.stop_requested())
     return base::MakeError(base::Code::kCancelled, what_ + ": cancelled");
   if (auto begun = Begin(request); !begun) return begun.error();
   const std::stop_callback wake(call.stop, [pipe = pipe_] { pipe->Wake(); });
-  return Consume(call, sink, limit);
+  return Consume(call, limit);
 }
 
-base::Result<Response> ClientCall::Consume(const CallOptions& call, const BodySink* sink,
-                                           size_t limit) {
+base::Result<Response> ClientCall::Consume(const CallOptions& call, size_t limit) {
   const base::MonoTime total = In(call.deadline);
   auto state = pipe_->Wait(total, true);
   const auto cancelled = [&] {
@@ -150,25 +149,17 @@ base::Result<Response> ClientCall::Consume(const CallOptions& call, const BodySi
     const std::lock_guard lock(mutex_);
     result = Head();
   }
-  const bool stream = sink != nullptr && result.status >= 200 && result.status < 300;
   while (true) {
-    state = pipe_->Wait(sink != nullptr ? In(call.idle) : total, false, std::move(state.bytes));
+    state = pipe_->Wait(total, false, std::move(state.bytes));
     if (call.stop.stop_requested()) return cancelled();
     if (state.bytes.empty() && state.done) break;
-    if (state.bytes.empty())
-      return late(sink != nullptr ? ": the stream fell silent"
-                                  : ": the answer did not end in time");
-    if (stream) {
-      if (!(*sink)(state.bytes))
-        return Abort(base::MakeError(base::Code::kCancelled, what_ + ": ended by its reader"));
-      continue;
-    }
+    if (state.bytes.empty()) return late(": the answer did not end in time");
     if (result.body.size() + state.bytes.size() > limit)
       return Abort(base::MakeError(base::Code::kInvalid,
                                    fmt::format("{}: the answer is over {} bytes", what_, limit),
                                    "TooLarge"));
     result.body += state.bytes;
-    if (sink == nullptr && std::chrono::steady_clock::now() >= total && !state.done)
+    if (std::chrono::steady_clock::now() >= total && !state.done)
       return late(": the answer did not end in time");
   }
   if (auto failed = Failed()) return *std::move(failed);

@@ -22,12 +22,11 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
       : client_(std::move(client)), pipe_(std::make_shared<BodyPipe>()) {}
 
   /// Runs to the end on the calling thread.
-  base::Result<Response> Run(const Request& request, const CallOptions& call, const BodySink* sink,
-                             size_t limit);
+  base::Result<Response> Run(const Request& request, const CallOptions& call, size_t limit);
 
  private:
   base::Status Begin(const Request& request);
-  base::Result<Response> Consume(const CallOptions& call, const BodySink* sink, size_t limit);
+  base::Result<Response> Consume(const CallOptions& call, size_t limit);
   /// Cancels, waits until the library has let go, and returns `error`.
   base::Error Abort(base::Error error);
   Response Head() const;

@@ -4,17 +4,14 @@
 
 #include <utility>
 // Asio 1.74 needs <utility> before it.
-#include <boost/asio/connect.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/websocket.hpp>
 #include <boost/beast/websocket/ssl.hpp>
 
 #include "http/client_tls.hpp"
+#include "http/dialer.hpp"
 
 namespace http {
 namespace {
@@ -26,30 +23,6 @@ using ErrorCode = boost::system::error_code;
 using Tcp = net::ip::tcp;
 
 constexpr size_t kWriteBuffer = 64 << 10;
-
-struct Place {
-  std::string host;
-  std::string port;
-};
-
-base::Result<Place> PlaceOf(const std::string& url) {
-  constexpr std::string_view kScheme = "https://";
-  if (!url.starts_with(kScheme))
-    return base::MakeError(base::Code::kInvalid,
-                           "a WebSocket session needs an https:// URL, not `" + url + "`");
-  std::string host = url.substr(kScheme.size());
-  host = host.substr(0, host.find('/'));
-  std::string port = "443";
-  if (const size_t colon = host.rfind(':');
-      colon != std::string::npos && host.find(']', colon) == std::string::npos) {
-    port = host.substr(colon + 1);
-    host.resize(colon);
-  }
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  if (host.empty() || port.empty())
-    return base::MakeError(base::Code::kInvalid, "malformed URL `" + url + "`");
-  return Place{host, port};
-}
 
 /// Where a session is, for its error messages and their codes.
 enum class Step { kConnect, kTls, kUpgrade, kTalk };
@@ -63,7 +36,7 @@ class Session {
         request_(request),
         talk_(talk),
         context_(net::ssl::context::tls_client),
-        resolver_(io_),
+        dialer_(io_),
         timer_(io_),
         what_(fmt::format("upgrade {}:{}{}", place_.host, place_.port,
                           request.target.substr(0, request.target.find('?')))) {
@@ -98,7 +71,7 @@ class Session {
     if (finished_) return;
     finished_ = true;
     ErrorCode ignored;
-    resolver_.cancel();
+    dialer_.Cancel();
     Socket().close(ignored);
     timer_.cancel();
   }
@@ -151,30 +124,13 @@ class Session {
   }
 
   void Connect() {
-    ErrorCode not_numeric;
-    const auto address = net::ip::make_address(place_.host, not_numeric);
-    if (!not_numeric) {
-      const auto port = static_cast<uint16_t>(std::strtoul(place_.port.c_str(), nullptr, 10));
-      return Socket().async_connect({address, port}, Then(Step::kConnect, [this] { Secure(); }));
-    }
-    resolver_.async_resolve(
-        place_.host, place_.port, [this](const ErrorCode& code, Tcp::resolver::results_type found) {
+    dialer_.Run(
+        stream_->next_layer(), place_, name_, [this](Dialer::Step step, const ErrorCode& code) {
           if (finished_) return;
-          if (code) return Fail(ErrorOf(Step::kConnect, code));
-          net::async_connect(Socket(), found, Then(Step::kConnect, [this] { Secure(); }));
+          if (code)
+            return Fail(ErrorOf(step == Dialer::Step::kTls ? Step::kTls : Step::kConnect, code));
+          Upgrade();
         });
-  }
-
-  void Secure() {
-    ErrorCode ignored;
-    Socket().set_option(Tcp::no_delay(true), ignored);
-    auto& tls = stream_->next_layer();
-    ErrorCode not_numeric;
-    net::ip::make_address(name_, not_numeric);
-    if (not_numeric) SSL_set_tlsext_host_name(tls.native_handle(), name_.c_str());
-    tls.set_verify_mode(net::ssl::verify_peer, ignored);
-    tls.set_verify_callback(net::ssl::host_name_verification(name_), ignored);
-    tls.async_handshake(net::ssl::stream_base::client, Then(Step::kTls, [this] { Upgrade(); }));
   }
 
   void Upgrade() {
@@ -262,7 +218,7 @@ class Session {
   const WebSocketTalk& talk_;
   net::io_context io_{1};
   net::ssl::context context_;
-  Tcp::resolver resolver_;
+  Dialer dialer_;
   net::steady_timer timer_;
   const std::string what_;
   std::optional<Stream> stream_;
@@ -281,6 +237,10 @@ base::Result<WebSocketEnd> RunWebSocket(const ClientOptions& where, const WebSoc
                                         const WebSocketTalk& talk, const CallOptions& call) {
   auto place = PlaceOf(where.base_url);
   if (!place) return place.error();
+  if (!place->tls)
+    return base::MakeError(
+        base::Code::kInvalid,
+        "a WebSocket session needs an https:// URL, not `" + where.base_url + "`");
   auto tls = MakeClientTls(where);
   if (!tls) return tls.error();
   try {
