@@ -210,6 +210,10 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   AddNumber(*run, "--http-port", flags.run.port,
             "TCP port of the operator's HTTP API; 0: any free one", {"port", 0, 65535});
+  AddNumber(*run, "--http-connections", flags.run.connections,
+            "Connections of the HTTP API at the same time, about 25 kB each with TLS; over it the "
+            "longest idle one is closed for each new one",
+            {"count", 16, 100'000});
   AddNumber(*run, "--workers", flags.run.workers, "Workspaces worked on at the same time, a count",
             {"count", 1, 64});
   AddTls(*run, flags);

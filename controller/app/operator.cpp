@@ -327,6 +327,7 @@ class Operator {
     routes_ = std::make_unique<server::OperatorServer>(*fleet_, clock_, std::move(ports));
     http::ServerOptions http;
     http.address = options_.address;
+    http.connection_limit = static_cast<size_t>(options_.connections);
     http.port = options_.port != 0 ? options_.port : options_.preferred_port;
     if (tls_) http.tls = tls_->First();
     auto server = http::Server::Start(http, routes_->Handlers());

@@ -21,6 +21,7 @@ struct OperatorOptions {
   std::string address = "127.0.0.1";  ///< Of the operator's HTTP API.
   uint16_t port = 0;                  ///< 0: `preferred_port`, or any free one if that is taken.
   uint16_t preferred_port = 0;        ///< 0: none.
+  int connections = 4096;             ///< Of the HTTP API at the same time.
   std::string ns;                     ///< Watch one namespace only; empty: all.
   std::string mode = "embedded";
   /// Serve the HTTP API over TLS with a certificate of our own making; absent: plain HTTP.

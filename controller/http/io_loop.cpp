@@ -129,6 +129,13 @@ void IoLoop::ExpireDeadlines() {
   }
 }
 
+bool IoLoop::ExpireFirst(Deadline kind) {
+  const TimerList& list = timers_[static_cast<size_t>(kind)];
+  if (list.empty()) return false;
+  list.front().owner->OnDeadline();
+  return true;
+}
+
 void IoLoop::RunTasks() {
   uint64_t count = 0;
   [[maybe_unused]] const auto got = ::read(wake_.Get(), &count, sizeof count);

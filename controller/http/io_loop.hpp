@@ -64,6 +64,9 @@ class IoLoop {
   void Remove(int fd);
   void Arm(TimerHandle& handle, Deadline kind, Watched* owner);
   void Disarm(TimerHandle& handle);
+  /// Ends the wait that would end first of that kind, as if its time were over; false: nobody
+  /// waits.
+  bool ExpireFirst(Deadline kind);
   base::MonoTime NowCoarse() const { return now_; }
   /// Keeps `owner` alive until the events at hand are worked off.
   void Bury(std::shared_ptr<void> owner) { graveyard_.push_back(std::move(owner)); }

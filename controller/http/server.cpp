@@ -158,7 +158,9 @@ class Acceptor final : public Watched, public std::enable_shared_from_this<Accep
 
   bool AcceptOne() {
     if (!fd_.Valid()) return false;
-    if (!TakeSlot()) {
+    // Who has been idle for longest makes room: it can come back, whoever waits to be accepted
+    // cannot.
+    if (!TakeSlot() && !(loop_->ExpireFirst(Deadline::kIdle) && TakeSlot())) {
       Pause(false);
       // A connection may have closed between the look and the pause.
       const std::lock_guard lock(core_->mutex);

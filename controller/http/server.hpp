@@ -30,7 +30,8 @@ struct ServerOptions {
                                    ///< Content-Length says so.
   size_t total_body_limit =
       256 << 20;  ///< Bytes of all bodies being read or handled; over it 503 with Retry-After.
-  size_t connection_limit = 4096;  ///< Over it: accept pauses.
+  size_t connection_limit = 4096;  ///< Over it the longest idle one is closed for each new one; if
+                                   ///< none is idle, accept pauses.
   size_t in_flight_limit =
       1024;  ///< Worker requests queued or running; over it 503 with Retry-After.
   base::Millis header_deadline{10'000};  ///< From the first byte (or accept) to the end of the

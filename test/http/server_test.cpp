@@ -330,7 +330,7 @@ TEST_CASE("a peer that does not read its answer is dropped") {
   CHECK(::poll(&poll, 1, 5'000) == 1);
 }
 
-TEST_CASE("over the connection limit nobody is accepted until one leaves") {
+TEST_CASE("over the connection limit the longest idle one makes room") {
   Rig rig;
   rig.options.connection_limit = 3;
   const uint16_t port = rig.Start();
@@ -339,6 +339,28 @@ TEST_CASE("over the connection limit nobody is accepted until one leaves") {
     sockets.push_back(std::make_unique<RawSocket>(port));
     sockets.back()->Send(Get("/x"));
     CHECK_FALSE(sockets.back()->ReadFor("GET /x").empty());
+  }
+  sockets.front()->Send(Get("/again"));  // Now the second is idle for longest.
+  CHECK_FALSE(sockets.front()->ReadFor("GET /again").empty());
+  RawSocket fourth(port);
+  fourth.Send(Get("/y"));
+  CHECK(fourth.ReadFor("GET /y").find("200 OK") != std::string::npos);
+  sockets[1]->ReadToEnd();
+  CHECK(sockets[1]->Ended());
+  for (const size_t kept : {0, 2}) {
+    sockets[kept]->Send(Get("/z"));
+    CHECK_FALSE(sockets[kept]->ReadFor("GET /z").empty());
+  }
+}
+
+TEST_CASE("over the connection limit, with none idle, nobody is accepted until one leaves") {
+  Rig rig;
+  rig.options.connection_limit = 3;
+  const uint16_t port = rig.Start();
+  std::vector<std::unique_ptr<RawSocket>> sockets;
+  for (int i = 0; i < 3; ++i) {
+    sockets.push_back(std::make_unique<RawSocket>(port));
+    sockets.back()->Send("GET /half HTTP/1.1\r\n");
   }
   RawSocket fourth(port);
   fourth.Send(Get("/y"));
