@@ -239,7 +239,8 @@ class Operator {
         .wake_declared =
             [this](const std::vector<meta::ObjectKey>& keys) {
               for (const auto& key : keys) plugin_controller_->Queue().Add(key);
-            }});
+            },
+        .resync = settings_->Current()->policy.resync});
     workspace_reconciler_ = std::make_unique<reconcile::WorkspaceReconciler>(*on_);
     plugin_reconciler_ = std::make_unique<reconcile::DeclaredPluginReconciler>(*on_);
     first_passes_ = std::make_unique<FirstPasses>(*workspace_reconciler_,

@@ -261,7 +261,7 @@ class Summary {
   base::MonoTime NextCheck() const {
     const uint64_t seed = JitterSeed(o_.object.meta.uid, 3);
     base::Millis wait = Jittered(policy_.resync, policy_.resync_jitter, seed);
-    if (spec_.update.policy != api::UpdatePolicy::kPin)
+    if (spec_.update.policy != api::UpdatePolicy::kPin && !spec_.suspend)
       wait = std::min(wait, Jittered(base::Seconds(std::max(1, spec_.update.interval_seconds)),
                                      policy_.resync_jitter, seed));
     if (o_.resolution.next_attempt_time)

@@ -38,8 +38,7 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
       core::SummariseDeclaredPlugin(observation, *policy, now);
   auto wrote = WriteStatus(on_, *plugin, plugin->status, summary.status, stop);
   if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
-  const auto left = std::chrono::ceil<base::Millis>(summary.next_check - on_.clock->Read().mono);
-  return runtime::Requeue::After(std::max(left, base::Millis{1}));
+  return Until(on_, summary.next_check);
 }
 
 }  // namespace reconcile

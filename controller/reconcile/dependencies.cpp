@@ -15,6 +15,12 @@ void SortByName(std::vector<std::shared_ptr<const T>>& objects) {
 
 }  // namespace
 
+runtime::Requeue Until(const Dependencies& on, base::MonoTime at) {
+  const auto left = std::chrono::ceil<base::Millis>(at - on.clock->Read().mono);
+  if (on.resync > base::Millis{0} && left >= on.resync) return runtime::Requeue::None();
+  return runtime::Requeue::After(std::max(left, base::Millis{1}));
+}
+
 std::vector<std::string> IndexOf(const api::Workspace& workspace) { return {workspace.meta.ns}; }
 
 std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin) {

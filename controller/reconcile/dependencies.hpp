@@ -14,6 +14,7 @@
 #include "kube/client.hpp"
 #include "reconcile/download_table.hpp"
 #include "reconcile/source_lookup.hpp"
+#include "runtime/controller.hpp"
 #include "runtime/event_recorder.hpp"
 #include "runtime/informer.hpp"
 #include "source/artifact_store.hpp"
@@ -36,7 +37,13 @@ struct Dependencies {
   /// Wakes the summaries of these DeclaredPlugins; set by app/ once the queues exist.
   std::function<void(const std::vector<meta::ObjectKey>&)> wake_declared = nullptr;
   const base::Clock* clock = &base::SystemClock::Get();
+  /// The informers hand out every object once in this time anyway, so that nothing later than that
+  /// needs a timer of its own; zero: they do not.
+  base::Millis resync{0};
 };
+
+/// The result of a pass that wants to look again at `at`.
+runtime::Requeue Until(const Dependencies& on, base::MonoTime at);
 
 /// Index values of the caches: the namespace, so that declarations and workspaces of one namespace
 /// find each other.

@@ -44,6 +44,7 @@ base::Result<bool> PatchWorkspace(const Dependencies& on, const Write& write,
 base::Result<bool> WriteStatus(const Dependencies& on, const api::Workspace& object,
                                const api::WorkspaceStatus& before,
                                const api::WorkspaceStatus& after, std::stop_token stop) {
+  if (before == after) return false;  // Nearly every pass: spares encoding both.
   return PatchWorkspace(on,
                         {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(before),
                          codec::EncodeWorkspaceStatus(after)},
@@ -62,6 +63,7 @@ base::Result<bool> WriteIntent(const Dependencies& on, const api::Workspace& obj
 base::Result<bool> WriteStatus(const Dependencies& on, const api::DeclaredPlugin& object,
                                const api::DeclaredPluginStatus& before,
                                const api::DeclaredPluginStatus& after, std::stop_token stop) {
+  if (before == after) return false;
   auto answer =
       Patch(on.client,
             {kube::kDeclaredPlugins, object.meta, codec::EncodeDeclaredPluginStatus(before),

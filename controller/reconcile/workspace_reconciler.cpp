@@ -38,11 +38,6 @@ bool IsGone(const base::Status& removed) {
   return removed.has_value() || removed.error().reason == "NotOurs";
 }
 
-runtime::Requeue Until(base::MonoTime at, const base::Clock& clock) {
-  const auto left = std::chrono::ceil<base::Millis>(at - clock.Read().mono);
-  return runtime::Requeue::After(std::max(left, base::Millis{1}));
-}
-
 kube::ObjectRef RefOf(const api::Workspace& workspace) {
   return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name};
 }
@@ -134,7 +129,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   // What only somebody else can mend is shown, not hammered at: the resync looks again.
   if (pass.seen.provide_error && pass.seen.provide_error->code != base::Code::kInvalid)
     return *pass.seen.provide_error;
-  return Until(core::NextWake(decision, pass.plan, memory, on_.clock->Read()), *on_.clock);
+  return Until(on_, core::NextWake(decision, pass.plan, memory, on_.clock->Read()));
 }
 
 core::Outcome WorkspaceReconciler::Act(Pass& pass, std::stop_token stop) {
@@ -294,7 +289,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
     facts.removed = true;
   }
   if (!plan.release) plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
-  if (!plan.release) return Until(plan.next_check, *on_.clock);
+  if (!plan.release) return Until(on_, plan.next_check);
   if (!plan.warning.empty())
     RecordWarning(on_, workspace, "CleanupIncomplete", "Delete", plan.warning);
   const auto latest = on_.workspaces.Get(workspace.meta.Key());
