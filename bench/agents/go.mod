@@ -1,0 +1,3 @@
+module workspace-operator/bench/agents
+
+go 1.24.0
