@@ -157,10 +157,17 @@ class ReplicatedWorld(World):
             armed.process.wait()
             armed.start(failpoint)
         until(60, "the armed replica is ready", armed.ready)
-        other = self.leader()
-        if other and other is not armed:
-            other.process.terminate()
-        until(60, "the armed replica leads", lambda: armed.leads() or armed.process.poll() is not None)
+        asked = []
+
+        def leads():
+            if armed.leads() or armed.process.poll() is not None:
+                return True
+            leader = self.leader()
+            if leader and leader.process not in asked:  # Started again, it may lead once more.
+                asked.append(leader.process)
+                leader.process.terminate()
+            return False
+        until(90, "the armed replica leads", leads)
         until(60, "the other stands by", lambda: all(r.ready() for r in self.replicas))
         return armed, armed.process
 
