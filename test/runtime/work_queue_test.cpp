@@ -305,8 +305,11 @@ TEST_CASE("a stop token wakes its worker and no other") {
 }
 
 TEST_CASE("a shutdown wakes everybody, drops what waits and ignores what comes") {
+  runtime::WorkQueueOptions options;
+  options.backoff.first = options.backoff.cap = base::Millis{3'600'000};
+  options.backoff.jitter = 0;  // None comes back by itself.
   for (int round = 0; round < 300; ++round) {
-    WorkQueue queue;
+    WorkQueue queue(options);
     std::vector<std::jthread> workers;
     std::atomic<int> handed{0};
     for (int i = 0; i < 4; ++i) {
