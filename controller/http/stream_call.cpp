@@ -7,8 +7,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/none.hpp>
 #include <boost/optional.hpp>
+#include <limits>
 #include <thread>
 #include <vector>
 
@@ -80,7 +80,9 @@ class StreamCall {
     if (server.tls) ApplyClientTls(*server.tls, context_.native_handle());
     stream_.emplace(io_, context_);
     parser_.header_limit(kHeadLimit);
-    parser_.body_limit(boost::none);
+    // Not boost::none: Boost 1.74 compares a Content-Length with the empty optional's storage, and
+    // now and then refuses an answer for it.
+    parser_.body_limit(std::numeric_limits<uint64_t>::max());
     parser_.eager(true);
     parser_.get().body().take = [this](std::string_view bytes) { return Take(bytes); };
   }
