@@ -81,7 +81,10 @@ ProbeView ProbeFromInventory(const HeartbeatView& heartbeat,
     PluginView view;
     view.name = item.name;
     view.presence = Presence::kPresent;
-    view.has_receipt = true;
+    // What we neither declare nor track and that has no revision is somebody else's folder: it owes
+    // no restart.
+    view.has_receipt =
+        !item.revision.empty() || std::find(names.begin(), names.end(), item.name) != names.end();
     view.revision = item.revision;
     view.digest = item.digest;
     view.receipt_digest = item.digest;

@@ -333,7 +333,9 @@ RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservati
   d.row.attempts = 0;
   d.row.next_attempt_time.reset();
   const PluginView view = FindPlugin(observation.probe, row.name);
-  const bool ours = row.origin.has_value() || view.has_receipt;
+  // The box removes nothing without its receipt, whatever the row says: it was recorded without its
+  // bytes being known, or somebody wrote the row by hand.
+  const bool ours = view.has_receipt;
   const bool wanted_gone = row.deletion_policy == api::DeletionPolicy::kRemove;
   // A receipt without its files: a removal that was cut short.
   const bool gone = view.presence == Presence::kAbsent && !view.has_receipt;

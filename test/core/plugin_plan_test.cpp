@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/restart_debt.hpp"
 #include "core/world.hpp"
 
 using core::StepKind;
@@ -203,6 +204,42 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
       CHECK(w.box.contains("stranger"));
       CHECK(w.Condition("Ready") == "True");
     }
+  }
+  TEST_CASE("a stranger's folder in the agent's inventory owes no restart") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.Settle(2);
+    core::WorkspaceObservation o;
+    o.workspace = w.ws;
+    o.heartbeat = w.hb;
+    o.heartbeat.has_report = true;
+    o.heartbeat.boot_id = "boot-1";
+    o.heartbeat.inventory = {{"p", std::string(40, 'a'), Digest('a'), true},
+                             {"stranger", "", Digest('e'), false}};
+    o.probe = core::ProbeFromInventory(o.heartbeat, w.set.probe_names);
+    CHECK(core::OwedFor(o).empty());
+    o.heartbeat.inventory->front().loaded = false;
+    o.probe = core::ProbeFromInventory(o.heartbeat, w.set.probe_names);
+    CHECK(core::OwedFor(o) == std::vector<std::string>{"p"});
+  }
+  TEST_CASE(
+      "a row that somebody wrote by hand, for files without our receipt, goes; the files stay") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.BootInstall("stranger", 'e');
+    w.box["stranger"].receipt = false;
+    w.Settle(2);
+    api::PluginRow forged = *w.Row("p");
+    forged.name = "stranger";
+    w.ws.status.plugins.push_back(forged);
+    w.Settle(3);
+    CHECK(w.Row("stranger") == nullptr);
+    CHECK(w.box.contains("stranger"));
+    CHECK(w.Count(StepKind::kRemove) == 0);
+    CHECK(w.Count(StepKind::kRestart) == 0);
+    CHECK(w.Condition("Ready") == "True");
   }
   TEST_CASE("a declaration that goes while the box does not answer is removed when it does") {
     World w;
