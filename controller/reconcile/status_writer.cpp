@@ -1,5 +1,7 @@
 #include "reconcile/status_writer.hpp"
 
+#include <fmt/format.h>
+
 #include "codec/merge_patch.hpp"
 #include "codec/resources.hpp"
 
@@ -15,27 +17,67 @@ struct Write {
   bool lock = false;  ///< Compare-and-swap on resourceVersion.
 };
 
-/// The answer's bytes; empty when nothing differs.
-base::Result<std::string> Patch(kube::Client& client, const Write& write, std::stop_token stop) {
-  Json patch = codec::DiffMergePatch(write.before, write.after);
-  if (patch.empty()) return std::string();
+/// What was sent, and the answer's bytes: empty when nothing differs.
+struct Sent {
+  Json status;
+  std::string answer;
+};
+
+base::Result<Sent> Patch(kube::Client& client, const Write& write, std::stop_token stop) {
+  Sent sent{codec::DiffMergePatch(write.before, write.after), ""};
+  if (sent.status.empty()) return sent;
   Json metadata{{"uid", write.meta.uid}};
   if (write.lock) metadata["resourceVersion"] = write.meta.resource_version;
-  const Json body{{"metadata", std::move(metadata)}, {"status", std::move(patch)}};
+  const Json body{{"metadata", std::move(metadata)}, {"status", sent.status}};
   kube::WriteOptions options;
   options.call = {.deadline = base::Seconds{30}, .stop = stop};
-  return client.PatchStatus({write.resource, write.meta.ns, write.meta.name},
-                            {kube::PatchType::kMerge, codec::Dump(body)}, options);
+  auto answer = client.PatchStatus({write.resource, write.meta.ns, write.meta.name},
+                                   {kube::PatchType::kMerge, codec::Dump(body)}, options);
+  if (!answer) return std::move(answer).error();
+  sent.answer = *std::move(answer);
+  return sent;
+}
+
+/// The path of a member that was sent and is not in what the server has stored; empty: all are.
+std::string Dropped(const Json& sent, const Json& stored, const std::string& path) {
+  if (sent.is_array() && stored.is_array() && sent.size() == stored.size()) {
+    for (size_t i = 0; i < sent.size(); ++i)
+      if (auto lost = Dropped(sent[i], stored[i], path + "[]"); !lost.empty()) return lost;
+  }
+  if (!sent.is_object()) return {};
+  for (const auto& [name, value] : sent.items()) {
+    const std::string at = path + "." + name;
+    if (value.is_null()) continue;
+    if (!stored.is_object() || !stored.contains(name)) return at;
+    if (auto lost = Dropped(value, stored.at(name), at); !lost.empty()) return lost;
+  }
+  return {};
+}
+
+/// A server whose schema lacks a field drops it without an error: rows or a debt would be lost, and
+/// every pass would write them again.
+base::Status CheckStored(const Write& write, const Json& sent, const Json& stored) {
+  const std::string lost = Dropped(sent, stored, "status");
+  if (lost.empty()) return {};
+  return base::MakeError(
+      base::Code::kUnavailable,
+      fmt::format("write {} of {} {}: the API server has dropped the field: the installed CRD is "
+                  "older than this operator; apply the CRDs of this version",
+                  lost, write.resource.plural, write.meta.Key().Text()),
+      kSchemaOutdated);
 }
 
 base::Result<bool> PatchWorkspace(const Dependencies& on, const Write& write,
                                   std::stop_token stop) {
-  auto answer = Patch(on.client, write, stop);
-  if (!answer) return std::move(answer).error();
-  if (answer->empty()) return false;
-  auto written = codec::DecodeWorkspace(*answer);
+  auto sent = Patch(on.client, write, stop);
+  if (!sent) return std::move(sent).error();
+  if (sent->answer.empty()) return false;
+  auto written = codec::DecodeWorkspace(sent->answer);
   if (!written) return std::move(written).error();
+  const base::Status stored =
+      CheckStored(write, sent->status, codec::EncodeWorkspaceStatus(written->status));
   on.workspaces.ObserveWrite(*std::move(written));
+  if (!stored) return stored.error();
   return true;
 }
 
@@ -64,16 +106,17 @@ base::Result<bool> WriteStatus(const Dependencies& on, const api::DeclaredPlugin
                                const api::DeclaredPluginStatus& before,
                                const api::DeclaredPluginStatus& after, std::stop_token stop) {
   if (before == after) return false;
-  auto answer =
-      Patch(on.client,
-            {kube::kDeclaredPlugins, object.meta, codec::EncodeDeclaredPluginStatus(before),
-             codec::EncodeDeclaredPluginStatus(after)},
-            stop);
-  if (!answer) return std::move(answer).error();
-  if (answer->empty()) return false;
-  auto written = codec::DecodeDeclaredPlugin(*answer);
+  const Write write{kube::kDeclaredPlugins, object.meta, codec::EncodeDeclaredPluginStatus(before),
+                    codec::EncodeDeclaredPluginStatus(after)};
+  auto sent = Patch(on.client, write, stop);
+  if (!sent) return std::move(sent).error();
+  if (sent->answer.empty()) return false;
+  auto written = codec::DecodeDeclaredPlugin(sent->answer);
   if (!written) return std::move(written).error();
+  const base::Status stored =
+      CheckStored(write, sent->status, codec::EncodeDeclaredPluginStatus(written->status));
   on.plugins.ObserveWrite(*std::move(written));
+  if (!stored) return stored.error();
   return true;
 }
 

@@ -119,17 +119,27 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   auto wrote = WriteStatus(on_, *workspace, pass.written, status, stop);
   if (!wrote && wrote.error().code == base::Code::kNotFound)
     return runtime::Requeue::After(base::Seconds{1});
-  if (!wrote) return std::move(wrote).error();
+  if (!wrote) return Shown(*workspace, std::move(wrote).error());
   if (*wrote) {
     RecordNotes(on_, {*workspace, status, pass.plan, outcome});
     WakeDeclared(on_, *workspace);
   }
-  if (outcome.intent_error) return *outcome.intent_error;
-  if (!token) return std::move(token).error();
+  if (outcome.intent_error) return Shown(*workspace, *outcome.intent_error);
+  if (!token) return Shown(*workspace, std::move(token).error());
   // What only somebody else can mend is shown, not hammered at: the resync looks again.
   if (pass.seen.provide_error && pass.seen.provide_error->code != base::Code::kInvalid)
     return *pass.seen.provide_error;
   return Until(on_, core::NextWake(decision, pass.plan, memory, on_.clock->Read()));
+}
+
+/// What only an administrator can mend is an Event too: the status may be what cannot be written.
+base::Error WorkspaceReconciler::Shown(const api::Workspace& workspace, base::Error error) const {
+  if (error.reason == kSchemaOutdated)
+    RecordWarning(on_, workspace, error.reason, "WriteStatus", error.message);
+  else if (error.code == base::Code::kForbidden || error.code == base::Code::kInvalid)
+    RecordWarning(on_, workspace, error.reason.empty() ? "Refused" : error.reason, "Reconcile",
+                  error.message);
+  return error;
 }
 
 core::Outcome WorkspaceReconciler::Act(Pass& pass, std::stop_token stop) {
