@@ -19,6 +19,7 @@
 #include "base/log.hpp"
 #include "base/program_files.hpp"
 #include "base/thread_name.hpp"
+#include "runtime/timed_wait.hpp"
 
 namespace app {
 namespace {
@@ -119,6 +120,7 @@ struct Flags {
   agent::BoxHelperOptions helper;
   std::string install_folder;
   double period_seconds = 30;
+  double sync_seconds = 0;
   bool no_boot_install = false;
 };
 
@@ -216,6 +218,10 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
             {"count", 16, 100'000});
   AddNumber(*run, "--workers", flags.run.workers, "Workspaces worked on at the same time, a count",
             {"count", 1, 64});
+  AddNumber(*run, "--sync-seconds", flags.sync_seconds,
+            "End with exit code 6 when the caches are not filled by then (kinds or permissions "
+            "missing); 0: wait, not ready, and say why",
+            {"seconds", 0., 86400.});
   AddTls(*run, flags);
   AddElection(*run, flags);
   flags.log.Add(*run);
@@ -319,6 +325,8 @@ int RunCluster(Flags& flags) {
   const auto millis = [](double seconds) {
     return base::Millis{static_cast<int64_t>(seconds * 1000)};
   };
+  flags.run.start_limit =
+      flags.sync_seconds == 0 ? runtime::kLongestDelay : millis(flags.sync_seconds);
   ElectionOptions& election = flags.run.election;
   if (election.ns.empty()) election.ns = flags.operator_namespace;
   election.lease_duration = base::Seconds{static_cast<int64_t>(std::ceil(flags.lease_seconds))};

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <climits>
 
 #include "app/agent_keeper.hpp"
 #include "app/build_info.hpp"
@@ -17,6 +16,7 @@
 #include "app/settings_file.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/program_files.hpp"
 #include "box/box_factory.hpp"
 #include "codec/packed_workspace.hpp"
 #include "codec/resources.hpp"
@@ -34,16 +34,9 @@ namespace {
 
 using runtime::ObjectEventKind;
 
-std::string OwnProgram() {
-  char path[PATH_MAX];
-  const ssize_t n = ::readlink("/proc/self/exe", path, sizeof path);
-  return n > 0 ? std::string(path, static_cast<size_t>(n)) : "workspace-operator";
-}
-
 std::string HostName() {
   char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name;
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
 }
 
 template <typename T>
@@ -255,7 +248,8 @@ class Operator {
       // Sources that are declared together become ready one after the other: one pass for many.
       controller->Queue().AddAfter(asker.key, base::Millis{100});
     });
-    agents_ = std::make_unique<AgentKeeper>(OwnProgram(), [this] { return settings_->Current(); });
+    agents_ = std::make_unique<AgentKeeper>(base::OwnProgramPath(),
+                                            [this] { return settings_->Current(); });
     own_metrics_ = AddOperatorMetrics(
         metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_, *artifacts_});
   }
@@ -288,6 +282,19 @@ class Operator {
     return {};
   }
 
+  /// Which caches are not filled yet and why.
+  std::optional<std::string> Unsynced() const {
+    std::vector<std::string> all;
+    const auto look = [&all](const char* name, const runtime::InformerStats& s) {
+      if (!s.synced) all.push_back(fmt::format("{}: not synced yet: {}", name, s.last_error));
+    };
+    look("workspaces", workspaces_->Stats());
+    look("declaredplugins", plugins_->Stats());
+    if (pods_) look("pods", pods_->Stats());
+    if (all.empty()) return std::nullopt;
+    return fmt::format("{}", fmt::join(all, "; "));
+  }
+
   base::Status Listen() {
     server::ServerPorts ports;
     ports.wake = [this](const meta::ObjectKey& key) { Wake(key); };
@@ -310,12 +317,7 @@ class Operator {
                          return healthy ? std::nullopt : std::optional(healthy.error().message);
                        }}};
     }
-    ports.ready = {{"informers",
-                    [this]() -> std::optional<std::string> {
-                      if (workspaces_->HasSynced() && plugins_->HasSynced()) return std::nullopt;
-                      return "not synced yet: " + workspaces_->Stats().last_error +
-                             plugins_->Stats().last_error;
-                    }},
+    ports.ready = {{"informers", [this] { return Unsynced(); }},
                    {"api",
                     [this]() -> std::optional<std::string> {
                       const std::string problem = options_.not_ready ? options_.not_ready() : "";
@@ -486,7 +488,7 @@ class Operator {
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<source::Resolver> resolver_;  ///< Destroyed before what its wake-ups use.
   runtime::Metrics::Collector own_metrics_;
-  runtime::Manager manager_;
+  runtime::Manager manager_{{.start_limit = options_.start_limit}};
   std::string url_;
 };
 

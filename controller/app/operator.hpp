@@ -27,6 +27,8 @@ struct OperatorOptions {
   /// Serve the HTTP API over TLS with a certificate of our own making; absent: plain HTTP.
   std::optional<server::CertificateOptions> tls = {};
   int workers = 4;
+  /// For caches to fill, the Pod cache too; past it the run ends with reason NotReady.
+  base::Millis start_limit{120'000};
   ElectionOptions election;  ///< Replicas that share a Lease; off: this process is alone.
   bool pods = false;         ///< The API serves Pods: Pod boxes are.
   /// Further readiness: says what is wrong, or nothing.

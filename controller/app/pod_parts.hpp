@@ -43,6 +43,7 @@ class PodParts {
   /// The informer's end of the start-up, and the reviewer. Before the controllers.
   void AddTo(runtime::Manager& manager);
   bool HasSynced() const { return pods_.HasSynced(); }
+  runtime::InformerStats Stats() const { return pods_.Stats(); }
 
  private:
   PodParts(Needs needs, std::unique_ptr<kube::PodExec> exec);

@@ -18,12 +18,6 @@ namespace {
 
 constexpr size_t kProgramBytes = 512u << 20;
 
-std::string OwnPath() {
-  char path[PATH_MAX];
-  const ssize_t n = ::readlink("/proc/self/exe", path, sizeof path);
-  return n > 0 ? std::string(path, static_cast<size_t>(n)) : std::string();
-}
-
 std::string NameOf(std::string_view path) {
   const std::string_view last = path.substr(path.rfind('/') + 1);
   return last.starts_with("ld-linux") || last.starts_with("ld64") ? "lib/ld.so"
@@ -40,8 +34,14 @@ int Collect(dl_phdr_info* info, size_t, void* data) {
 
 }  // namespace
 
+std::string OwnProgramPath() {
+  char path[PATH_MAX];
+  const ssize_t n = ::readlink("/proc/self/exe", path, sizeof path);
+  return n > 0 ? std::string(path, static_cast<size_t>(n)) : std::string();
+}
+
 Result<std::vector<ProgramFile>> OwnProgramFiles() {
-  std::vector<ProgramFile> files{{"workspace-operator", OwnPath()}};
+  std::vector<ProgramFile> files{{"workspace-operator", OwnProgramPath()}};
   ::dl_iterate_phdr(Collect, &files);
   for (ProgramFile& file : files) {
     struct stat info {};
@@ -77,7 +77,7 @@ std::vector<std::string> RunProgramArgv(const std::string& folder) {
 
 std::string OwnProgramId() {
   static const std::string id = [] {
-    const auto bytes = ReadFile(OwnPath(), kProgramBytes);
+    const auto bytes = ReadFile(OwnProgramPath(), kProgramBytes);
     return bytes ? Hex(Sha256Of(*bytes)).substr(0, 16) : std::string("unknown");
   }();
   return id;

@@ -15,6 +15,8 @@ struct ProgramFile {
   uint64_t size = 0;
 };
 
+/// The file of this program; empty if the kernel does not say.
+std::string OwnProgramPath();
 /// This program, its loader and the shared libraries it runs with, sorted by name: in a folder
 /// anywhere, whatever C library is there, RunProgramArgv starts it. Same architecture and kernel
 /// only.

@@ -93,6 +93,10 @@ base::Error ErrorOf(const http::Response& response, const std::string& what) {
   base::Error error;
   if (json && json->is_object() && codec::GetString(*json, "kind") == "Status") {
     error = FromStatus(response.status, *json, what);
+  } else if (response.status == 404) {
+    // How an API server answers for a group that it does not have.
+    error = base::MakeError(base::Code::kNotFound,
+                            what + ": the API server does not serve this kind; install its CRD");
   } else {
     // A proxy's page or nothing at all: its text is not ours to repeat.
     error = base::MakeError(

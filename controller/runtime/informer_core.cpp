@@ -202,15 +202,18 @@ base::Status InformerCore::WaitForSync(std::stop_token stop, base::Millis limit)
   });
   std::unique_lock lock(s.mutex);
   const base::MonoTime deadline = s.options.clock->Read().mono + ClampDelay(limit);
+  const auto why = [&s] {
+    const std::string error = s.reflector != nullptr ? s.reflector->Stats().last_error : "not run";
+    return error.empty() ? error : ": " + error;
+  };
   while (!s.synced) {
     if (stop.stop_requested()) {
       return base::MakeError(base::Code::kCancelled,
-                             "stopped before " + s.options.name + " synced");
+                             "stopped before " + s.options.name + " synced" + why());
     }
     if (s.options.clock->Read().mono >= deadline) {
-      const std::string why = s.reflector != nullptr ? s.reflector->Stats().last_error : "not run";
       return base::MakeError(base::Code::kTimeout,
-                             "informer " + s.options.name + " has not synced in time: " + why);
+                             "informer " + s.options.name + " has not synced in time" + why());
     }
     WaitUntil(*s.options.clock, s.changed, lock, deadline);
   }

@@ -9,6 +9,11 @@
 #include "runtime/wire_head.hpp"
 
 namespace runtime {
+namespace {
+
+constexpr base::Seconds kWarnAgain{60};  ///< What goes on failing in one way is said this often.
+
+}  // namespace
 
 /// One call of the source: its own stop source, which the outer stop and the watch for silence can
 /// both request.
@@ -21,6 +26,7 @@ class Reflector::Attempt {
       const base::MonoTime now = reflector_.MonoNow();
       reflector_.attempt_ = &source_;
       reflector_.cancelled_because_.clear();
+      reflector_.marker_late_ = false;
       reflector_.silent_after_ = now + reflector_.options_.liveness;
       reflector_.marker_by_ = initial_stream ? now + reflector_.options_.marker_limit : kNever;
     }
@@ -123,8 +129,21 @@ Reflector::Outcome Reflector::InitialStream(const std::stop_token& stop, bool* r
   // A server that says when to come again is busy or just starting (its cache is not filled yet):
   // it has not shown that it cannot stream, and a list would load it more.
   const bool busy = run.events == 0 && error.retry_after.has_value();
-  if (!busy && ++marker_failures_ >= options_.marker_attempts) Demote(error.message);
-  return Failure(Next::kRelist, error);
+  if (busy || ++marker_failures_ < options_.marker_attempts) return Failure(Next::kRelist, error);
+  // A live server that never comes to the marker will not learn it. Lost connections and a server
+  // that is down say nothing about it: a list is tried now, and the stream again next time.
+  if (ended || MarkerLate())
+    Demote(error.message);
+  else
+    base::LogInfo("the initial stream is lost time and again, trying a list",
+                  {{"informer", options_.name}, {"error", error.message}});
+  *refused = true;
+  return {Next::kRelist};
+}
+
+bool Reflector::MarkerLate() const {
+  std::lock_guard lock(mutex_);
+  return marker_late_;
 }
 
 Reflector::Outcome Reflector::InitialList(const std::stop_token& stop) {
@@ -292,7 +311,10 @@ Reflector::Outcome Reflector::JudgeError(const base::Error& error) {
 Reflector::Outcome Reflector::Failure(Next next, const base::Error& error) {
   {
     std::lock_guard lock(mutex_);
-    if (stats_.last_error != error.message && error.code != base::Code::kCancelled) {
+    const base::MonoTime now = MonoNow();
+    if (error.code != base::Code::kCancelled &&
+        (stats_.last_error != error.message || now - warned_ >= kWarnAgain)) {
+      warned_ = now;
       base::LogWarning("list/watch failed, retrying", {{"informer", options_.name},
                                                        {"code", base::CodeName(error.code)},
                                                        {"error", error.message}});
@@ -349,6 +371,7 @@ void Reflector::CancelIfSilent() {
     if (now >= silent_after_) {
       cancelled_because_ = fmt::format("no byte for {} s", options_.liveness.count() / 1000);
     } else if (now >= marker_by_) {
+      marker_late_ = true;
       cancelled_because_ =
           fmt::format("no end of the initial stream within {} s of its last object",
                       options_.marker_limit.count() / 1000);

@@ -76,6 +76,7 @@ class Reflector {
   Outcome JudgeError(const base::Error& error);
   Outcome Failure(Next next, const base::Error& error);
   void Demote(const std::string& why);
+  bool MarkerLate() const;
   void Contact();
   void Healthy();
   int WatchSeconds();
@@ -99,6 +100,8 @@ class Reflector {
   base::MonoTime silent_after_ = kNever;
   base::MonoTime marker_by_ = kNever;
   std::string cancelled_because_;
+  bool marker_late_ = false;  ///< The last attempt was cancelled for its marker.
+  base::MonoTime warned_{};
   ReflectorStats stats_;
 };
 

@@ -127,6 +127,40 @@ TEST_CASE("a server that says when to come again is asked for the stream again, 
   CHECK(run.informer.Stats().lists == 0);
 }
 
+TEST_CASE("connections that are lost within the initial stream do not demote the informer") {
+  ScriptedListWatch source;
+  runtime::InformerOptions options = Quick(true);
+  options.marker_attempts = 2;
+  // Down, then up: two resets, a list that fails as well, one more, a list that comes through.
+  for (int i = 0; i < 3; ++i)
+    source.WatchOf({{kAdded, Json("a", "u1", "1")}},
+                   base::MakeError(Code::kUnavailable, "connection reset", "ConnectionLost"));
+  source.ListFails(Code::kUnavailable);
+  source.ListOf("10", {Json("a", "u1", "5")});
+  source.WatchOf({{kError, StatusJson(410, "Expired")}});
+  source.WatchStays({{kAdded, Json("a", "u1", "5")}, {kBookmark, Bookmark("20", true)}});
+  RunningInformer run(options, source);
+  run.Start();
+  REQUIRE(run.AwaitVersion("20"));
+  CHECK_FALSE(run.informer.Stats().listing);
+  CHECK(source.Calls() == Strings{"watch rv= initial", "watch rv= initial", "list rv= page=500",
+                                  "watch rv= initial", "list rv= page=500", "watch rv=10",
+                                  "watch rv= initial"});
+}
+
+TEST_CASE("a stop before the sync says what the server said last") {
+  ScriptedListWatch source;
+  source.ListFails(Code::kForbidden);
+  RunningInformer run(Quick(false), source);
+  run.Start();
+  REQUIRE(source.AwaitCalls(2));
+  std::stop_source stop;
+  stop.request_stop();
+  const auto waited = run.informer.WaitForSync(stop.get_token());
+  REQUIRE_FALSE(waited);
+  CHECK(waited.error().message == "stopped before things synced: list as scripted");
+}
+
 TEST_CASE("an empty list counts as synced") {
   ScriptedListWatch source;
   source.ListOf("1", {});
