@@ -244,18 +244,26 @@ def the_operator_stops_in_order_at_any_moment(w):
     w.stop_operator()
 
 
+def show(world):
+    print("---- operator\n" + world.tail("operator.log", 25))
+    for agent in world.agents:
+        print("---- agent\n" + world.tail(agent.log.name, 15))
+    result = world.kubectl("get", "workspaces.molecule.ai,declaredplugins.molecule.ai", "-A", "-o", "yaml", check=False)
+    print("---- objects\n" + "\n".join(result.stdout.splitlines()[:200]))
+
+
 def run_all(defined):
-    """Runs every function of `defined` that takes a world and nothing else, or those that the command line names."""
+    """Runs every function of `defined` that takes a world and nothing else (not those that begin with _), or those that the command line names."""
     program, chosen = sys.argv[1], sys.argv[2:]
     every = [(n, f) for n, f in defined.items() if inspect.isfunction(f) and f.__module__ == "__main__" and list(inspect.signature(f).parameters) == ["w"]
-             and n != "platform_world"]
+             and n != "platform_world" and not n.startswith("_")]
     passed = failed = 0
     for name, scenario in every:
         if chosen and not any(c in name for c in chosen):
             continue
-        world = World(program)
-        begin = time.monotonic()
+        world, begin = None, time.monotonic()
         try:
+            world = World(program)
             scenario(world)
             for agent in world.agents:
                 agent.stop()
@@ -268,13 +276,11 @@ def run_all(defined):
                 traceback.print_exc()
                 if hasattr(error, "stderr"):
                     print(error.stderr)
-            print("---- operator\n" + world.tail("operator.log", 25))
-            for agent in world.agents:
-                print("---- agent\n" + world.tail(agent.log.name, 15))
-            result = world.kubectl("get", "workspaces.molecule.ai,declaredplugins.molecule.ai", "-A", "-o", "yaml", check=False)
-            print("---- objects\n" + "\n".join(result.stdout.splitlines()[:200]))
+            if world:
+                show(world)
         finally:
-            world.close()
+            if world:
+                world.close()
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)
 

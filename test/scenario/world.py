@@ -19,10 +19,13 @@ import time
 import urllib.error
 import urllib.request
 
+from api_proxy import ApiProxy
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBECTL = ROOT / ".cache/bin/kubectl"
 GIT_SERVER = ROOT / "test/e2e/git_server"
 CLUSTER = ROOT / "test/cluster"
+PATIENCE = float(os.environ.get("WO_PATIENCE", "3"))  # Deadlines are for an idle machine, times this: others may be building on it.
 RUNTIME = ROOT / "manifests/samples/quickstart/runtime/sample-runtime"
 
 
@@ -32,7 +35,7 @@ class Failed(Exception):
 
 def until(seconds, what, probe):
     """Polls probe() until it is truthy and returns that; Failed with the last value after `seconds`."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while True:
         try:
             value = probe()
@@ -43,7 +46,7 @@ def until(seconds, what, probe):
         if value:
             return value
         if time.monotonic() > end:
-            raise Failed(f"{what}: not within {seconds} s; seen last: {last}")
+            raise Failed(f"{what}: not within {seconds * PATIENCE:.0f} s; seen last: {last}")
         time.sleep(0.05)
 
 
@@ -103,6 +106,7 @@ class Cluster:
         self.world, self.folder = world, world.folder / "cluster"
         self.kubeconfig = self.folder / "kubeconfig"
         self.settings = {"boxes": {"directoryRoots": ["/"]}}
+        self.proxy = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -130,6 +134,26 @@ class Cluster:
         path.write_text(json.dumps(config))
         return path
 
+    def edit_operator_kubeconfig(self, **fields):
+        """Sets members of its cluster or user, e.g. server, tokenFile; None takes one away."""
+        config = json.loads(self.operator_kubeconfig.read_text())
+        for name, value in fields.items():
+            where = config["users"][0]["user"] if name.startswith("token") else config["clusters"][0]["cluster"]
+            name = name.replace("_", "-") if "_" in name else name
+            where.pop(name, None)
+            if value is not None:
+                where[name] = str(value)
+        self.operator_kubeconfig.write_text(json.dumps(config))
+
+    def api_port(self):
+        return int(re.search(r"server: \S+:(\d+)", self.kubeconfig.read_text()).group(1))
+
+    def through_proxy(self):
+        """Before the operator is started: it then talks to an ApiProxy, which is returned. kubectl does not."""
+        self.proxy = ApiProxy(self.folder, self.api_port())
+        self.edit_operator_kubeconfig(server=self.proxy.url)
+        return self.proxy
+
     def run(self, script, *arguments):
         done = subprocess.run([CLUSTER / script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
@@ -147,6 +171,8 @@ class Cluster:
         return found[-1] if found else None
 
     def close(self):
+        if self.proxy:
+            self.proxy.close()
         if self.folder.exists():
             self.run("down", "--dir", self.folder)
 
@@ -255,14 +281,18 @@ class World:
 
     # -- talking to it
 
-    def kubectl(self, *arguments, stdin=None, check=True):
-        result = subprocess.run([KUBECTL, *arguments], input=stdin, capture_output=True, text=True, env=self.environment, timeout=60)
+    def kubectl(self, *arguments, stdin=None, check=True, timeout=60):
+        result = subprocess.run([KUBECTL, *arguments], input=stdin, capture_output=True, text=True, env=self.environment, timeout=timeout)
         if check and result.returncode != 0:
             raise subprocess.CalledProcessError(result.returncode, result.args, result.stdout, result.stderr)
         return result
 
     def apply(self, *objects):
         self.kubectl("apply", "-f", "-", stdin="# YAML, whatever it begins with\n" + "\n---\n".join(json.dumps(o) for o in objects))
+
+    def create(self, objects):
+        """Many at once."""
+        self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), timeout=900)
 
     def get(self, kind, name):
         return json.loads(self.kubectl("get", f"{kind}.molecule.ai", name, "-o", "json").stdout)
@@ -302,15 +332,20 @@ class World:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
+    def log(self):
+        """Of the operator since it was started last."""
+        return (self.folder / "operator.log").read_bytes()[self.log_start:].decode(errors="replace")
+
     def tail(self, name, lines=30):
         path = self.folder / name
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
     def close(self):
         for agent in self.agents:
-            if agent.process.poll() is None:
-                agent.process.kill()
-                agent.process.wait()
+            try:
+                agent.stop()  # It ends its runtime, which would outlive a kill.
+            except Failed:
+                pass
         if self.operator and self.operator.poll() is None:
             self.operator.kill()
             self.operator.wait()
