@@ -163,7 +163,7 @@ class ReplicatedWorld(World):
             if armed.leads() or armed.process.poll() is not None:
                 return True
             leader = self.leader()
-            if leader and leader.process not in asked:  # Started again, it may lead once more.
+            if leader and leader is not armed and leader.process not in asked:  # Started again, it may lead once more.
                 asked.append(leader.process)
                 leader.process.terminate()
             return False
