@@ -4,6 +4,7 @@
 #include <mutex>
 #include <set>
 
+#include "base/memory.hpp"
 #include "runtime/controller.hpp"
 
 namespace app {
@@ -44,7 +45,9 @@ class FirstPasses final : public runtime::Reconciler {
       const std::lock_guard lock(mutex_);
       done.swap(done_);
     }
-    if (done) done();
+    if (!done) return;
+    done();
+    base::GiveBackFreeMemory();
   }
 
   runtime::Reconciler& inner_;

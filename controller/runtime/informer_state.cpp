@@ -4,12 +4,14 @@
 #include <exception>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "runtime/resource_version.hpp"
 #include "runtime/wire_head.hpp"
 
 namespace runtime {
 namespace {
 
+constexpr size_t kLarge = 10'000;     ///< Objects whose memory is worth giving back.
 constexpr size_t kRemembered = 4096;  ///< Tombstones, status wakes.
 constexpr base::Millis kOverlayLife{
     60'000};  ///< An own write newer than a list is believed this long.
@@ -267,8 +269,10 @@ void InformerCore::State::Publish(const std::string& new_version) {
       }
     }
   }
+  const bool large = staging.Size() + same.Size() > kLarge;
   staging.Clear();
   same.Clear();
+  if (large) base::GiveBackFreeMemory();
   std::erase_if(quarantine,
                 [&](const auto& entry) { return !staged_unreadable.contains(entry.first); });
   staged_unreadable.clear();
