@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from cluster_agents import Agents, made, online, quiet
-from cluster_fleet import EACH, ROOT, TEAM, Failed, Fleet, Replica, uid, until
+from cluster_fleet import EACH, PATIENT, ROOT, TEAM, Failed, Fleet, Replica, kinds, uid, until
 
 BOXES = int(os.environ.get("WO_BENCH_BOXES", "2000"))
 NODE = "played"
@@ -92,7 +92,7 @@ def adopt(program, team, figure, say):
             fleet.admin.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"team-{n}"}})
         fill(fleet, boxes(fleet, team))
         fleet.use()
-        leader = Replica(fleet, "leader").warm()
+        leader = Replica(fleet, "leader", *PATIENT).warm()
         agents = Agents("-urls", leader.url, "-agents", BOXES, "-team", team, "-period", "30s").ready()
         until(900, "all boxes are Online", lambda: online(leader) >= BOXES)
         until(300, "and nothing is written any more", lambda: quiet(leader))
@@ -105,6 +105,7 @@ def adopt(program, team, figure, say):
         asked = [one for one in fleet.audit(begin) if one[1] != "watch"]
         execs = sum(resource == "pods" and verb in ("get", "create") for _, verb, resource, _ in asked)
         after = calls(leader)
+        say(f"requests: {kinds(asked)}")
         how = "one DeclaredPlugin selecting all" if team == ALL else "one DeclaredPlugin each"
         figure(f"API requests per adopted plugin, {how}", (len(asked) - execs) / (BOXES * EACH), "", 0.25 if team == ALL else 1.05)
         figure(f"execs per adopting workspace, {how}", sum(after[c] - before.get(c, 0) for c in after if c in ("probe", "adopt", "deliver", "activate", "remove")) / BOXES, "", 1)
@@ -128,5 +129,5 @@ def calls(replica):
 
 
 def adoption(program, figure, say):
-    for team in (TEAM, ALL):
+    for team in (ALL, TEAM):
         adopt(program, team, figure, say)

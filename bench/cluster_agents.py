@@ -63,7 +63,7 @@ def heartbeats(program, figure, say):
         tls = ["--tls", "--tls-name", "localhost", "--http-connections", 3 * AGENTS]
         leader = Replica(fleet, "leader", *tls).warm()
         until(60, "it leads", lambda: leader.metrics()["leader_election_master_status"] == 1)
-        until(600, "its first passes", lambda: leader.metrics().get("controller_runtime_reconcile_total:workspace", 0) >= AGENTS)
+        until(600, "its first passes", lambda: leader.knows(AGENTS))
         common = ["-ca", fleet.folder / "data-leader/ca.crt", "-agents", AGENTS]
         say("every agent reports once")
         say(f"{Agents('-urls', leader.url, *common, '-connections', 64, '-beats', AGENTS // 64 * 64).end()}")
@@ -111,7 +111,7 @@ def take_over(fleet, leader, figure, say, arguments, tls):
     begin = time.time()
     leader.end()
     until(60, "the other one leads", lambda: other.metrics()["leader_election_master_status"] == 1)
-    until(600, "its first passes", lambda: other.metrics().get("controller_runtime_reconcile_total:workspace", 0) >= AGENTS)
+    until(600, "its first passes", lambda: other.knows(AGENTS))
     say(f"led and looked at everything after {time.time() - begin:.0f} s")
     time.sleep(max(0.0, begin + 240 - time.time()))  # Longer than the timeout of 180 s.
     after = listed(fleet)

@@ -4,6 +4,7 @@ Copies go straight into etcd, in the API server's own encoding, while it is stop
 """
 import base64
 import calendar
+import collections
 import concurrent.futures
 import hashlib
 import http.client
@@ -26,6 +27,7 @@ from world import Failed, World, condition, declared, is_ready, until, workspace
 OPERATOR = "workspace-operator"  # Its namespace, its account and its Lease.
 EACH = 5  # Plugins of a workspace.
 TEAM = 50  # Workspaces of a namespace.
+PATIENT = ["--lease-seconds", 300, "--lease-renew-seconds", 290]  # A leader that outlives the restart of an API server on a busy machine.
 TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -89,6 +91,10 @@ class Replica:
 
     def reconciles(self):
         return self.metrics().get("controller_runtime_reconcile_total", 0)
+
+    def knows(self, workspaces):
+        """The first pass of each has read its token."""
+        return self.metrics().get("workspace_operator_heartbeat_slots", 0) >= workspaces
 
     def end(self, how=signal.SIGKILL):
         if self.process.poll() is None:
@@ -278,7 +284,13 @@ class Fleet(World):
                 at = moment(entry["requestReceivedTimestamp"])
                 if since <= at <= until_:
                     seen[entry["auditID"]] = (at, entry["verb"], entry.get("objectRef", {}).get("resource"), entry["requestURI"].partition("?")[2])
-        return sorted(seen.values())
+        return sorted(seen.values(), key=lambda one: one[0])
+
+
+def kinds(asked):
+    """What was asked, for the log."""
+    counts = collections.Counter(f"{verb} {resource}" for _, verb, resource, _ in asked)
+    return ", ".join(f"{count} {what}" for what, count in counts.most_common())
 
 
 def token(name):

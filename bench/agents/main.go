@@ -49,7 +49,7 @@ func (a *agent) body() string {
 	return fmt.Sprintf(`{"workspace":"team-%d.%s","bootID":"%s","sequence":%d,"time":"%s","agentVersion":"0.1.0","runtime":"sample","activeTasks":%d,`+
 		`"currentTask":"issue %d: read the report","errorRate":0.01,"uptimeSeconds":%d,"monthlySpend":12.%02d,"managementPresent":true,"modelPresent":true,`+
 		`"loadedTools":["search","notes","browser"],"inventoryDigest":"sha256:%064x","answerTag":"%s"}`,
-		a.number / *team, a.name(), id, a.sequence, time.Now().UTC().Format(time.RFC3339), a.sequence%2, a.sequence, a.sequence*30, a.sequence%100, a.number, a.tag)
+		a.number / *team, a.name(), id, a.sequence, time.Now().UTC().Format(time.RFC3339), a.sequence%2, a.sequence%1000, a.sequence%1_000_000, a.sequence%100, a.number, a.tag)
 }
 
 type link struct {
@@ -179,7 +179,7 @@ func main() {
 		agents[i].number = i
 	}
 	// A run after another one goes on with higher numbers.
-	first := int(time.Now().Unix() % 100_000_000)
+	first := int(time.Now().UnixMilli())
 	var running sync.WaitGroup
 	var waiting atomic.Int64
 	stop := make(chan struct{})
@@ -223,7 +223,7 @@ func main() {
 				defer running.Done()
 				l := link{urls: strings.Split(*urls, ","), tls: config}
 				defer l.drop()
-				for n, refusals := 0, 0; n < *beats / *connections && refusals < 100; {
+				for n, refusals := 0, 0; n < *beats / *connections && refusals < 1000; {
 					a := &mine[n%len(mine)]
 					if a.sequence == 0 {
 						a.sequence = first

@@ -231,7 +231,9 @@ class Operator {
             },
         .wake_declared =
             [this](const std::vector<meta::ObjectKey>& keys) {
-              for (const auto& key : keys) plugin_controller_->Queue().Add(key);
+              // One summary for the many workspaces that change within a second.
+              for (const auto& key : keys)
+                plugin_controller_->Queue().AddAfter(key, base::Millis{1000});
             },
         .resync = settings_->Current()->policy.resync});
     workspace_reconciler_ = std::make_unique<reconcile::WorkspaceReconciler>(*on_);
