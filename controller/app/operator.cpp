@@ -104,8 +104,7 @@ class Operator {
   }
 
   base::Status OpenClient() {
-    const kube::ClientOptions client = ClientOptions();
-    auto made = kube::Client::Create(options_.api, client);
+    auto made = kube::Client::Create(options_.api, ClientOptions());
     if (!made) return std::move(made).error();
     client_ = *std::move(made);
     event_sink_ = MakeEventSink(*client_);
@@ -231,8 +230,7 @@ class Operator {
             },
         .wake_declared =
             [this](const std::vector<meta::ObjectKey>& keys) {
-              // One summary for the many workspaces that change within a second.
-              for (const auto& key : keys)
+              for (const auto& key : keys)  // One summary for all that changes within a second.
                 plugin_controller_->Queue().AddAfter(key, base::Millis{1000});
             },
         .resync = settings_->Current()->policy.resync});
@@ -402,9 +400,11 @@ class Operator {
                     return {};
                   }});
     manager_.Add({"workspaces", [this](std::stop_token stop) { return workspaces_->Run(stop); },
-                  [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }});
+                  [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); },
+                  runtime::kLongestDelay});
     manager_.Add({"declaredplugins", [this](std::stop_token stop) { return plugins_->Run(stop); },
-                  [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }});
+                  [this](std::stop_token stop) { return plugins_->WaitForSync(stop); },
+                  runtime::kLongestDelay});
     if (pods_) pods_->AddTo(manager_);
     // All of the above runs on every replica; what follows on the leader only.
     manager_.Add({"leadership", [](const std::stop_token&) { return base::Status{}; },
