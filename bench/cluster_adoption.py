@@ -129,5 +129,5 @@ def calls(replica):
 
 
 def adoption(program, figure, say):
-    for team in (ALL, TEAM):
+    for team in (TEAM, ALL):
         adopt(program, team, figure, say)
