@@ -3,7 +3,7 @@
 convergence for every sample; that `kubectl wait` right after `kubectl apply` is never early and never hangs; that an idle object does not
 change under heartbeats. With WO_API=cluster the API server is a real one.
 
-  gitops.py PROGRAM [actions|states|wait|idle|diff]...      none: all of them. Ends with 'N passed, N failed'
+  gitops.py PROGRAM [actions|states|wait|idle|diff|samples]...   none: all but samples, which makes each sample converge. Ends with 'N passed, N failed'
 """
 import copy
 import json
@@ -224,7 +224,7 @@ def main():
     chosen = sys.argv[2:] or ["actions", "states", "wait", "idle", "diff"]
     world = World(sys.argv[1], {"sources": {"allowedHosts": ["127.0.0.1:9"]}, "timing": {"slowRetrySeconds": 30}})
     checks = {"actions": check_actions, "states": lambda: check_states(world, build_reader()), "wait": lambda: check_wait(world),
-              "idle": lambda: check_idle(world), "diff": lambda: check_diff(world)}
+              "idle": lambda: check_idle(world), "diff": lambda: check_diff(world, False), "samples": lambda: check_diff(world, True)}
     failed = 0
     try:
         world.up()
