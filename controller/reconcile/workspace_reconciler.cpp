@@ -102,7 +102,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   pass.plan = core::PlanPlugins(pass.seen.desired, observation, *pass.policy, now);
   Publish(pass, decision);
   pass.written = workspace->status;
-  const core::Outcome outcome = Act(pass, stop);
+  const core::Outcome outcome = Act(pass, decision, stop);
   if (stop.stop_requested())
     return base::MakeError(base::Code::kCancelled, "reconcile " + key.Text() + ": stopping");
 
@@ -142,13 +142,21 @@ base::Error WorkspaceReconciler::Shown(const api::Workspace& workspace, base::Er
   return error;
 }
 
-core::Outcome WorkspaceReconciler::Act(Pass& pass, std::stop_token stop) {
+core::Outcome WorkspaceReconciler::Act(Pass& pass, const core::WorkspaceDecision& decision,
+                                       std::stop_token stop) {
   core::Outcome outcome;
   outcome.steps.resize(pass.plan.steps.size());
   if (pass.plan.steps.empty() || !pass.seen.box) return outcome;
   const api::Workspace& workspace = pass.seen.observation.workspace;
   if (pass.plan.ChangesBox()) {
-    const api::WorkspaceStatus intent = core::IntentStatus(workspace.status, pass.plan);
+    api::WorkspaceStatus intent = core::IntentStatus(workspace.status, pass.plan);
+    // A gate that fails is shown before its repair begins, which may take minutes (SC-3).
+    if (decision.gate.applies && !decision.gate.Passed()) {
+      auto shown = core::SummariseWorkspace(pass.seen.observation, decision, pass.plan, {},
+                                            on_.clock->Read());
+      intent.state = std::move(shown.state);
+      intent.conditions = std::move(shown.conditions);
+    }
     const base::FailpointScope failpoint("api.intent");
     auto written = WriteIntent(on_, workspace, intent, stop);
     if (!written) {

@@ -31,7 +31,7 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   base::Status RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy,
                                 std::stop_token stop);
-  core::Outcome Act(Pass& pass, std::stop_token stop);
+  core::Outcome Act(Pass& pass, const core::WorkspaceDecision& decision, std::stop_token stop);
   base::Error Shown(const api::Workspace& workspace, base::Error error) const;
   void Publish(const Pass& pass, const core::WorkspaceDecision& decision);
   core::WorkspaceMemory Recall(const std::string& uid);
