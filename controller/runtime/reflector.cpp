@@ -43,7 +43,7 @@ class Reflector::Attempt {
   base::Error ErrorOf(const base::Error& error) const {
     std::lock_guard lock(reflector_.mutex_);
     if (reflector_.cancelled_because_.empty()) return error;
-    return base::MakeError(base::Code::kTimeout, reflector_.cancelled_because_);
+    return base::MakeError(base::Code::kTimeout, reflector_.cancelled_because_, "Silent");
   }
 
  private:
@@ -185,9 +185,7 @@ base::Result<std::string> Reflector::ListOnce(const std::string& version, int pa
     if (listed->empty()) return base::MakeError(base::Code::kInternal, "a list without a version");
     return listed;
   }
-  base::Error error = attempt.ErrorOf(listed.error());
-  if (error.message != listed.error().message) error.reason = "Silent";
-  return error;
+  return attempt.ErrorOf(listed.error());
 }
 
 Reflector::Outcome Reflector::Resume(const std::stop_token& stop) {
@@ -287,6 +285,12 @@ Reflector::Outcome Reflector::Judge(const WatchRun& run, const base::Status& end
 }
 
 Reflector::Outcome Reflector::JudgeError(const base::Error& error) {
+  if (error.reason == "Silent") {
+    // No trouble as such: an API server sends no bookmarks of a kind of which it has not seen an
+    // event since its start. A connection that is really dead shows in the next call.
+    base::LogDebug("a silent watch is renewed", {{"informer", options_.name}});
+    return {Next::kResume};
+  }
   switch (error.code) {
     case base::Code::kGone: {
       base::LogInfo("watch expired, listing again", {{"informer", options_.name}});

@@ -102,6 +102,7 @@ TEST_CASE("a silent watch is cut and goes on from the last version") {
   }));
   CHECK(source.Calls()[2] == "watch rv=12");
   CHECK(run.informer.Stats().lists == 1);
+  CHECK(run.informer.Stats().last_error == "");  // A kind of which nothing is told is no trouble.
 }
 
 TEST_CASE("a watch with any byte within the time is left alone") {
