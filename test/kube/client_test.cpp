@@ -69,7 +69,10 @@ struct ScriptedApi {
     config.token = "t0ken";
   }
   ~ScriptedApi() {
-    held.clear();
+    {
+      const std::lock_guard lock(mutex);
+      held.clear();
+    }
     server->Stop(1s);
   }
   std::unique_ptr<kube::Client> Client() {
