@@ -123,7 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while True:
                 try:
                     piece = answer.read1(1 << 16)
-                except (OSError, http.client.HTTPException, ValueError):
+                except (OSError, http.client.HTTPException, ValueError, AttributeError):  # Closed in the middle of a read.
                     piece = None
                 with more:
                     pieces.append((time.monotonic() + self.proxy.delay, piece))

@@ -116,13 +116,25 @@ def etcd_is_away_and_the_api_server_answers_with_errors(w):
     check_converged(w, box, agent, states)
 
 
+def settled(w, name):
+    """The workspace's resourceVersion, once three heartbeats have not moved it: the runtime reports a moment after its agent."""
+    seen = {"version": None, "since": 0.0}
+
+    def quiet():
+        version = w.workspace(name)["metadata"]["resourceVersion"]
+        if version != seen["version"]:
+            seen.update(version=version, since=time.monotonic())
+        return time.monotonic() - seen["since"] > 3 and version
+    return until(60, f"{name} is not written any more", quiet)
+
+
 def etcd_is_compacted_while_the_watch_is_away(w):
     box, agent, beta = converged_world(w)
     quiet = w.box("quiet")
     w.apply(workspace("quiet", quiet), declared("gone", beta, "nobody"))
     other = w.agent("quiet")
     until(20, "Ready", lambda: is_ready(w.workspace("quiet")))
-    before = w.workspace("quiet")["metadata"]["resourceVersion"]
+    before = settled(w, "quiet")
     states = States(w, "a")
     w.operator.send_signal(signal.SIGSTOP)
     try:
