@@ -25,7 +25,7 @@ struct Civil {
 };
 
 Civil Split(WallTime time) {
-  using namespace std::chrono;
+  using namespace std::chrono;  // NOLINT(google-build-using-namespace): names of the calendar
   const auto day = floor<days>(time);
   const year_month_day ymd{day};
   const auto rest = time - day;

@@ -67,10 +67,10 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value)
-      : data_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
-  Result(Error error)
-      : data_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit by design
+  // NOLINTBEGIN(google-explicit-constructor): implicit by design
+  Result(T value) : data_(std::in_place_index<0>, std::move(value)) {}
+  Result(Error error) : data_(std::in_place_index<1>, std::move(error)) {}
+  // NOLINTEND(google-explicit-constructor)
   bool has_value() const { return data_.index() == 0; }
   explicit operator bool() const { return has_value(); }
   T& value() & {

@@ -59,8 +59,9 @@ class CelValue {
                             CelTimestamp, CelType, CelError, CelDocument, CelList, CelMap>;
   CelValue() = default;
   template <typename T>
-  requires kIsOneOf<T, Data> CelValue(T value)
-      : data(std::in_place_type<T>, std::move(value)) {}  // NOLINT: implicit by design
+  requires kIsOneOf<T, Data>
+  // NOLINTNEXTLINE(google-explicit-constructor): implicit by design
+  CelValue(T value) : data(std::in_place_type<T>, std::move(value)) {}
 
   static CelValue Text(std::string text);
   static CelValue View(std::string_view text) { return CelString{nullptr, text}; }
