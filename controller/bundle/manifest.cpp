@@ -122,7 +122,7 @@ base::Result<Manifest> ParseManifest(std::string_view yaml) {
     return Invalid(kManifestFile, fmt::format("`name` is `{}`; it needs 1 to 63 letters, digits, . "
                                               "_ -, and starts and ends with a letter or digit",
                                               Printable(out.name)));
-  for (auto ok :
+  for (const auto& ok :
        {ReadList(object, "runtimes", &out.runtimes), ReadList(object, "requires", &out.required),
         ReadServers(object, &out.mcp_servers), ReadState(object, &out.state),
         ReadReload(object, &out.reload_none)})
