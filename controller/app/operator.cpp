@@ -9,6 +9,7 @@
 #include "app/build_info.hpp"
 #include "app/endpoint_tls.hpp"
 #include "app/first_passes.hpp"
+#include "app/informer_format.hpp"
 #include "app/kube_ports.hpp"
 #include "app/operator_metrics.hpp"
 #include "app/plugin_routes.hpp"
@@ -37,21 +38,6 @@ using runtime::ObjectEventKind;
 std::string HostName() {
   char name[256] = "";
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
-}
-
-template <typename T>
-runtime::InformerFormat<T> FormatOf(base::Result<T> (*decode)(std::string_view),
-                                    base::Result<T> (*unpack)(std::string_view,
-                                                              const codec::StringInterner&),
-                                    codec::StringInterner& interner) {
-  runtime::InformerFormat<T> format;
-  format.decode = decode;
-  format.cache.pack = [&interner](const T& object) { return codec::Pack(object, interner); };
-  format.cache.unpack = [&interner, unpack](std::string_view bytes) {
-    return unpack(bytes, interner);
-  };
-  format.cache.index = [](const T& object) { return reconcile::IndexOf(object); };
-  return format;
 }
 
 /// All parts of a running operator, in the order in which they need each other.
