@@ -69,6 +69,7 @@ base::Status CheckStored(const Write& write, const Json& sent, const Json& store
 
 base::Result<bool> PatchWorkspace(const Dependencies& on, const Write& write,
                                   std::stop_token stop) {
+  const runtime::Informer<api::Workspace>::WriteInFlight flight(on.workspaces, write.meta.Key());
   auto sent = Patch(on.client, write, stop);
   if (!sent) return std::move(sent).error();
   if (sent->answer.empty()) return false;
@@ -108,6 +109,7 @@ base::Result<bool> WriteStatus(const Dependencies& on, const api::DeclaredPlugin
   if (before == after) return false;
   const Write write{kube::kDeclaredPlugins, object.meta, codec::EncodeDeclaredPluginStatus(before),
                     codec::EncodeDeclaredPluginStatus(after)};
+  const runtime::Informer<api::DeclaredPlugin>::WriteInFlight flight(on.plugins, object.meta.Key());
   auto sent = Patch(on.client, write, stop);
   if (!sent) return std::move(sent).error();
   if (sent->answer.empty()) return false;

@@ -85,6 +85,24 @@ class Informer {
   const ObjectCache<T>& Cache() const { return cache_; }
   std::shared_ptr<const T> Get(const meta::ObjectKey& key) const { return cache_.Get(key); }
 
+  /// While one of these lives, a status write of that object is under way: changes of its status
+  /// are in the cache at once, but handlers are told only afterwards, and not of what ObserveWrite
+  /// has named meanwhile: an echo often comes before its answer, and would wake somebody for
+  /// nothing. Lives no longer than the call. Any number, any thread.
+  class WriteInFlight {
+   public:
+    WriteInFlight(Informer& informer, meta::ObjectKey key)
+        : core_(informer.core_), key_(std::move(key)) {
+      core_.BeginWrite(key_);
+    }
+    ~WriteInFlight() { core_.EndWrite(key_); }
+    WriteInFlight(const WriteInFlight&) = delete;
+    WriteInFlight& operator=(const WriteInFlight&) = delete;
+
+   private:
+    InformerCore& core_;
+    const meta::ObjectKey key_;
+  };
   /// Read your own writes: the answer to a create, update or patch. The cache shows it at once if
   /// it is newer than what it has (never resurrecting what was deleted since); its echo wakes
   /// nobody if nothing but the status differs from what the cache had; otherwise handlers are told

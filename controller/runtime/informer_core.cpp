@@ -220,6 +220,23 @@ base::Status InformerCore::WaitForSync(std::stop_token stop, base::Millis limit)
   return {};
 }
 
+void InformerCore::BeginWrite(const meta::ObjectKey& key) {
+  std::lock_guard lock(state_->mutex);
+  ++state_->flights[key].writes;
+}
+
+void InformerCore::EndWrite(const meta::ObjectKey& key) {
+  State& s = *state_;
+  std::lock_guard lock(s.mutex);
+  const auto flight = s.flights.find(key);
+  if (flight == s.flights.end() || --flight->second.writes > 0) return;
+  // Somebody else's change, or ours of a call whose answer was lost.
+  const bool foreign = !flight->second.held.empty();
+  s.flights.erase(flight);
+  const State::Object now = foreign ? s.Load(key) : nullptr;
+  if (now) s.Deliver({ObjectEventKind::kUpdated, key, now, now, false, false});
+}
+
 void InformerCore::ObserveWrite(ErasedFormat::Decoded written) {
   std::lock_guard lock(state_->mutex);
   state_->Overlay(written);
@@ -229,6 +246,7 @@ void InformerCore::ObserveWrite(ErasedFormat::Decoded written) {
 void InformerCore::ObserveVersion(const meta::ObjectKey& key, const std::string& resource_version) {
   State& s = *state_;
   std::lock_guard lock(s.mutex);
+  if (s.TakeHeld(key, resource_version)) return;
   s.NoteSelfTrigger(key, resource_version);
   if (AtLeast(s.version, resource_version)) return;
   s.own.Add(key, resource_version, s.options.clock->Read().mono);

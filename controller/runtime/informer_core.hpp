@@ -58,7 +58,7 @@ struct InformerStats {
   base::Millis since_contact{};  ///< Since the last byte, event or answer.
   uint64_t lists = 0, watches = 0, events = 0, bookmarks = 0, relists = 0;
   uint64_t own_writes = 0;     ///< Echoes that woke nobody.
-  uint64_t self_triggers = 0;  ///< Echoes that came before ObserveWrite and did wake.
+  uint64_t self_triggers = 0;  ///< Echoes of writes that nobody had begun, before ObserveWrite.
   uint64_t quarantined_total = 0;
   uint64_t handler_failures = 0;
   size_t quarantined = 0;  ///< Now.
@@ -105,6 +105,8 @@ class InformerCore {
   base::Status Run(std::stop_token stop);
   bool HasSynced() const;
   base::Status WaitForSync(std::stop_token stop, base::Millis limit) const;
+  void BeginWrite(const meta::ObjectKey& key);
+  void EndWrite(const meta::ObjectKey& key);
   void ObserveWrite(ErasedFormat::Decoded written);
   void ObserveVersion(const meta::ObjectKey& key, const std::string& resource_version);
   void ObserveDelete(const meta::ObjectKey& key, const std::string& uid);

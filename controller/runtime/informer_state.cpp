@@ -377,6 +377,10 @@ void InformerCore::State::Replace(const ErasedFormat::Decoded& now, const Identi
     ++own_echoes;
     return;
   }
+  if (const auto flight = flights.find(key); status_only && flight != flights.end()) {
+    flight->second.held.push_back(now.packed.resource_version);
+    return;
+  }
   if (status_only) RememberStatusWake(key, now.packed.resource_version);
   Deliver({ObjectEventKind::kUpdated, key, now.object, old_object, false, false});
 }
@@ -386,6 +390,13 @@ void InformerCore::State::RememberStatusWake(const meta::ObjectKey& key, const s
     status_wakes.erase(status_wakes.begin());
   }
   status_wakes[key] = at;
+}
+
+bool InformerCore::State::TakeHeld(const meta::ObjectKey& key, const std::string& at) {
+  const auto flight = flights.find(key);
+  const bool held = flight != flights.end() && std::erase(flight->second.held, at) > 0;
+  if (held) ++own_echoes;
+  return held;
 }
 
 /// The echo of a write of ours came first and woke the handlers: harmless once, a loop if it goes
@@ -401,6 +412,7 @@ void InformerCore::State::NoteSelfTrigger(const meta::ObjectKey& key, const std:
 void InformerCore::State::Overlay(const ErasedFormat::Decoded& written) {
   const PackedObject& packed = written.packed;
   const meta::ObjectKey& key = packed.key;
+  if (TakeHeld(key, packed.resource_version)) return;
   NoteSelfTrigger(key, packed.resource_version);
   // Past that version, the watch has already told whatever became of the object, deletion included.
   if (AtLeast(version, packed.resource_version)) return;

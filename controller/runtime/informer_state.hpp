@@ -65,6 +65,8 @@ struct InformerCore::State : ReflectorTarget {
   void DeliverChanges(const std::vector<Change>& changes);
   void Overlay(const ErasedFormat::Decoded& written);
   bool OwnWriteIsNewer(const meta::ObjectKey& key, const std::string& than) const;
+  /// The change of that version is our own: true if it was held back for the write under way.
+  bool TakeHeld(const meta::ObjectKey& key, const std::string& version);
   void NoteSelfTrigger(const meta::ObjectKey& key, const std::string& version);
   void RememberStatusWake(const meta::ObjectKey& key, const std::string& version);
 
@@ -92,6 +94,12 @@ struct InformerCore::State : ReflectorTarget {
   std::unordered_map<meta::ObjectKey, std::string> tombstones;  ///< UIDs that we deleted.
   std::unordered_map<meta::ObjectKey, std::string>
       status_wakes;  ///< Versions of status-only changes that woke handlers.
+  /// Status writes under way, and the versions of status changes that nobody was told of for it.
+  struct Flight {
+    size_t writes = 0;
+    std::vector<std::string> held;
+  };
+  std::unordered_map<meta::ObjectKey, Flight> flights;
   std::function<void(const meta::ObjectKey&)> on_self_trigger;
   uint64_t own_echoes = 0, self_triggers = 0, quarantined_total = 0, handler_failures = 0;
   Reflector* reflector = nullptr;  ///< While running.

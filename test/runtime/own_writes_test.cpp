@@ -173,3 +173,40 @@ TEST_CASE("an echo that came before the answer woke once and is counted as a sel
   CHECK(told == 1);
   CHECK(s.informer.Stats().self_triggers == 1);
 }
+
+TEST_CASE("an echo that comes while its write is under way wakes nobody, a foreign change does") {
+  Synced s;
+  {
+    const runtime::Informer<Thing>::WriteInFlight flight(s.informer, Key("a"));
+    s.source.Push(kModified, Json("a", "u1", "12", "s", "written"));
+    REQUIRE(s.run.AwaitVersion("12"));
+    CHECK(s.run.Seen().empty());
+    CHECK(s.informer.Get(Key("a"))->status == "written");
+    s.informer.ObserveWrite(MakeThing("a", "u1", "12", "s", "written"));
+  }
+  CHECK(s.run.Seen().empty());
+  CHECK(s.informer.Stats().self_triggers == 0);
+  {
+    const runtime::Informer<Thing>::WriteInFlight flight(s.informer, Key("a"));
+    s.source.Push(kModified, Json("a", "u1", "13", "s", "theirs"));
+    s.source.Push(kModified, Json("a", "u1", "14", "s", "ours"));
+    REQUIRE(s.run.AwaitVersion("14"));
+    s.informer.ObserveWrite(MakeThing("a", "u1", "14", "s", "ours"));
+    CHECK(s.run.Seen().empty());
+  }
+  CHECK(s.run.Seen() == Strings{"~a@14"});
+  s.run.ClearSeen();
+  {
+    const runtime::Informer<Thing>::WriteInFlight outer(s.informer, Key("a"));
+    {
+      const runtime::Informer<Thing>::WriteInFlight inner(s.informer, Key("a"));
+      s.source.Push(kModified, Json("a", "u1", "15", "s", "of a call whose answer was lost"));
+      REQUIRE(s.run.AwaitVersion("15"));
+    }
+    CHECK(s.run.Seen().empty());
+    s.source.Push(kModified, Json("a", "u1", "16", "another spec", "x"));
+    REQUIRE(s.run.AwaitVersion("16"));
+    CHECK(s.run.Seen() == Strings{"~a@16"});
+  }
+  CHECK(s.run.AwaitSeen({"~a@16", "~a@16"}));
+}
