@@ -79,6 +79,11 @@ struct Resolver::State {
         std::uniform_int_distribution<int64_t>(from.count(), std::max(from, to).count())(random));
   }
   void DropOldest();
+  /// Something may be due: the workers look again.
+  void Stir() {
+    ++changes;
+    changed.notify_all();
+  }
 
   std::shared_ptr<PluginSource> source;
   std::shared_ptr<ArtifactStore> store;
@@ -87,6 +92,7 @@ struct Resolver::State {
   const base::Clock& clock;
   std::mutex mutex;
   std::condition_variable_any changed;
+  uint64_t changes = 0;  ///< Of what is due; a wait ends when it has moved on.
   std::map<std::string, Entry> entries;
   std::mt19937_64 random;
   std::vector<std::jthread> workers;
@@ -112,12 +118,10 @@ void Resolver::State::Work(std::stop_token stop) {
     std::optional<MonoTime> next;
     const auto due = TakeDue(clock.Read().mono, &next);
     if (due == entries.end()) {
-      // At most a second, because the clock may be one that a test moves.
-      const auto wait =
-          next ? std::min<std::chrono::nanoseconds>(*next - clock.Read().mono, base::Seconds(1))
-               : base::Seconds(1);
+      const std::chrono::nanoseconds longest = options.longest_wait;
+      const auto wait = next ? std::min(*next - clock.Read().mono, longest) : longest;
       changed.wait_for(lock, stop, std::max(wait, std::chrono::nanoseconds(0)),
-                       [] { return false; });
+                       [this, seen = changes] { return changes != seen; });
       continue;
     }
     due->second.running = true;
@@ -165,7 +169,7 @@ void Resolver::State::Attempt(const std::string& key, SourceRequest request, std
     const SourceView before = entry.view;
     Settle(entry, std::move(fresh), clock.Read());
     tell = !SameView(before, entry.view);
-    changed.notify_all();
+    Stir();
   }
   if (tell && wake) wake(key);
 }
@@ -255,7 +259,7 @@ SourceView Resolver::Find(const SourceRequest& request) {
     entry.again = entry.running;
   }
   if (entry.due <= now || entry.running) entry.view.pending = true;
-  if (entry.due <= now) s.changed.notify_one();
+  if (entry.due <= now && !entry.running) s.Stir();
   return entry.view;
 }
 
@@ -268,7 +272,7 @@ void Resolver::Refresh(const std::string& source_key) {
   entry.view.pending = true;
   entry.due = state_->clock.Read().mono;
   entry.again = entry.running;
-  state_->changed.notify_one();
+  state_->Stir();
 }
 
 void Resolver::SetSource(std::shared_ptr<PluginSource> source) {
@@ -279,7 +283,7 @@ void Resolver::SetSource(std::shared_ptr<PluginSource> source) {
     entry.due = now;
     entry.again = entry.running;
   }
-  state_->changed.notify_all();
+  state_->Stir();
 }
 
 }  // namespace source

@@ -53,6 +53,7 @@ class Resolver {
     base::Millis slow_backoff{30'000};  ///< First wait after an error that retrying cannot mend.
     base::Millis idle_after{900'000};   ///< A source nobody looked up for this long (and three
                                         ///< intervals) is not re-checked.
+    base::Millis longest_wait{60'000};  ///< Between two looks at a clock that may be a test's.
     uint64_t jitter_seed = 0;           ///< 0: random.
   };
   /// Called from a worker after every attempt that changed the view; holds no lock; must not block.

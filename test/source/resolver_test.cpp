@@ -77,7 +77,7 @@ struct Fixture {
 
   Fixture() {
     OpenStore();
-    Start({.jitter_seed = 1});
+    Start({.longest_wait = base::Millis(100), .jitter_seed = 1});
   }
   void OpenStore() {
     store.reset();
@@ -175,12 +175,19 @@ TEST_CASE("two hundred workspaces that look up one source cause one resolution a
   CHECK(f.memory->resolves.begin()->second == 1);
 }
 
+TEST_CASE("a source that is asked for while the workers have nothing to do is tried at once") {
+  Fixture f;
+  f.Start({.longest_wait = base::Seconds(60)});
+  f.AwaitBytes();
+  f.AwaitBytes(Fixture::Request("git+https://h/other#main"));  // It waits 20 s, not 60.
+}
+
 TEST_CASE("a restart of the operator fetches nothing again") {
   Fixture f;
   const auto before = f.AwaitBytes();
   f.resolver.reset();
   f.OpenStore();
-  f.Start({});
+  f.Start({.longest_wait = base::Millis(100)});
   const auto after = f.AwaitBytes();
   CHECK(after.artifact->digest == before.artifact->digest);
   CHECK(after.artifact->plugin_name == "hello");
