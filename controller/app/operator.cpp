@@ -214,11 +214,8 @@ class Operator {
               const auto settings = settings_->Current();
               return std::shared_ptr<const core::Policy>(settings, &settings->policy);
             },
-        .wake_declared =
-            [this](const std::vector<meta::ObjectKey>& keys) {
-              for (const auto& key : keys)  // One summary for all that changes within a second.
-                plugin_controller_->Queue().AddAfter(key, base::Millis{1000});
-            },
+        .wake_declared = [this](const meta::ObjectKey& key,
+                                base::Millis in) { plugin_controller_->Queue().AddAfter(key, in); },
         .resync = settings_->Current()->policy.resync});
     workspace_reconciler_ = std::make_unique<reconcile::WorkspaceReconciler>(*on_);
     plugin_reconciler_ = std::make_unique<reconcile::DeclaredPluginReconciler>(*on_);
@@ -228,11 +225,12 @@ class Operator {
         std::make_unique<runtime::Controller>(ControllerOptionsFor("workspace"), *first_passes_);
     plugin_controller_ = std::make_unique<runtime::Controller>(
         ControllerOptionsFor("declaredplugin"), *plugin_reconciler_);
-    lookup_->Connect(*resolver_, [this](const reconcile::Asker& asker) {
+    lookup_->Connect(*resolver_, [this](const reconcile::Asker& asker, bool more) {
       auto& controller = asker.kind == reconcile::AskerKind::kWorkspace ? workspace_controller_
                                                                         : plugin_controller_;
       // Sources that are declared together become ready one after the other: one pass for many.
-      controller->Queue().AddAfter(asker.key, base::Millis{100});
+      const auto gather = more ? settings_->Current()->policy.gather : base::Millis{100};
+      controller->Queue().AddAfter(asker.key, gather);
     });
     agents_ = std::make_unique<AgentKeeper>(base::OwnProgramPath(),
                                             [this] { return settings_->Current(); });

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/plugin_plan.hpp"
+#include "core/plugin_status.hpp"
 #include "core/requeue.hpp"
 #include "core/restart_debt.hpp"
 #include "core/retry_state.hpp"
@@ -12,9 +13,10 @@
 namespace core {
 namespace {
 
-/// The boot, the agent's inventory and the declared set that a probe has confirmed to belong
-/// together.
-std::string VerifiedKey(const DeclaredSet& desired, const WorkspaceObservation& observed) {
+/// The boot, the agent's inventory, the declared set and the rows of the status (their names) that
+/// a probe has confirmed to belong together.
+std::string VerifiedKey(const DeclaredSet& desired, const WorkspaceObservation& observed,
+                        std::vector<std::string_view> rows) {
   uint64_t declared = 0;
   for (const DesiredPlugin& p : desired.plugins) {
     const ResolutionView& r = p.resolution;
@@ -22,8 +24,9 @@ std::string VerifiedKey(const DeclaredSet& desired, const WorkspaceObservation& 
                               p.blocked_reason + (p.suspended ? "\nsuspended" : ""),
                           declared);
   }
-  for (const api::PluginRow& row : observed.workspace.status.plugins)
-    declared = JitterSeed(row.name, declared);
+  std::sort(rows.begin(), rows.end());
+  if (rows.size() > kMaxRows) rows.resize(kMaxRows);
+  for (const std::string_view row : rows) declared = JitterSeed(row, declared);
   return fmt::format("{}\n{}\n{}\n{:016x}", CurrentIdentity(observed), observed.heartbeat.boot_id,
                      observed.heartbeat.inventory_digest, declared);
 }
@@ -171,12 +174,23 @@ class Rememberer {
 
   void NoteVerified(const DeclaredSet& desired) {
     if (!RealProbe(o_)) return;
-    const bool fine = plan_.steps.empty() && !plan_.pending_restart && o_.probe.removals.empty() &&
+    const bool fine = OnlyRecorded() && !plan_.pending_restart && o_.probe.removals.empty() &&
                       InventoryAgrees(o_) &&
                       std::all_of(plan_.rows.begin(), plan_.rows.end(), [](const RowDecision& d) {
                         return d.health == RowHealth::kConverged;
                       });
-    memory_.verified_key = fine ? VerifiedKey(desired, o_) : "";
+    memory_.verified_key.clear();
+    if (!fine) return;
+    std::vector<std::string_view> rows;  // As the status has them after this pass.
+    for (const RowDecision& d : plan_.rows) rows.push_back(d.name);
+    memory_.verified_key = VerifiedKey(desired, o_, std::move(rows));
+  }
+
+  /// What is there is written down: the box has not changed since it was asked.
+  bool OnlyRecorded() const {
+    for (size_t i = 0; i < plan_.steps.size(); ++i)
+      if (plan_.steps[i].kind != StepKind::kRecord || !Succeeded(outcome_, i)) return false;
+    return true;
   }
 
   const WorkspaceObservation& o_;
@@ -206,7 +220,9 @@ bool ProbeNeeded(const DeclaredSet& desired, const WorkspaceObservation& observe
   if (memory.untrusted_boot_id == observed.heartbeat.boot_id || ReconcileRequested(observed))
     return true;
   if (memory.passes_since_probe + 1 >= policy.probe_every) return true;
-  return memory.verified_key != VerifiedKey(desired, observed);
+  std::vector<std::string_view> rows;
+  for (const api::PluginRow& row : w.status.plugins) rows.push_back(row.name);
+  return memory.verified_key != VerifiedKey(desired, observed, std::move(rows));
 }
 
 std::optional<Retry> RetryOf(const WorkspaceObservation& observation, const std::string& name,

@@ -18,7 +18,6 @@ using meta::ConditionStatus;
 
 constexpr size_t kMaxTaskBytes = 512;
 constexpr size_t kMaxShortBytes = 128;
-constexpr size_t kMaxRows = 256;
 
 std::string Bounded(std::string_view text, size_t limit) {
   std::string out(text.substr(0, limit));

@@ -12,6 +12,7 @@ namespace core {
 
 inline constexpr size_t kMaxMessageBytes = 1024;
 inline constexpr size_t kMaxWorst = 10;
+inline constexpr size_t kMaxRows = 256;  ///< Of status.plugins, by name; maxItems in the CRD.
 
 /// The status to write: conditions, state, box, agent, rows, debt, recovery. Equal inputs give
 /// equal statuses; a field of the agent that changes with every heartbeat (task, spend, error rate)

@@ -34,8 +34,8 @@ struct Dependencies {
   DownloadTable& downloads;
   std::function<base::Result<std::unique_ptr<box::Box>>(const api::Workspace&)> make_box;
   std::function<std::shared_ptr<const core::Policy>()> policy;  ///< The settings as last read.
-  /// Wakes the summaries of these DeclaredPlugins; set by app/ once the queues exist.
-  std::function<void(const std::vector<meta::ObjectKey>&)> wake_declared = nullptr;
+  /// Wakes the summary of a DeclaredPlugin after that time; set by app/ once the queues exist.
+  std::function<void(const meta::ObjectKey&, base::Millis)> wake_declared = nullptr;
   const base::Clock* clock = &base::SystemClock::Get();
   /// The informers hand out every object once in this time anyway, so that nothing later than that
   /// needs a timer of its own; zero: they do not.

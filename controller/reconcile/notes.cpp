@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <vector>
 
 namespace reconcile {
 namespace {
@@ -40,17 +42,28 @@ const char* DoneWord(StepKind kind) {
   }
 }
 
-std::string DoneText(const core::Step& step) {
-  switch (step.kind) {
+/// One Event for all steps of a kind that a pass has done: 50 plugins are one line, not 50 objects.
+std::string DoneText(StepKind kind, const std::vector<const core::Step*>& steps) {
+  constexpr size_t kNamesBytes = 600;  // A note has 1,024 bytes at most.
+  std::string names;
+  size_t named = 0;
+  while (named < steps.size() && names.size() < kNamesBytes) {
+    const core::Step& step = *steps[named++];
+    names += (names.empty() ? "" : ", ") + step.plugin;
+    if (kind == StepKind::kActivate) names += fmt::format(" ({})", step.digest.substr(0, 19));
+  }
+  if (named < steps.size()) names += fmt::format(" and {} more", steps.size() - named);
+  const char* noun = steps.size() == 1 ? "plugin" : "plugins";
+  switch (kind) {
     case StepKind::kRecord:
-      return fmt::format("plugin {} is already on the box: recorded, nothing delivered",
-                         step.plugin);
+      return fmt::format("{} {}: already on the box, recorded, nothing delivered", noun, names);
     case StepKind::kActivate:
-      return fmt::format("plugin {} ({}) delivered", step.plugin, step.digest);
+      return fmt::format("{} {}: delivered", noun, names);
     case StepKind::kRemove:
-      return fmt::format("plugin {} removed", step.plugin);
+      return fmt::format("{} {}: removed", noun, names);
     default:
-      return fmt::format("restart of boot {} requested, to load what was changed", step.boot_id);
+      return fmt::format("restart of boot {} requested, to load what was changed",
+                         steps.front()->boot_id);
   }
 }
 
@@ -88,6 +101,13 @@ void RecordTroubles(const Dependencies& on, const PassResult& pass) {
   }
 }
 
+/// One summary for all that changes within a second; of a wide selection, whose summary is dear and
+/// changes with every box, in longer.
+base::Millis SummaryDelay(const api::DeclaredPlugin& plugin) {
+  const int32_t matched = plugin.status.workspaces ? plugin.status.workspaces->matched : 0;
+  return base::Seconds{1} + std::min(base::Millis{25} * matched, base::Millis{29'000});
+}
+
 }  // namespace
 
 void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
@@ -97,6 +117,7 @@ void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
 
 void RecordNotes(const Dependencies& on, const PassResult& pass) {
   const runtime::EventNote normal = NoteOn(pass.before, runtime::EventType::kNormal);
+  std::map<StepKind, std::vector<const core::Step*>> done;
   for (size_t i = 0; i < pass.plan.steps.size() && i < pass.outcome.steps.size(); ++i) {
     const core::Step& step = pass.plan.steps[i];
     const core::StepOutcome& result = pass.outcome.steps[i];
@@ -108,8 +129,10 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
                     fmt::format("{}{}{}", step.plugin, step.plugin.empty() ? "" : ": ",
                                 result.error->message));
     else if (DoneWord(step.kind) != nullptr)
-      Say(on, normal, DoneWord(step.kind), ActionWord(step.kind), DoneText(step));
+      done[step.kind].push_back(&step);
   }
+  for (const auto& [kind, steps] : done)
+    Say(on, normal, DoneWord(kind), ActionWord(kind), DoneText(kind, steps));
   RecordTroubles(on, pass);
   if (pass.plan.recovery_attempt)
     Say(on, normal, "RecoveryAttempt", "Recover",
@@ -129,9 +152,8 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
 
 void WakeDeclared(const Dependencies& on, const api::Workspace& workspace) {
   if (!on.wake_declared) return;
-  std::vector<meta::ObjectKey> keys;
-  for (const auto& plugin : DeclaredFor(on, workspace)) keys.push_back(plugin->meta.Key());
-  if (!keys.empty()) on.wake_declared(keys);
+  for (const auto& plugin : DeclaredFor(on, workspace))
+    on.wake_declared(plugin->meta.Key(), SummaryDelay(*plugin));
 }
 
 }  // namespace reconcile

@@ -111,19 +111,33 @@ core::ResolutionView SourceLookup::Find(const SourceQuestion& question, const As
     askers_[key].insert(asker);
   }
   if (question.refresh) resolver_->Refresh(key);
-  return ViewOf(resolver_->Find(request));
+  const source::SourceView known = resolver_->Find(request);
+  // OnChanged may have come in between: then its asker is out of askers_ and awaits nothing.
+  if (known.pending && !known.artifact && !known.error) {
+    const std::lock_guard lock(mutex_);
+    if (const auto asked = askers_.find(key);
+        asked != askers_.end() && asked->second.contains(asker))
+      awaited_[asker].insert(key);
+  }
+  return ViewOf(known);
 }
 
 void SourceLookup::OnChanged(const std::string& source_key) {
-  std::set<Asker> askers;
+  std::map<Asker, bool> askers;
   {
     const std::lock_guard lock(mutex_);
     const auto found = askers_.find(source_key);
     if (found == askers_.end()) return;
-    askers.swap(found->second);
+    for (const Asker& asker : found->second) {
+      const auto awaited = awaited_.find(asker);
+      if (awaited != awaited_.end() && awaited->second.erase(source_key) > 0 &&
+          awaited->second.empty())
+        awaited_.erase(awaited);
+      askers[asker] = awaited_.contains(asker);
+    }
     askers_.erase(found);
   }
-  for (const Asker& asker : askers) wake_(asker);
+  for (const auto& [asker, more] : askers) wake_(asker, more);
 }
 
 }  // namespace reconcile

@@ -37,7 +37,8 @@ struct SourceQuestion {
 /// after every attempt. Thread safe.
 class SourceLookup {
  public:
-  using Wake = std::function<void(const Asker&)>;
+  /// `more`: others of its sources are on their way for the first time, and will wake it too.
+  using Wake = std::function<void(const Asker&, bool more)>;
   SourceLookup(kube::Client& client, const base::Clock& clock) : client_(client), clock_(clock) {}
 
   /// Before the first Find: the resolver (whose wake-ups go to OnChanged) and where wake-ups go.
@@ -63,6 +64,8 @@ class SourceLookup {
   std::mutex mutex_;
   std::map<std::string, std::set<Asker>>
       askers_;  ///< By source key; taken out when woken, so it cannot grow for ever.
+  std::map<Asker, std::set<std::string>>
+      awaited_;  ///< Source keys of which it knows nothing yet; goes with askers_.
   std::map<std::string, CachedSecret> secrets_;  ///< By ns/name; read again after a minute.
 };
 

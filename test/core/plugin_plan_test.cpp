@@ -317,7 +317,8 @@ TEST_SUITE("behaviour.md section 4: what is on the box") {
       return core::ProbeNeeded(w.set, o, w.policy);
     };
     CHECK(needed());
-    w.Settle(2);
+    w.Pass();  // Records it: nothing has changed in the box, so the box need not be asked again.
+    CHECK(w.done.empty());
     CHECK(!needed());
     w.memory.passes_since_probe = 11;
     CHECK(needed());
@@ -330,6 +331,24 @@ TEST_SUITE("behaviour.md section 4: what is on the box") {
     w.Publish(World::Source("p"), 'a');
     CHECK(!needed());
     w.ws.spec.kind = api::WorkspaceKind::kPlatform;
+    CHECK(needed());
+  }
+  TEST_CASE("a probe is made again after a recording that failed, and after a delivery") {
+    World w;
+    w.Declare("p", 'a');
+    w.BootInstall("p", 'a');
+    w.hb.inventory =
+        std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), true}};
+    w.hb.inventory_digest = "i1";
+    const auto needed = [&] { return core::ProbeNeeded(w.set, w.Observe(), w.policy); };
+    w.fault = [](const core::Step&) { return base::MakeError(base::Code::kUnavailable, "away"); };
+    w.Pass();
+    CHECK(needed());
+    w.fault = nullptr;
+    w.Settle(2);
+    CHECK(!needed());
+    w.Declare("q", 'b');
+    w.Pass();
     CHECK(needed());
   }
   TEST_CASE("an inventory that a probe refutes is not believed until the next boot") {
