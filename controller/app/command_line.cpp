@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <thread>
 #include <tuple>
@@ -52,27 +54,33 @@ int RunUntilSignalled(const std::function<base::Status(std::stop_token)>& work) 
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const auto wait = [&signals](const timespec* limit) {
+    int got = 0;
+    do
+      got = limit != nullptr ? ::sigtimedwait(&signals, nullptr, limit)
+                             : ::sigwaitinfo(&signals, nullptr);
+    while (got < 0 && errno == EINTR);
+    return got > 0;
+  };
   std::stop_source stop;
-  std::jthread listener([&](std::stop_token ended) {
+  std::atomic<bool> ended{false};
+  std::jthread listener([&] {
     base::NameThread("signals");
-    timespec wait{0, 100'000'000};
-    std::optional<std::chrono::steady_clock::time_point> asked;
-    while (!ended.stop_requested()) {
-      const int got = ::sigtimedwait(&signals, nullptr, &wait);
-      if (got > 0 && asked) ::_exit(1);
-      if (got > 0) {
-        asked = std::chrono::steady_clock::now();
-        stop.request_stop();
-      }
-      if (asked && std::chrono::steady_clock::now() - *asked > std::chrono::milliseconds{9500}) {
-        base::LogError("some part did not stop in time; leaving");
-        ::_exit(1);
-      }
-    }
+    wait(nullptr);
+    if (ended) return;
+    stop.request_stop();
+    const timespec limit{9, 500'000'000};
+    const bool again = wait(&limit);
+    if (ended) return;
+    base::LogError(again ? "a second signal: leaving at once"
+                         : "some part did not stop in time; leaving");
+    ::_exit(1);
   });
   const int code = Report(work(stop.get_token()));
   if (code != 0)
     ::_exit(code);  // Parts that did not stop may still use what would be destroyed now.
+  ended = true;
+  ::pthread_kill(listener.native_handle(), SIGTERM);  // It waits for a signal.
   return code;
 }
 

@@ -59,6 +59,8 @@ base::Result<std::shared_ptr<SSL_CTX>> MakeServerContext(const TlsMaterial& mate
   SSL_CTX_set_mode(context.get(), SSL_MODE_ENABLE_PARTIAL_WRITE |
                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                       SSL_MODE_RELEASE_BUFFERS);
+  // A record's head and body in one call to the kernel; a heartbeat is one record.
+  SSL_CTX_set_read_ahead(context.get(), 1);
   static constexpr unsigned char kSession[] = "workspace-operator";
   SSL_CTX_set_session_id_context(context.get(), kSession, sizeof kSession - 1);
   SSL_CTX_set_alpn_select_cb(context.get(), SelectHttp11, nullptr);

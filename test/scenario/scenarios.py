@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """The scenarios of the specification, end to end: scenarios.py PROGRAM [NAME...]. Prints one line each; ends with 'N passed, N failed'."""
 import inspect
+import signal
+import socket
 import sys
 import time
 import traceback
@@ -241,6 +243,21 @@ def the_operator_stops_in_order_at_any_moment(w):
     w.apply(workspace("a", w.box("a"), [("alpha", source)]))
     w.agent("a")
     until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    w.stop_operator()
+
+
+def a_second_signal_ends_the_operator_at_once(w):
+    w.up()
+    port = int(w.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port)) as half:
+        # A request that never ends: the stop waits for it.
+        half.sendall(b"POST /registry/heartbeat HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
+        w.operator.send_signal(signal.SIGTERM)
+        w.operator.send_signal(signal.SIGINT)
+        code = w.operator.wait(12)
+    if code != 1 or "a second signal" not in w.tail("operator.log"):
+        raise Failed(f"two signals: exit {code}")
+    w.up()
     w.stop_operator()
 
 
