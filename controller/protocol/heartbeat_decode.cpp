@@ -89,7 +89,7 @@ bool Reader::Ignore(od::value value, std::string_view field, int depth) {
       if (auto code = value.get_array().get(array)) return Malformed(code);
       for (auto item : array) {
         od::value element;
-        if (auto code = std::move(item).get(element)) return Malformed(code);
+        if (auto code = item.get(element)) return Malformed(code);
         if (!Ignore(element, field, depth + 1)) return false;
       }
       return true;
@@ -240,7 +240,7 @@ bool ReadInventory(Reader& reader, od::value value, Target& target) {
   auto& items = target.heartbeat.inventory.emplace();
   for (auto item : array) {
     od::value element;
-    if (auto code = std::move(item).get(element)) return reader.Malformed(code);
+    if (auto code = item.get(element)) return reader.Malformed(code);
     if (items.size() == kInventoryItems) {
       return reader.Fail("inventory", fmt::format("holds more than {} items", kInventoryItems));
     }
@@ -259,7 +259,7 @@ bool ReadTools(Reader& reader, od::value value, Target& target) {
   auto& tools = target.heartbeat.loaded_tools.emplace();
   for (auto item : array) {
     od::value element;
-    if (auto code = std::move(item).get(element)) return reader.Malformed(code);
+    if (auto code = item.get(element)) return reader.Malformed(code);
     if (tools.size() == kLoadedTools) {
       return reader.Fail("loadedTools", fmt::format("holds more than {} items", kLoadedTools));
     }

@@ -454,9 +454,9 @@ size_t PackedStore::Size() const {
 
 size_t PackedStore::Bytes() const {
   std::shared_lock lock(mutex_);
-  return record_bytes_ + records_.capacity() * sizeof(Record*) +
+  return record_bytes_ + records_.capacity() * sizeof(void*) +
          slots_.capacity() * sizeof(uint32_t) + tags_.capacity() +
-         index_.capacity() * sizeof(Link*);
+         index_.capacity() * sizeof(void*);
 }
 
 }  // namespace runtime

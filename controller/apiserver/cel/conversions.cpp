@@ -137,10 +137,10 @@ CelValue OfDuration(F function, const CelDuration& duration, std::string_view na
 
 /// UTC only: a time zone argument is refused when the expression is compiled.
 CelValue OfTimestamp(F function, const CelTimestamp& time) {
-  using namespace std::chrono;
-  const sys_time<microseconds> point{microseconds(time.micros)};
-  const auto day = floor<days>(point);
-  const year_month_day date{day};
+  namespace chrono = std::chrono;
+  const chrono::sys_time<chrono::microseconds> point{chrono::microseconds(time.micros)};
+  const auto day = chrono::floor<chrono::days>(point);
+  const chrono::year_month_day date{day};
   const auto since = point - day;
   switch (function) {
     case F::kGetFullYear:
@@ -152,17 +152,18 @@ CelValue OfTimestamp(F function, const CelTimestamp& time) {
     case F::kGetDayOfMonth:
       return static_cast<int64_t>(static_cast<unsigned>(date.day())) - 1;
     case F::kGetDayOfWeek:
-      return static_cast<int64_t>(weekday{day}.c_encoding());
+      return static_cast<int64_t>(chrono::weekday{day}.c_encoding());
     case F::kGetDayOfYear:
-      return static_cast<int64_t>((day - sys_days{date.year() / 1 / 1}).count());
+      return static_cast<int64_t>((day - chrono::sys_days{date.year() / 1 / 1}).count());
     case F::kGetHours:
-      return static_cast<int64_t>(duration_cast<hours>(since).count());
+      return static_cast<int64_t>(chrono::duration_cast<chrono::hours>(since).count());
     case F::kGetMinutes:
-      return static_cast<int64_t>(duration_cast<minutes>(since).count() % 60);
+      return static_cast<int64_t>(chrono::duration_cast<chrono::minutes>(since).count() % 60);
     case F::kGetSeconds:
-      return static_cast<int64_t>(duration_cast<seconds>(since).count() % 60);
+      return static_cast<int64_t>(chrono::duration_cast<chrono::seconds>(since).count() % 60);
     default:
-      return static_cast<int64_t>(duration_cast<milliseconds>(since).count() % 1000);
+      return static_cast<int64_t>(chrono::duration_cast<chrono::milliseconds>(since).count() %
+                                  1000);
   }
 }
 
