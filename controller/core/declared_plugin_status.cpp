@@ -86,7 +86,11 @@ class Summary {
       const bool too_many = converged != nullptr && converged->reason == reason::kTooManyPlugins;
       set(too_many ? Share::kBlocked : Share::kPending,
           too_many ? reason::kTooManyPlugins : reason::kPluginsPending,
-          too_many ? converged->message : "the workspace has not taken up the declaration yet");
+          too_many
+              ? fmt::format("it has more than the {} plugins that a workspace may have; remove "
+                            "declarations",
+                            api::kMaxPlugins)
+              : "the workspace has not taken up the declaration yet");
     } else if (IsBlocking(row->reason)) {
       set(Share::kBlocked, row->reason, row->message);
     } else if (IsGood(*row) && row->source == spec_.source) {

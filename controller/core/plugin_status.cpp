@@ -240,13 +240,17 @@ class Summariser {
                d.row.reason == reason::kProbeUnknown};
     }
     if (alike > 0) worst.message += fmt::format(" (and {} more)", alike);
+    size_t beyond = 0;
     for (const RejectedDeclaration& r : plan_.rejected) {
       // A rival declared by somebody else is their trouble, shown on their object.
-      const bool ours = r.reason == reason::kTooManyPlugins || r.owner.kind == "Workspace";
-      if (ours && worst.health != RowHealth::kStalled)
+      const bool too_many = r.reason == reason::kTooManyPlugins;
+      if (too_many && ++beyond > 1) continue;
+      // What is not even looked at comes before what is wrong with the others.
+      if (too_many || (r.owner.kind == "Workspace" && worst.health != RowHealth::kStalled))
         worst = {RowHealth::kStalled, r.reason, fmt::format("plugin `{}`: {}", r.name, r.message),
                  false};
     }
+    if (beyond > 1) worst.message += fmt::format(" ({} more are beyond it)", beyond - 1);
     return worst;
   }
 

@@ -157,6 +157,12 @@ TEST_CASE("more than 128 plugins: the installed ones stay, the others are TooMan
   CHECK(w.Why("PluginsConverged") == "TooManyPlugins");
   CHECK(w.Condition("Stalled") == "True");
   CHECK(w.box.size() == 128);
+  // Also when another plugin needs a person: that hid it once.
+  w.sources[World::Source("p5")].manifest_name = "q";
+  w.Settle(2);
+  CHECK(w.Reason("p5") == "NameMismatch");
+  CHECK(w.Why("PluginsConverged") == "TooManyPlugins");
+  w.sources[World::Source("p5")].manifest_name = "p5";
   w.ws.spec.plugins.pop_back();
   w.Settle(4);
   CHECK(w.box.size() == 128);
