@@ -235,9 +235,10 @@ def etcd_is_compacted_during_a_paged_list(w):
     def before(target):
         if "sendInitialEvents" in target:
             return api_proxy.status(422, "Invalid", "sendInitialEvents is forbidden here")
-        if "continue=" in target and not compacted:
+        # On a busy machine the operator may begin anew by itself before the API server is back.
+        if "continue=" in target and not proxy.answers[410] and len(compacted) < 5:
+            w.kubectl("delete", "declaredplugins.molecule.ai", f"p{len(compacted):03}")
             compacted.append(target)
-            w.kubectl("delete", "declaredplugins.molecule.ai", "p000")
             w.api.part("compact", "etcd")
             w.api.part("restart", "apiserver")
         return None
@@ -246,12 +247,11 @@ def etcd_is_compacted_during_a_paged_list(w):
     w.start_operator()
     w.url = f"http://127.0.0.1:{w.api.port}"
     cached = 'informer_objects{informer="declaredplugins"}'
-    until(120, "the cache is complete", lambda: f"{cached} {count - 1}\n" in w.metrics())
-    expect("a continuation was asked for", len(compacted), 1)
-    print(f"        the continuation was answered 410 {proxy.answers[410]} times", flush=True)
+    until(120, "the cache is complete", lambda: compacted and f"{cached} {count - len(compacted)}\n" in w.metrics())
+    expect("the continuation was answered 410", proxy.answers[410] >= 1, True)
     w.wait_operator()
     w.apply(declared("last", "gitea://demo/x#tag:v1", "nobody", suspend=True))
-    until(60, "the watch goes on", lambda: f"{cached} {count}\n" in w.metrics())
+    until(60, "the watch goes on", lambda: f"{cached} {count - len(compacted) + 1}\n" in w.metrics())
 
 
 def kubectl_wait_right_after_apply_tells_the_truth(w):
