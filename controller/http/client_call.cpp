@@ -122,7 +122,9 @@ base::Error ClientCall::Abort(base::Error error) {
 
 base::Result<Response> ClientCall::Run(const Request& request, const CallOptions& call,
                                        size_t limit) {
-  what_ = fmt::format("{} {}{}", request.method, client_->base_uri().authority().to_string(),
+  std::string server = client_->base_uri().authority().to_string();
+  if (server.ends_with('/')) server.pop_back();  // The target begins with one.
+  what_ = fmt::format("{} {}{}", request.method, server,
                       request.target.substr(0, request.target.find('?')));
   if (call.stop.stop_requested())
     return base::MakeError(base::Code::kCancelled, what_ + ": cancelled");

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""SIGKILLs the operator at every failpoint that one whole life of a workspace visits, one at a time: crash.py PROGRAM [--all].
+"""SIGKILLs the operator at every failpoint that one whole life of a workspace visits, one at a time: crash.py PROGRAM [--all | PLACE...].
 
 The failpoints are not picked by hand: a reference run prints every place around a call that leaves the process (API write, box, store, source), and
 each is then killed at its first visit in a run of its own. After each: what was to be recorded is recorded, what was missing is delivered, the debt is
@@ -93,9 +93,11 @@ def places(program):
 
 
 def main():
-    program, every = sys.argv[1], "--all" in sys.argv
+    program, named = sys.argv[1], [word for word in sys.argv[2:] if word != "--all"]
     order = places(program)
-    chosen = order if every else order[:: max(1, len(order) // SAMPLE)]
+    if unknown := set(named) - set(order):
+        sys.exit(f"crash.py: no such place: {unknown}; there are: {order}")
+    chosen = order if "--all" in sys.argv else named or order[:: max(1, len(order) // SAMPLE)]
     print(f"{len(order)} places around calls that leave the process; {len(chosen)} of them are killed", flush=True)
     failed = 0
     for name in chosen:
