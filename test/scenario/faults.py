@@ -218,7 +218,8 @@ def the_watches_lag_so_that_own_writes_are_not_visible(w):
     w.apply(declared("gamma", gamma, "a"))
     until(DELAY_SECONDS + 60, "gamma on the box", lambda: (box / "configs/plugins/gamma").exists())
     w.kill_operator()
-    w.up()
+    w.start_operator()
+    w.wait_operator(DELAY_SECONDS + 15)  # The caches' first content comes as late as everything else.
     until(DELAY_SECONDS + 90, "gamma loaded", lambda: row(w.workspace("a"), "gamma").get("loaded") and is_ready(w.workspace("a")))
     holds(DELAY_SECONDS + 3, "one delivery, one restart", lambda: agent.boots() == 3 and (box / "configs/plugins/beta").stat().st_ino == place)
     proxy.healthy()

@@ -238,12 +238,12 @@ class World:
         out.close()
         log.close()
 
-    def wait_operator(self):
+    def wait_operator(self, seconds=15):
         def ready():
             if self.operator.poll() is not None:
                 raise Failed(f"the operator ended with {self.operator.returncode}: {self.tail('operator.log')}")
             return self.api.url((self.folder / "operator.out").read_text(), (self.folder / "operator.log").read_bytes()[self.log_start:].decode())
-        self.url = until(15, "operator ready", ready)
+        self.url = until(seconds, "operator ready", ready)
         return self
 
     def up(self, failpoints=""):
