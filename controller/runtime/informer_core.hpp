@@ -28,8 +28,8 @@ struct InformerOptions {
       300'000};  ///< Every object once in this time (+-10 %), as a continuous scan; 0: never.
   base::Millis liveness{
       90'000};  ///< A watch without a byte for this long is broken (bookmarks come every 60 s).
-  base::Millis marker_limit{
-      60'000};  ///< From one object of the initial stream to the next, or to its end marker.
+  base::Millis marker_limit{120'000};  ///< From one object of the initial stream to the next, or to
+                                       ///< its end marker; a watch may lag by a minute.
   int marker_attempts = 3;      ///< Failed initial streams before this informer lists instead.
   int watch_timeout_min = 180;  ///< Seconds; timeoutSeconds is uniform between the two.
   int watch_timeout_max = 230;
