@@ -22,7 +22,7 @@ namespace fleet {
 
 struct TableOptions {
   base::Millis tick{
-      250};  ///< Resolution of the expiry wheel; expiry is noticed at most one tick late.
+      1'000};  ///< Resolution of the expiry wheel; expiry is noticed at most one tick late.
   base::Millis deaf_after{2'000};  ///< Run that comes later than this to its tick was stopped.
   int max_per_second = 10;  ///< Heartbeats of one workspace; more is refused with a wait (429).
   int burst = 20;
