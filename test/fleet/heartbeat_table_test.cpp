@@ -37,7 +37,7 @@ fleet::SlotSettings Settings(const std::string& n, const std::string& token) {
 struct Fixture {
   std::vector<std::string> expired;
   fleet::HeartbeatTable table{
-      {}, [this](const meta::ObjectKey& key) { expired.push_back(key.Text()); }};
+      {.tick = Millis{250}}, [this](const meta::ObjectKey& key) { expired.push_back(key.Text()); }};
   fleet::Slot slot;
   Fixture() {
     table.TakeOver(At(0));
@@ -321,7 +321,7 @@ TEST_CASE_FIXTURE(Fixture, "silence is noticed once, one tick late at most, and 
 
 TEST_CASE("silence is counted from the take-over") {
   int count = 0;
-  fleet::HeartbeatTable table({}, [&](const meta::ObjectKey&) { ++count; });
+  fleet::HeartbeatTable table({.tick = Millis{250}}, [&](const meta::ObjectKey&) { ++count; });
   table.Upsert(Settings("1", "one"), At(0));
   CHECK(table.Tick(At(50'000).mono) == 0);
   table.TakeOver(At(50'000));
@@ -331,7 +331,7 @@ TEST_CASE("silence is counted from the take-over") {
 }
 
 TEST_CASE("a timeout beyond the wheel's horizon, a changed one and a long sleep of the machine") {
-  fleet::HeartbeatTable table({}, nullptr);
+  fleet::HeartbeatTable table({.tick = Millis{250}}, nullptr);
   table.TakeOver(At(0));
   auto settings = Settings("1", "one");
   settings.timeout = Millis{3'600'000};
