@@ -43,7 +43,7 @@ check: ## static checks: layers, purity, checklist, format
 fmt: ## format all C++ sources
 	@git ls-files '*.cpp' '*.hpp' | xargs clang-format -i
 
-lint: deps ## clang-tidy, findings are errors
+lint: deps ## clang-tidy over controller/, findings are errors
 	@cmake --preset tidy > /dev/null
 	@cmake --build --preset tidy -j $(JOBS)
 
