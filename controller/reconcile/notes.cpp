@@ -27,10 +27,10 @@ void Say(const Dependencies& on, runtime::EventNote note, std::string reason, st
   on.events.Record(std::move(note));
 }
 
+/// Null: no Event. A recording changes no box, and the row says it (origin BootInstalled); a fleet
+/// that is adopted would otherwise cost an Event a workspace.
 const char* DoneWord(StepKind kind) {
   switch (kind) {
-    case StepKind::kRecord:
-      return "PluginRecorded";
     case StepKind::kActivate:
       return "PluginDelivered";
     case StepKind::kRemove:
@@ -55,8 +55,6 @@ std::string DoneText(StepKind kind, const std::vector<const core::Step*>& steps)
   if (named < steps.size()) names += fmt::format(" and {} more", steps.size() - named);
   const char* noun = steps.size() == 1 ? "plugin" : "plugins";
   switch (kind) {
-    case StepKind::kRecord:
-      return fmt::format("{} {}: already on the box, recorded, nothing delivered", noun, names);
     case StepKind::kActivate:
       return fmt::format("{} {}: delivered", noun, names);
     case StepKind::kRemove:
