@@ -10,14 +10,13 @@
 #include <mutex>
 #include <thread>
 
+#include "app/informer_format.hpp"
 #include "app/kube_ports.hpp"
-#include "codec/packed_workspace.hpp"
 #include "codec/resources.hpp"
 #include "figure.hpp"
 #include "http/client.hpp"
 #include "http/server.hpp"
 #include "http/tls.hpp"
-#include "reconcile/dependencies.hpp"
 #include "runtime/informer.hpp"
 #include "typical_fleet.hpp"
 
@@ -128,21 +127,6 @@ Address StartServer(const http::CertificateAndKey& certificate) {
   return address;
 }
 
-template <typename T>
-runtime::InformerFormat<T> FormatOf(base::Result<T> (*decode)(std::string_view),
-                                    base::Result<T> (*unpack)(std::string_view,
-                                                              const codec::StringInterner&),
-                                    codec::StringInterner& interner) {
-  runtime::InformerFormat<T> format;
-  format.decode = decode;
-  format.cache.pack = [&interner](const T& object) { return codec::Pack(object, interner); };
-  format.cache.unpack = [&interner, unpack](std::string_view bytes) {
-    return unpack(bytes, interner);
-  };
-  format.cache.index = [](const T& object) { return reconcile::IndexOf(object); };
-  return format;
-}
-
 void Sync(kube::Client& client, bool streaming, const bench::Figure& figure) {
   codec::StringInterner interner;
   const auto workspace_source = app::MakeListWatch(client, kube::kWorkspaces, "");
@@ -151,13 +135,14 @@ void Sync(kube::Client& client, bool streaming, const bench::Figure& figure) {
   options.streaming = streaming;
   options.name = "workspaces";
   runtime::Informer<api::Workspace> workspaces(
-      options, FormatOf<api::Workspace>(codec::DecodeWorkspace, codec::UnpackWorkspace, interner),
+      options,
+      app::FormatOf<api::Workspace>(codec::DecodeWorkspace, codec::UnpackWorkspace, interner),
       *workspace_source);
   options.name = "declaredplugins";
   runtime::Informer<api::DeclaredPlugin> plugins(
       options,
-      FormatOf<api::DeclaredPlugin>(codec::DecodeDeclaredPlugin, codec::UnpackDeclaredPlugin,
-                                    interner),
+      app::FormatOf<api::DeclaredPlugin>(codec::DecodeDeclaredPlugin, codec::UnpackDeclaredPlugin,
+                                         interner),
       *plugin_source);
   const double begin = bench::SecondsOn(CLOCK_PROCESS_CPUTIME_ID);
   std::jthread first([&](std::stop_token stop) { (void)workspaces.Run(stop); });

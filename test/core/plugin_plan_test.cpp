@@ -10,6 +10,19 @@ using world::Digest;
 using world::World;
 using namespace std::chrono_literals;
 
+namespace {
+
+/// A plugin that boot has installed, declared, and reported by the agent as loaded.
+void DeclareReported(World* w) {
+  w->Declare("p", 'a');
+  w->BootInstall("p", 'a');
+  w->hb.inventory =
+      std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), true}};
+  w->hb.inventory_digest = "i1";
+}
+
+}  // namespace
+
 TEST_SUITE("behaviour.md section 4: the decision table") {
   TEST_CASE(
       "no row, present, not known to differ: recorded as BootInstalled, no delivery, no restart "
@@ -307,15 +320,8 @@ TEST_SUITE("behaviour.md section 4: what is on the box") {
       "a claim stands for a probe only after a probe has confirmed it, and never on a Platform or "
       "the twelfth time") {
     World w;
-    w.Declare("p", 'a');
-    w.BootInstall("p", 'a');
-    w.hb.inventory =
-        std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), true}};
-    w.hb.inventory_digest = "i1";
-    const auto needed = [&] {
-      auto o = w.Observe();
-      return core::ProbeNeeded(w.set, o, w.policy);
-    };
+    DeclareReported(&w);
+    const auto needed = [&] { return core::ProbeNeeded(w.set, w.Observe(), w.policy); };
     CHECK(needed());
     w.Pass();  // Records it: nothing has changed in the box, so the box need not be asked again.
     CHECK(w.done.empty());
@@ -335,11 +341,7 @@ TEST_SUITE("behaviour.md section 4: what is on the box") {
   }
   TEST_CASE("a probe is made again after a recording that failed, and after a delivery") {
     World w;
-    w.Declare("p", 'a');
-    w.BootInstall("p", 'a');
-    w.hb.inventory =
-        std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), true}};
-    w.hb.inventory_digest = "i1";
+    DeclareReported(&w);
     const auto needed = [&] { return core::ProbeNeeded(w.set, w.Observe(), w.policy); };
     w.fault = [](const core::Step&) { return base::MakeError(base::Code::kUnavailable, "away"); };
     w.Pass();
