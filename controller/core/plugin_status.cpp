@@ -101,7 +101,11 @@ class Summariser {
       r.revision.clear();
       r.installed_time.reset();
     } else if (step.kind == StepKind::kActivate) {
-      const bool changed = !r.origin || r.digest != step.digest || !row->decision.mends.empty();
+      // Delivered blindly, and the agent had reported these very bytes as loaded: they were there.
+      const bool was_there = row->decision.safety_net && !r.origin && ReportedLoaded(step);
+      if (was_there) r.origin = api::PluginOrigin::kBootInstalled;
+      const bool changed =
+          !was_there && (!r.origin || r.digest != step.digest || !row->decision.mends.empty());
       if (changed || !r.installed_time)
         r.installed_time = std::chrono::floor<base::Seconds>(now_.wall);
       if (changed) r.origin = api::PluginOrigin::kDelivered;
@@ -120,6 +124,14 @@ class Summariser {
         Explain(&row->decision, RowHealth::kPending, reason::kAwaitingRestart,
                 "installed; loaded when the runtime has started again");
     }
+  }
+
+  bool ReportedLoaded(const Step& step) const {
+    if (!HeartbeatIsOfThisBox(o_) || !o_.heartbeat.inventory) return false;
+    const auto& items = *o_.heartbeat.inventory;
+    return std::any_of(items.begin(), items.end(), [&](const InventoryItem& item) {
+      return item.name == step.plugin && item.digest == step.digest && item.loaded;
+    });
   }
 
   void Fail(const base::Error& error, const char* otherwise, int32_t attempts, RowDecision* d) {

@@ -186,6 +186,22 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     w.Settle(2);
     CHECK(w.Condition("Ready") == "True");
   }
+  TEST_CASE(
+      "what the agent had reported as loaded before a blind delivery was there: it is boot's") {
+    for (const bool reported : {true, false}) {
+      World w;
+      DeclareReported(&w);
+      if (!reported) w.hb.inventory.reset();
+      w.unknown = {"p"};
+      for (int i = 0; i < 3; ++i) w.Pass();
+      CHECK(w.Planned(StepKind::kActivate) == 1);
+      w.unknown.clear();
+      w.Settle(2);
+      CHECK((w.Row("p")->origin == api::PluginOrigin::kBootInstalled) == reported);
+      CHECK(w.Count(StepKind::kRestart) == 0);
+      CHECK(w.Condition("Ready") == "True");
+    }
+  }
   TEST_CASE("a single Unknown does not unsay what was converged") {
     World w;
     w.Declare("p", 'a');
