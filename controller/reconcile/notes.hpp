@@ -15,8 +15,8 @@ struct PassResult {
   const core::Outcome& outcome;
 };
 
-/// One Event for each transition that a person would want to know of: state, plugins
-/// delivered, removed, failed, a restart, a recovery.
+/// One Event for each transition that a person would want to know of: state, plugins delivered,
+/// removed, failed, a restart, a recovery.
 void RecordNotes(const Dependencies& on, const PassResult& pass);
 void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
                    const std::string& reason, const std::string& action, const std::string& note);

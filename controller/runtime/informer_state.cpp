@@ -12,7 +12,7 @@ namespace runtime {
 namespace {
 
 constexpr size_t kLarge = 10'000;     ///< Objects whose memory is worth giving back.
-constexpr size_t kRemembered = 4096;  ///< Tombstones, status wakes.
+constexpr size_t kRemembered = 4096;  ///< Tombstones, status wakes, changes held.
 constexpr base::Millis kOverlayLife{
     60'000};  ///< An own write newer than a list is believed this long.
 
@@ -378,7 +378,9 @@ void InformerCore::State::Replace(const ErasedFormat::Decoded& now, const Identi
     return;
   }
   if (const auto flight = flights.find(key); status_only && flight != flights.end()) {
-    flight->second.held.push_back(now.packed.resource_version);
+    // One that is not kept wakes somebody for nothing at worst: the others stay foreign.
+    auto& held = flight->second.held;
+    if (held.size() < kRemembered) held.push_back(now.packed.resource_version);
     return;
   }
   if (status_only) RememberStatusWake(key, now.packed.resource_version);
