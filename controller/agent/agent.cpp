@@ -99,6 +99,7 @@ class Agent {
   static bundle::InstalledPlugins::Options Layout(const AgentOptions& options) {
     bundle::InstalledPlugins::Options layout;
     layout.configs_path = options.root + "/configs";
+    layout.boot_install = true;
     layout.settings_file = options.settings_path.substr(layout.configs_path.size() + 1);
     return layout;
   }

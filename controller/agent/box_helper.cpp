@@ -55,6 +55,7 @@ protocol::BoxPlugin ToWire(const bundle::InstalledPlugin& plugin) {
     out.revision = plugin.receipt->revision;
     out.receipt_digest = plugin.receipt->digest;
     out.activated_boot_id = plugin.receipt->activated_boot_id;
+    out.boot_installed = plugin.receipt->boot_installed;
   }
   return out;
 }

@@ -90,8 +90,10 @@ std::string EscapeJson(std::string_view text) {
   return out;
 }
 
+bool Logs(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
+
 void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields) {
-  if (level < g_level.load(std::memory_order_relaxed)) return;
+  if (!Logs(level)) return;
   const std::string time = Now();
   std::string line;
   if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {

@@ -28,6 +28,8 @@ std::optional<LogLevel> ParseLogLevel(std::string_view text);
 /// Writes one line: time, level, message, fields. Never throws. A value never holds a secret: that
 /// is the caller's duty.
 void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields = {});
+/// Is a line of this level written? Asked before fields are made that cost something.
+bool Logs(LogLevel level);
 
 inline void LogDebug(std::string_view m, std::initializer_list<Field> f = {}) {
   Log(LogLevel::kDebug, m, f);

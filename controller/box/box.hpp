@@ -42,6 +42,7 @@ struct PluginProbe {
   std::string activated_boot_id;  ///< Boot id current when its bytes were activated.
   bool reload_none = false;       ///< The manifest says `reload: none`: no restart is owed for it.
   bool mcp_merged = true;  ///< Its mcpServers are in the runtime's settings as its manifest says.
+  bool boot_installed = false;  ///< The receipt says that the box's own agent brought it.
 };
 
 /// A removal whose old code may still be loaded.

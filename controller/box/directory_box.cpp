@@ -28,6 +28,7 @@ PluginProbe ToProbe(bundle::InstalledPlugin plugin) {
     out.revision = plugin.receipt->revision;
     out.receipt_digest = plugin.receipt->digest;
     out.activated_boot_id = plugin.receipt->activated_boot_id;
+    out.boot_installed = plugin.receipt->boot_installed;
   }
   return out;
 }

@@ -56,7 +56,8 @@ PluginProbe FromWire(const protocol::BoxPlugin& plugin) {
           plugin.cause,          plugin.has_receipt,
           plugin.revision,       plugin.digest,
           plugin.receipt_digest, plugin.activated_boot_id,
-          plugin.reload_none,    plugin.mcp_merged};
+          plugin.reload_none,    plugin.mcp_merged,
+          plugin.boot_installed};
 }
 
 /// Exit codes and errors that say "not this program": the next way is tried.

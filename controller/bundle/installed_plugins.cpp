@@ -305,6 +305,7 @@ base::Result<Receipt> InstalledPlugins::Session::MakeJournal(Receipt staged,
   }
   staged.activated_boot_id = BootId(boot_id);
   staged.activated_time = clock.Read().wall;
+  staged.boot_installed = options.boot_install;
   staged.previous_digest = old && current ? current->digest : "";
   staged.previous_inode = TreeInode(Plugins(), staged.name);
   return staged;

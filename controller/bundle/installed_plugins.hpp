@@ -96,7 +96,8 @@ class InstalledPlugins {
   struct Options {
     std::string configs_path = {};  ///< Absolute path of `configs`; created on the first change.
     std::string settings_file =
-        "settings.json";  ///< The runtime's settings, relative to `configs`.
+        "settings.json";        ///< The runtime's settings, relative to `configs`.
+    bool boot_install = false;  ///< The box's own agent brings them; receipts say so.
     Limits limits = {};
     bool without_exchange =
         false;  ///< Two renames instead of one swap, as where the file system cannot swap (NFS).

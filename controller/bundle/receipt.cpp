@@ -59,6 +59,7 @@ std::string EncodeReceipt(const Receipt& receipt) {
                  {"activatedBootID", receipt.activated_boot_id},
                  {"activatedTime", base::FormatTime(receipt.activated_time)},
                  {"reloadNone", receipt.reload_none},
+                 {"bootInstalled", receipt.boot_installed},
                  {"previousDigest", receipt.previous_digest},
                  {"mcpServers", receipt.mcp_servers},
                  {"treeInode", std::to_string(receipt.tree_inode)},
@@ -79,6 +80,7 @@ base::Result<Receipt> ParseReceipt(std::string_view json) {
   out.activated_time =
       base::ParseTime(codec::GetString(*parsed, "activatedTime")).value_or(base::WallTime{});
   out.reload_none = codec::GetBool(*parsed, "reloadNone");
+  out.boot_installed = codec::GetBool(*parsed, "bootInstalled");
   out.previous_digest = codec::GetString(*parsed, "previousDigest");
   out.tree_inode = ParseInode(codec::GetString(*parsed, "treeInode"));
   out.previous_inode = ParseInode(codec::GetString(*parsed, "previousInode"));

@@ -32,6 +32,7 @@ struct Receipt {
       {};  ///< Boot id current when the bytes became visible; empty: no boot was known.
   base::WallTime activated_time{};
   bool reload_none = false;
+  bool boot_installed = false;       ///< Brought by the box's own agent, not by the operator.
   std::string previous_digest = {};  ///< Of the tree it replaced; empty: none or not ours.
   std::map<std::string, std::string> mcp_servers =
       {};  ///< What we merged into the runtime's settings: name to compact JSON.

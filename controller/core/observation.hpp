@@ -74,6 +74,7 @@ struct PluginView {
   std::string activated_boot_id;
   bool reload_none = false;
   bool mcp_merged = true;
+  bool boot_installed = false;
 };
 
 struct RemovalView {
@@ -115,6 +116,8 @@ struct WorkspaceMemory {
   std::map<std::string, int>
       unknown_streak;  ///< Consecutive Unknown probes of a plugin on a Running box.
   int passes_since_probe = 0;
+  std::optional<base::MonoTime> unknown_since;  ///< The first of the passes in a row that could not
+                                                ///< tell what is in the box.
   std::string verified_key;  ///< Boot, inventory digest and declared set that a probe has
                              ///< confirmed; see ProbeNeeded.
   std::optional<GateEvidence> gate;

@@ -49,13 +49,6 @@ bool RealProbe(const WorkspaceObservation& observed) {
   return observed.probe.made && !observed.probe.from_inventory;
 }
 
-bool Ran(const Outcome& outcome, size_t index) {
-  return index < outcome.steps.size() && outcome.steps[index].ran;
-}
-bool Succeeded(const Outcome& outcome, size_t index) {
-  return Ran(outcome, index) && !outcome.steps[index].error;
-}
-
 class Rememberer {
  public:
   Rememberer(const WorkspaceObservation& observed, const PluginPlan& plan, const Outcome& outcome,
@@ -66,7 +59,7 @@ class Rememberer {
     NoteBox();
     NoteProbe(desired, policy);
     for (size_t i = 0; i < plan_.steps.size(); ++i)
-      if (Ran(outcome_, i)) NoteStep(plan_.steps[i], outcome_.steps[i].error);
+      if (outcome_.Ran(i)) NoteStep(plan_.steps[i], outcome_.steps[i].error);
     for (const RowDecision& d : plan_.rows)
       if (d.health == RowHealth::kConverged) memory_.retries.erase(d.name);
     if (ReconcileRequested(o_)) ResetOnRequest();
@@ -106,6 +99,16 @@ class Rememberer {
       memory_.passes_since_probe = 0;
     else
       ++memory_.passes_since_probe;
+    const bool unknown =
+        !o_.probe.from_inventory &&
+        std::any_of(desired.probe_names.begin(), desired.probe_names.end(),
+                    [&](const std::string& name) {
+                      return FindPlugin(o_.probe, name).presence == Presence::kUnknown;
+                    });
+    if (!unknown)
+      memory_.unknown_since.reset();
+    else if (!memory_.unknown_since)
+      memory_.unknown_since = now_.mono;
     for (const std::string& name : desired.probe_names) {
       const int streak = UnknownStreak(o_, name);
       if (streak > 0)
@@ -168,7 +171,7 @@ class Rememberer {
 
   bool FailedNow(const std::string& name) const {
     for (size_t i = 0; i < plan_.steps.size(); ++i)
-      if (plan_.steps[i].plugin == name && Ran(outcome_, i) && outcome_.steps[i].error) return true;
+      if (plan_.steps[i].plugin == name && outcome_.Ran(i) && outcome_.steps[i].error) return true;
     return false;
   }
 
@@ -189,7 +192,7 @@ class Rememberer {
   /// What is there is written down: the box has not changed since it was asked.
   bool OnlyRecorded() const {
     for (size_t i = 0; i < plan_.steps.size(); ++i)
-      if (plan_.steps[i].kind != StepKind::kRecord || !Succeeded(outcome_, i)) return false;
+      if (plan_.steps[i].kind != StepKind::kRecord || !outcome_.Succeeded(i)) return false;
     return true;
   }
 
@@ -263,48 +266,6 @@ bool InventoryRefuted(const WorkspaceObservation& observation) {
     return view.presence == Presence::kPresent && !view.digest.empty() && !item.digest.empty() &&
            view.digest != item.digest;
   });
-}
-
-api::WorkspaceStatus IntentStatus(const api::WorkspaceStatus& last, const PluginPlan& plan) {
-  api::WorkspaceStatus intent = last;
-  const bool touches =
-      plan.ChangesBox() || std::any_of(plan.steps.begin(), plan.steps.end(), [](const Step& step) {
-        return step.kind == StepKind::kDeliver;
-      });
-  if (!touches) return intent;
-  intent.pending_restart = plan.pending_restart;
-  if (plan.recovery_attempt) intent.recovery = plan.recovery;
-  return intent;
-}
-
-bool ShouldRun(const PluginPlan& plan, const Outcome& outcome, size_t index) {
-  if (index >= plan.steps.size() || outcome.intent_error) return false;
-  const Step& step = plan.steps[index];
-  const auto failed = [&](size_t i) { return !Succeeded(outcome, i); };
-  if (step.kind == StepKind::kActivate) {
-    for (size_t i = 0; i < index; ++i) {
-      const Step& before = plan.steps[i];
-      const bool own_delivery = before.kind == StepKind::kDeliver && before.plugin == step.plugin;
-      const bool needed =
-          before.kind == StepKind::kActivate &&
-          std::find(step.needs.begin(), step.needs.end(), before.plugin) != step.needs.end();
-      if (own_delivery && failed(i)) return false;
-      // Activations are one call: a dependency counts as long as its own delivery has worked.
-      if (needed && (Ran(outcome, i) ? failed(i) : !ShouldRun(plan, outcome, i))) return false;
-    }
-    return true;
-  }
-  if (step.kind != StepKind::kRestart || step.owed_already) return true;
-  for (size_t i = 0; i < index; ++i) {
-    const bool change =
-        plan.steps[i].kind == StepKind::kActivate || plan.steps[i].kind == StepKind::kRemove;
-    if (!change || !Succeeded(outcome, i)) continue;
-    const auto row = std::find_if(plan.rows.begin(), plan.rows.end(), [&](const RowDecision& d) {
-      return d.name == plan.steps[i].plugin;
-    });
-    if (row == plan.rows.end() || (!row->reload_none && !row->safety_net)) return true;
-  }
-  return false;
 }
 
 }  // namespace core

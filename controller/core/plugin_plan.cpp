@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "core/box_obstacle.hpp"
 #include "core/reasons.hpp"
 #include "core/recovery.hpp"
 #include "core/restart_debt.hpp"
@@ -22,6 +23,7 @@ struct Work {
   bool change = false;                    ///< The table wants the box changed.
   bool possible = false;  ///< Nothing but the permit to change files stands in the way.
   bool act = false;       ///< It is done in this pass.
+  std::optional<RowDecision> before_backoff;  ///< Nothing but a back-off stands in the way.
   RowDecision& row() { return table.decision; }
   const RowDecision& row() const { return table.decision; }
 };
@@ -68,6 +70,17 @@ class Planner {
     if (at) plan_.next_check = std::min(plan_.next_check, *at);
   }
 
+  /// A box that could not be asked: again after as long as that has lasted, however often something
+  /// else has woken us meanwhile; half of it jittered.
+  void AskAgain() {
+    const Backoff& backoff = plan_.retry.backoff;
+    const auto& since = o_.memory.unknown_since;
+    const auto lasted =
+        since ? std::chrono::floor<base::Millis>(now_.mono - *since) : base::Millis(0);
+    const base::Millis wait = std::clamp(lasted, backoff.base, std::max(backoff.base, backoff.max));
+    CheckAt(After(now_, Jittered(wait / 2, 1.0, plan_.retry.seed)));
+  }
+
   void KeepRows() {
     for (const api::PluginRow& row : o_.workspace.status.plugins) {
       RowDecision d;
@@ -108,45 +121,26 @@ class Planner {
 
   bool External() const { return o_.workspace.spec.box.type == api::BoxType::kExternal; }
 
-  /// A box that boots is left alone; so is one that may be on its way through a restart of ours.
-  void FindBoxObstacle() {
-    const base::MonoTime deadline = ProvisioningDeadline(o_, now_);
-    if (o_.box.state == BoxState::kStopped && !External())
-      return Obstruct(reason::kBoxStopped, "the box is stopped", std::nullopt);
-    if (!HeartbeatIsOfThisBox(o_)) {
-      if (now_.mono < deadline)
-        Obstruct(reason::kAwaitingBootReport,
-                 "the box has not reported since its start; it installs its plugins itself",
-                 deadline);
-    } else if (o_.heartbeat.boot_install && o_.heartbeat.boot_install->state == "Running") {
-      const base::MonoTime seen =
-          o_.memory.boot_id == o_.heartbeat.boot_id ? o_.memory.boot_seen_at : now_.mono;
-      const base::MonoTime until =
-          seen + base::Seconds(o_.workspace.spec.provisioning.deadline_seconds);
-      if (now_.mono < until)
-        Obstruct(reason::kBootInstallRunning, "the box is installing its plugins itself", until);
-    }
-    if (!obstacle_.empty()) return;
-    if (const auto until = RestartInFlight(o_, policy_, now_))
-      Obstruct(reason::kRestarting, "a restart was asked for; waiting for the new start to report",
-               until);
-  }
-
-  void Obstruct(const char* why, std::string message, std::optional<base::MonoTime> until) {
-    obstacle_ = why;
-    obstacle_message_ = std::move(message);
-    obstacle_until_ = until;
-  }
-
   void FindObstacles() {
-    FindBoxObstacle();
+    if (auto found = BoxObstacle(o_, policy_, now_)) obstacle_ = *std::move(found);
     for (Work& work : work_) {
       RowDecision& d = work.row();
       work.change = d.action == RowAction::kDeliver || d.action == RowAction::kRemove;
-      if (d.action == RowAction::kWait && d.row.reason == reason::kProbeUnknown)
-        CheckAt(After(
-            now_, BackoffDelay(plan_.retry.backoff, UnknownStreak(o_, d.name), plan_.retry.seed)));
+      if (d.action == RowAction::kWait && d.row.reason == reason::kProbeUnknown) AskAgain();
       if (work.change) work.possible = Possible(&work);
+    }
+    JoinTheTrip();
+  }
+
+  /// The back-off is the workspace's: what has failed joins when something else goes to the box, so
+  /// that both share a restart. What only a person can mend waits for its own time.
+  void JoinTheTrip() {
+    const auto goes = [&](const Work& w) { return w.possible && !Staged(w); };
+    if (std::none_of(work_.begin(), work_.end(), goes)) return;
+    for (Work& work : work_) {
+      if (!work.before_backoff) continue;
+      work.row() = *std::move(work.before_backoff);
+      work.possible = DependenciesReady(&work);
     }
   }
 
@@ -181,8 +175,8 @@ class Planner {
       return false;
     }
     if (InBackoff(work)) return false;
-    if (!obstacle_.empty()) {
-      Defer(work, obstacle_, obstacle_message_, obstacle_until_);
+    if (!obstacle_.reason.empty()) {
+      Defer(work, obstacle_.reason, obstacle_.message, obstacle_.until);
       return false;
     }
     return DependenciesReady(work);
@@ -204,6 +198,7 @@ class Planner {
     const std::optional<Retry> retry = RetryOf(o_, work->row().name, policy_, now_);
     if (!retry || retry->at <= now_.mono) return false;
     RowDecision& d = work->row();
+    if (!retry->slow && obstacle_.reason.empty()) work->before_backoff = d;
     d.action = RowAction::kDefer;
     d.health = retry->slow ? RowHealth::kStalled : RowHealth::kFailing;
     if (const api::PluginRow* row = FindRow(o_, d.name)) {
@@ -399,8 +394,8 @@ class Planner {
     const std::optional<Retry>& retry = o_.memory.restart_retry;
     if (CurrentBootId(o_).empty())
       RestartWaits(reason::kAwaitingBootReport, "the runtime's start is not known yet");
-    else if (!obstacle_.empty())
-      RestartWaits(obstacle_, obstacle_message_, obstacle_until_);
+    else if (!obstacle_.reason.empty())
+      RestartWaits(obstacle_.reason, obstacle_.message, obstacle_.until);
     else if (recovery_.active && !recovery_.may_act)
       RestartWaits(recovery_.reason, recovery_.message, recovery_.until);
     else if (AwaitsManagement())
@@ -455,10 +450,7 @@ class Planner {
       plan_.recovery_reason = recovery_.reason;
       plan_.recovery_message = recovery_.message;
       CheckAt(recovery_.until);
-      if (recovery_.reason == reason::kProbeUnknown)
-        CheckAt(After(
-            now_, BackoffDelay(plan_.retry.backoff, UnknownStreak(o_, policy_.Management()->name),
-                               plan_.retry.seed)));
+      if (recovery_.reason == reason::kProbeUnknown) AskAgain();
     }
   }
 
@@ -477,20 +469,11 @@ class Planner {
   PluginPlan plan_;
   std::vector<Work> work_;
   std::vector<std::string> owed_;
-  std::string obstacle_;
-  std::string obstacle_message_;
-  std::optional<base::MonoTime> obstacle_until_;
+  Obstacle obstacle_;  ///< Without a reason: none.
   RestartPermit permit_;
 };
 
 }  // namespace
-
-bool PluginPlan::ChangesBox() const {
-  return std::any_of(steps.begin(), steps.end(), [](const Step& step) {
-    return step.kind == StepKind::kActivate || step.kind == StepKind::kRemove ||
-           step.kind == StepKind::kRestart;
-  });
-}
 
 PluginPlan PlanPlugins(const DeclaredSet& desired, const WorkspaceObservation& observed,
                        const Policy& policy, base::Now now) {

@@ -26,6 +26,9 @@ enum class StepKind {
   kRestart,         ///< Box::Restart(boot_id), at most one, last. Run only if RestartStillOwed.
 };
 
+/// `Deliver`, ...: for logs and Events.
+const char* StepName(StepKind kind);
+
 /// One thing to do; the order in the plan is the order of execution.
 struct Step {
   StepKind kind = StepKind::kRecord;
@@ -114,6 +117,8 @@ struct StepOutcome {
 struct Outcome {
   std::vector<StepOutcome> steps;           ///< Parallel to plan.steps; missing ones were not run.
   std::optional<base::Error> intent_error;  ///< Writing the intent failed: nothing was run.
+  bool Ran(size_t index) const;
+  bool Succeeded(size_t index) const;
 };
 
 /// Pure and total. Suspended and terminating workspaces get no steps and keep their rows.

@@ -211,10 +211,12 @@ void DecidePresent(const Facts& f, TableDecision* out) {
   if (difference == Difference::kNone) d.row.source = f.plugin.source;
   const bool record = !f.Installed();
   // The debt is written before the first byte moves: what it names was brought by us, in a pass
-  // that did not live to write the row.
+  // that did not live to write the row; unless its bytes never arrived and the box has installed
+  // them itself.
   const auto& debt = f.observation.workspace.status.pending_restart;
-  const bool brought = debt && std::find(debt->plugins.begin(), debt->plugins.end(),
-                                         f.plugin.name) != debt->plugins.end();
+  const bool brought =
+      debt && !f.view.boot_installed &&
+      std::find(debt->plugins.begin(), debt->plugins.end(), f.plugin.name) != debt->plugins.end();
   if (record)
     d.row.origin = brought ? api::PluginOrigin::kDelivered : api::PluginOrigin::kBootInstalled;
   if (difference == Difference::kDiffers)

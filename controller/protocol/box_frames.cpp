@@ -120,7 +120,8 @@ BoxPlugin ReadPlugin(const Json& item) {
           word("receiptDigest"),
           word("activatedBootID"),
           codec::GetBool(item, "reloadNone"),
-          codec::GetBool(item, "mcpMerged", true)};
+          codec::GetBool(item, "mcpMerged", true),
+          codec::GetBool(item, "bootInstalled")};
 }
 
 /// Calls `read` for each item of a bounded list.
@@ -246,7 +247,8 @@ std::string EncodeBoxReply(const BoxReply& reply) {
                                {"receiptDigest", p.receipt_digest},
                                {"activatedBootID", p.activated_boot_id},
                                {"reloadNone", p.reload_none},
-                               {"mcpMerged", p.mcp_merged}});
+                               {"mcpMerged", p.mcp_merged},
+                               {"bootInstalled", p.boot_installed}});
   for (const BoxRemoval& r : reply.removals)
     json["removals"].push_back({{"name", r.name}, {"bootID", r.boot_id}});
   for (const BoxResult& r : reply.results) {

@@ -93,6 +93,7 @@ struct BoxPlugin {
   std::string activated_boot_id;
   bool reload_none = false;
   bool mcp_merged = true;
+  bool boot_installed = false;
   bool operator==(const BoxPlugin&) const = default;
 };
 

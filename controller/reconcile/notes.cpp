@@ -65,26 +65,6 @@ std::string DoneText(StepKind kind, const std::vector<const core::Step*>& steps)
   }
 }
 
-const char* ActionWord(StepKind kind) {
-  switch (kind) {
-    case StepKind::kFetch:
-      return "Fetch";
-    case StepKind::kRecord:
-      return "Record";
-    case StepKind::kDeliver:
-      return "Deliver";
-    case StepKind::kActivate:
-      return "Activate";
-    case StepKind::kRemove:
-      return "Remove";
-    case StepKind::kForgetRemovals:
-      return "ForgetRemovals";
-    case StepKind::kRestart:
-      return "Restart";
-  }
-  return "Reconcile";
-}
-
 /// What keeps a plugin from converging, told once: when the row begins to say it.
 void RecordTroubles(const Dependencies& on, const PassResult& pass) {
   for (const core::RowDecision& d : pass.plan.rows) {
@@ -123,14 +103,14 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
     if (result.error)
       RecordWarning(on, pass.before,
                     result.error->reason.empty() ? "StepFailed" : result.error->reason,
-                    ActionWord(step.kind),
+                    core::StepName(step.kind),
                     fmt::format("{}{}{}", step.plugin, step.plugin.empty() ? "" : ": ",
                                 result.error->message));
     else if (DoneWord(step.kind) != nullptr)
       done[step.kind].push_back(&step);
   }
   for (const auto& [kind, steps] : done)
-    Say(on, normal, DoneWord(kind), ActionWord(kind), DoneText(kind, steps));
+    Say(on, normal, DoneWord(kind), core::StepName(kind), DoneText(kind, steps));
   RecordTroubles(on, pass);
   if (pass.plan.recovery_attempt)
     Say(on, normal, "RecoveryAttempt", "Recover",

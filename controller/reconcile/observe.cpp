@@ -68,7 +68,7 @@ core::ProbeView ProbeOf(const box::ProbeReport& report, base::MonoTime taken) {
   for (const box::PluginProbe& p : report.plugins)
     view.plugins.push_back({p.name, PresenceOf(p.presence), p.cause, p.has_receipt, p.revision,
                             p.digest, p.receipt_digest, p.activated_boot_id, p.reload_none,
-                            p.mcp_merged});
+                            p.mcp_merged, p.boot_installed});
   for (const box::UnloadedRemoval& r : report.removals)
     view.removals.push_back({r.name, r.removed_boot_id});
   return view;

@@ -13,6 +13,7 @@
 #include "core/requeue.hpp"
 #include "reconcile/executor.hpp"
 #include "reconcile/notes.hpp"
+#include "reconcile/pass_log.hpp"
 #include "reconcile/status_writer.hpp"
 
 namespace reconcile {
@@ -116,6 +117,8 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
     const std::lock_guard lock(mutex_);
     memory_[workspace->meta.uid] = memory;
   }
+  const base::MonoTime next = core::NextWake(decision, pass.plan, memory, done);
+  LogPass(observation, pass.plan, outcome, std::chrono::ceil<base::Millis>(next - done.mono));
   auto wrote = WriteStatus(on_, *workspace, pass.written, status, stop);
   if (!wrote && wrote.error().code == base::Code::kNotFound)
     return runtime::Requeue::After(base::Seconds{1});
@@ -129,7 +132,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   // What only somebody else can mend is shown, not hammered at: the resync looks again.
   if (pass.seen.provide_error && pass.seen.provide_error->code != base::Code::kInvalid)
     return *pass.seen.provide_error;
-  return Until(on_, core::NextWake(decision, pass.plan, memory, on_.clock->Read()));
+  return Until(on_, next);
 }
 
 /// What only an administrator can mend is an Event too: the status may be what cannot be written.

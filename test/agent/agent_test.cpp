@@ -19,6 +19,7 @@
 #include "base/file.hpp"
 #include "bundle/canonical_tar.hpp"
 #include "bundle/installed_plugins.hpp"
+#include "bundle/receipt.hpp"
 #include "http/server.hpp"
 #include "protocol/answer.hpp"
 #include "protocol/heartbeat.hpp"
@@ -313,6 +314,10 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(BootIds().size() == 1);
   CHECK(operator_.Downloads() == 1);
   CHECK_FALSE(fs::exists(root_ + "/box/configs/.molecule/incoming/incoming.tar"));
+  const auto receipt = bundle::ParseReceipt(
+      base::ReadFile(root_ + "/box/configs/.molecule/receipts/greeter.json", 1 << 20).value_or(""));
+  REQUIRE(receipt);
+  CHECK(receipt->boot_installed);
   // A second boot finds the right digest there: nothing is fetched again.
   StopAgent();
   StartAgent();

@@ -105,6 +105,7 @@ TEST_CASE("a receipt survives its file, a damaged one is none") {
   r.files = {{"plugin.yaml", 8, false, std::string(64, 'a')},
              {"bin/x", 3, true, std::string(64, 'b')}};
   r.activated_boot_id = "boot-1";
+  r.reload_none = r.boot_installed = true;
   r.activated_time = *base::ParseTime("2026-11-21T10:34:13Z");
   r.mcp_servers = {{"git", R"({"command":"x"})"}};
   r.tree_inode = UINT64_MAX;

@@ -97,6 +97,37 @@ TEST_SUITE("behaviour.md section 4: who goes first") {
     CHECK(w.box.contains("b-top"));
     CHECK(w.Condition("Ready") == "True");
   }
+  TEST_CASE(
+      "what has failed joins when something else goes to the box: one restart; what only a person "
+      "can mend does not") {
+    for (const bool passes : {true, false}) {
+      World w;
+      w.Declare("a", 'a');
+      bool away = true;
+      int tries = 0;
+      w.fault = [&](const core::Step& s) -> std::optional<base::Error> {
+        tries += s.kind == StepKind::kDeliver && s.plugin == "a";
+        if (!away || s.kind != StepKind::kDeliver) return {};
+        return base::MakeError(passes ? base::Code::kUnavailable : base::Code::kForbidden, "no");
+      };
+      for (int i = 0; i < 8; ++i) {  // Its back-off has grown to minutes.
+        w.Pass();
+        if (passes) w.Advance(base::Seconds(600));
+      }
+      w.Pass();
+      away = false;
+      tries = 0;
+      w.Pass();
+      CHECK(tries == 0);
+      w.Declare("b", 'b');
+      w.Pass();
+      CHECK(tries == (passes ? 1 : 0));
+      CHECK(w.box.contains("b"));
+      CHECK(w.box.contains("a") == passes);
+      w.Settle(3, base::Seconds(2));
+      CHECK(w.Count(StepKind::kRestart) == 1);
+    }
+  }
   TEST_CASE("one bad source never blocks the others, and what it had installed stays") {
     World w;
     w.Declare("bad", 'a');

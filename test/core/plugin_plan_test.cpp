@@ -85,6 +85,7 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     w.Declare("p", 'a');
     w.BootInstall("p", 'a');
     w.box["p"].boot = w.BootId();
+    w.box["p"].boot_installed = false;
     api::PendingRestart debt;
     debt.plugins = {"p"};
     debt.boot_id = w.BootId();
@@ -201,6 +202,45 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
       CHECK(w.Count(StepKind::kRestart) == 0);
       CHECK(w.Condition("Ready") == "True");
     }
+  }
+  TEST_CASE(
+      "a box that cannot be asked is asked again after as long as that has lasted, however often "
+      "something else wakes us, and never in a hurry") {
+    for (const auto state : {core::BoxState::kUnknown, core::BoxState::kRunning})
+      for (const bool woken : {false, true})
+        for (const char* uid : {"w-1", "w-2", "w-3", "w-4", "w-5", "w-6", "w-7", "w-8"}) {
+          World w;
+          w.ws.meta.uid = uid;
+          w.Declare("p", 'a');
+          w.sources.begin()->second.digest.clear();  // Nothing can be delivered blindly.
+          w.box_state = state;
+          w.unknown = {"*"};
+          const base::MonoTime begin = w.now.mono;
+          int passes = 0;
+          while (w.now.mono < begin + base::Seconds(600)) {
+            w.Pass();
+            ++passes;
+            const auto wait = std::chrono::floor<base::Millis>(w.plan.next_check - w.now.mono);
+            REQUIRE(wait >= base::Millis(500));
+            CHECK(wait <= std::max<base::Millis>(base::Seconds(1), std::chrono::ceil<base::Millis>(
+                                                                       w.now.mono - begin)));
+            w.Advance(woken ? base::Millis(200) : wait);
+          }
+          if (!woken) CHECK(passes <= 24);
+        }
+  }
+  TEST_CASE("a delivery never arrived and the box installed the plugin itself: it is boot's") {
+    World w;
+    w.Declare("p", 'a');
+    w.fault = [](const core::Step&) { return base::MakeError(base::Code::kUnavailable, "away"); };
+    w.Pass();
+    CHECK(w.ws.status.pending_restart);
+    w.fault = nullptr;
+    w.BootInstall("p", 'a');
+    w.Settle(2);
+    CHECK(w.Row("p")->origin == api::PluginOrigin::kBootInstalled);
+    CHECK(w.Count(StepKind::kRestart) == 0);
+    CHECK(w.Condition("Ready") == "True");
   }
   TEST_CASE("a single Unknown does not unsay what was converged") {
     World w;

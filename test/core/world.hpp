@@ -24,6 +24,7 @@ inline std::string Digest(char c) { return "sha256:" + std::string(64, c); }
 struct OnBox {
   std::string digest, receipt_digest, revision, boot;
   bool receipt = true, reload_none = false, mcp = true;
+  bool boot_installed = false;
   bool files = true;  ///< False: only the receipt is left.
 };
 
@@ -113,7 +114,7 @@ struct World {
   }
   void BootInstall(const std::string& name, char digest) {
     box[name] = {
-        Digest(digest), Digest(digest), std::string(40, digest), "boot-0", true, false, true};
+        Digest(digest), Digest(digest), std::string(40, digest), "boot-0", true, false, true, true};
   }
   /// A management plugin that a Platform workspace needs, with a model.
   void MakePlatform() {
@@ -172,8 +173,17 @@ struct World {
         view.presence = core::Presence::kAbsent;
       } else {
         const OnBox& p = found->second;
-        view = {name,     core::Presence::kPresent, "",     p.receipt,     p.revision,
-                p.digest, p.receipt_digest,         p.boot, p.reload_none, p.mcp};
+        view = {name,
+                core::Presence::kPresent,
+                "",
+                p.receipt,
+                p.revision,
+                p.digest,
+                p.receipt_digest,
+                p.boot,
+                p.reload_none,
+                p.mcp,
+                p.boot_installed};
         if (!p.files) view.presence = core::Presence::kAbsent;
       }
       probe.plugins.push_back(view);

@@ -73,7 +73,7 @@ TEST_CASE("requests and replies survive the wire") {
   CHECK(*back == request);
   protocol::BoxReply reply;
   reply.plugins.push_back(
-      {"a", "Present", "", true, "rev", "sha256:1", "sha256:2", "b0", true, false});
+      {"a", "Present", "", true, "rev", "sha256:1", "sha256:2", "b0", true, false, true});
   reply.removals.push_back({"old", "b0"});
   reply.results.push_back({"a", base::MakeError(base::Code::kUnavailable, "disk full", "NoSpace")});
   reply.results.push_back({"b", std::nullopt});
