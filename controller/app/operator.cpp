@@ -72,8 +72,9 @@ class Operator {
     kube::ClientOptions client;
     client.user_agent = fmt::format("workspace-operator/{}", kVersion);
     client.observe = [this](const kube::RequestSample& sample) {
-      rest_metrics_.Observe(sample.method, sample.host, sample.code,
-                            static_cast<double>(sample.duration.count()) / 1000);
+      rest_metrics_.Observe({sample.method, sample.host, sample.code,
+                             static_cast<double>(sample.duration.count()) / 1000, sample.retry,
+                             sample.request_bytes, sample.response_bytes});
     };
     if (election_) client.may_write = [this] { return election_->Elector().MayWrite(); };
     return client;

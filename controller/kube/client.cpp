@@ -204,12 +204,13 @@ class HttpKubeClient final : public Client {
   static bool Refused(const base::Result<http::Response>& answer) {
     return answer ? answer->status == 401 : answer.error().reason == "TlsFailure";
   }
-  void Sample(const std::string& method, const base::Result<http::Response>& answer,
+  void Sample(std::string_view method, size_t bytes, const base::Result<http::Response>& answer,
               base::MonoTime start, bool retry) const {
     if (!options_.observe) return;
     const std::string code = answer ? std::to_string(answer->status) : "<error>";
     options_.observe({method, credentials_->Host(), code,
-                      std::chrono::duration_cast<base::Millis>(MonoNow() - start), retry});
+                      std::chrono::duration_cast<base::Millis>(MonoNow() - start), retry, bytes,
+                      answer ? answer->body.size() : 0});
   }
   void ShowWarnings(const http::Response& response);
   base::Result<std::string> ReadPage(const std::string& page, ListResult& result,
@@ -235,7 +236,7 @@ base::Result<http::Response> HttpKubeClient::Attempt(const Call& call, base::Mon
   }
   auto answer =
       credentials_->Get().calls->Send(request, {.deadline = left, .stop = call.options.stop});
-  Sample(request.method, answer, start, retry);
+  Sample(request.method, request.body.size(), answer, start, retry);
   if (answer) ShowWarnings(*answer);
   return answer;
 }
@@ -279,12 +280,17 @@ base::Result<std::string> HttpKubeClient::Perform(Call call) {
 }
 
 void HttpKubeClient::ShowWarnings(const http::Response& response) {
-  const std::string_view text = http::FindHeader(response.headers, "Warning");
+  std::string text(http::FindHeader(response.headers, "Warning"));
+  // Which queue of the server's priority and fairness is full.
+  if (response.status == 429 && text.empty())
+    text = fmt::format("429: requests of flow schema `{}`, priority level `{}`, are throttled",
+                       http::FindHeader(response.headers, "X-Kubernetes-PF-FlowSchema-UID"),
+                       http::FindHeader(response.headers, "X-Kubernetes-PF-PriorityLevel-UID"));
   if (text.empty()) return;
   if (options_.warning) return options_.warning(text);
   const std::lock_guard lock(warnings_mutex_);
-  if (warnings_.size() >= kWarningsKept || !warnings_.emplace(text).second) return;
-  base::LogWarning("the API server warns", {{"warning", std::string(text)}});
+  if (warnings_.size() >= kWarningsKept || !warnings_.insert(text).second) return;
+  base::LogWarning("the API server warns", {{"warning", std::move(text)}});
 }
 
 /// Hands out the items of one page; the value is the continue token.
@@ -376,7 +382,7 @@ base::Status HttpKubeClient::Watch(const Collection& from, const WatchOptions& o
     const http::CallOptions how{options.head_deadline, options.idle.value_or(options_.watch_idle),
                                 options.stop};
     auto answer = credentials_->Get().watches->Stream(request, how, on_bytes);
-    Sample("WATCH", answer, start, asked_again);
+    Sample("WATCH", 0, answer, start, asked_again);
     if (!failed) return failed.error();
     if (Refused(answer) && !asked_again) continue;
     if (!answer) return Named(answer.error(), call.what);

@@ -69,14 +69,15 @@ struct ListResult {
 /// it.
 using ItemSink = std::function<base::Status(std::string_view item)>;
 
-/// One attempt at a request, for rest_client_requests_total{code,method} and the duration
-/// histogram. `code` is the HTTP status, or "<error>". No per-object labels.
+/// One attempt at a request, for the rest_client_* metrics. No per-object labels.
 struct RequestSample {
   std::string_view method;
   std::string_view host;
-  std::string_view code;
+  std::string_view code;  ///< The HTTP status, or "<error>".
   base::Millis duration;
   bool retry;
+  size_t request_bytes = 0;   ///< Of the body.
+  size_t response_bytes = 0;  ///< Of the body.
 };
 
 struct ClientOptions {
@@ -85,7 +86,8 @@ struct ClientOptions {
   std::function<void(const RequestSample&)> observe =
       nullptr;  ///< Called from the calling thread; must not block.
   std::function<void(std::string_view)> warning =
-      nullptr;  ///< Text of a `Warning` header; default: logged once each.
+      nullptr;  ///< Text of a `Warning` header, or which flow schema a 429 names; default: logged
+                ///< once each.
   /// Asked before each attempt at a write: how long it may take from now, or why it must not be
   /// sent. The one place that fences a process which may have lost its lease. Null: no fence.
   /// Any thread; must not block.

@@ -75,6 +75,8 @@ struct Controller::State {
   Counter* timeouts = nullptr;
   Counter* self_triggers = nullptr;
   Gauge* active = nullptr;
+  Gauge* concurrent = nullptr;  ///< Not 0 while a controller of this name lives.
+  bool name_taken = false;
   Histogram* seconds = nullptr;
 };
 
@@ -97,8 +99,10 @@ void Controller::State::RegisterMetrics() {
                           "Total number of wake-ups caused by nothing but an own status write.");
   active =
       &m.GaugeOf({"controller_runtime_active_workers", "Number of busy workers.", names}, values);
-  m.GaugeOf({"controller_runtime_max_concurrent_reconciles", "Number of workers.", names}, values)
-      .Set(options.workers);
+  Gauge& most = m.GaugeOf(
+      {"controller_runtime_max_concurrent_reconciles", "Number of workers.", names}, values);
+  name_taken = most.Value() != 0;
+  if (!name_taken) (concurrent = &most)->Set(std::max(1, options.workers));
   seconds = &m.HistogramOf(
       {"controller_runtime_reconcile_time_seconds", "Length of time per reconciliation.", names},
       values, {0.005, 0.01, 0.025, 0.05, 0.1,  0.15, 0.2,  0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6,
@@ -207,7 +211,10 @@ Controller::Controller(ControllerOptions options, Reconciler& reconciler)
   state_->RegisterMetrics();
 }
 
-Controller::~Controller() { state_->queue.ShutDown(); }
+Controller::~Controller() {
+  state_->queue.ShutDown();
+  if (state_->concurrent != nullptr) state_->concurrent->Set(0);
+}
 
 WorkQueue& Controller::Queue() { return state_->queue; }
 const std::string& Controller::Name() const { return state_->options.name; }
@@ -218,6 +225,10 @@ void Controller::CountSelfTrigger() {
 
 base::Status Controller::Run(std::stop_token stop) {
   const auto s = state_;
+  if (s->name_taken)
+    return base::MakeError(base::Code::kAlreadyExists,
+                           "controller " + s->options.name +
+                               ": another one has this name; their metrics would be mixed");
   {
     std::lock_guard lock(s->mutex);
     if (s->running) {

@@ -38,7 +38,7 @@ class Reconciler {
 };
 
 struct ControllerOptions {
-  std::string name;  ///< Unique in the process: label `controller`.
+  std::string name;  ///< Unique among those that share `metrics`: label `controller`.
   int workers = 4;
   base::Millis deadline{600'000};  ///< Of one run.
   base::Millis sync_limit{
@@ -79,7 +79,8 @@ class Controller {
   /// Where event handlers add keys. Keys may be added before Run().
   WorkQueue& Queue();
   const std::string& Name() const;
-  /// Blocks until `stop`. Ok after an orderly stop; kTimeout when a source did not sync in time or
+  /// Blocks until `stop`. Ok after an orderly stop; kAlreadyExists when another controller of these
+  /// metrics has the name; kTimeout when a source did not sync in time or
   /// a run did not end in time.
   base::Status Run(std::stop_token stop);
   /// Counts a run that was caused by nothing but our own status write.

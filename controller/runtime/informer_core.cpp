@@ -87,6 +87,9 @@ void InformerCore::State::RegisterMetrics() {
   Gauge* is_synced = gauge("informer_synced", "1 when the initial set is in the cache.");
   Gauge* lag = gauge("informer_seconds_since_contact", "Seconds since the last byte of the watch.");
   Gauge* last_version = gauge("informer_resource_version", "The last processed resourceVersion.");
+  event_seconds = &m.HistogramOf(
+      {"informer_event_seconds", "From a watch event's bytes to the end of its handlers.", names},
+      values, ExponentialBounds(4e-6, 4, 10));
   Gauge* unreadable = gauge("informer_quarantined", "Objects that cannot be decoded.");
   struct Totals {
     const char* name;

@@ -283,6 +283,16 @@ void InformerCore::State::Publish(const std::string& new_version) {
 }
 
 base::Result<std::string> InformerCore::State::Apply(WatchEventType type, std::string_view object) {
+  const base::MonoTime arrived = event_seconds ? options.clock->Read().mono : base::MonoTime{};
+  auto applied = ApplyNow(type, object);
+  if (event_seconds != nullptr)
+    event_seconds->Observe(
+        std::chrono::duration<double>(options.clock->Read().mono - arrived).count());
+  return applied;
+}
+
+base::Result<std::string> InformerCore::State::ApplyNow(WatchEventType type,
+                                                        std::string_view object) {
   auto decoded = Decode(object);
   std::lock_guard lock(mutex);
   std::string seen;

@@ -55,6 +55,7 @@ struct InformerCore::State : ReflectorTarget {
   base::Result<std::string> Quarantine(std::string_view object, const base::Error& error,
                                        bool deleted);
   void Advance(const std::string& new_version);
+  base::Result<std::string> ApplyNow(WatchEventType type, std::string_view object);
   void ApplyDelete(const ErasedFormat::Decoded& gone);
   void ApplyPut(const ErasedFormat::Decoded& now);
   void Replace(const ErasedFormat::Decoded& now, const Identity& before, bool own);
@@ -101,6 +102,7 @@ struct InformerCore::State : ReflectorTarget {
   };
   std::unordered_map<meta::ObjectKey, Flight> flights;
   std::function<void(const meta::ObjectKey&)> on_self_trigger;
+  Histogram* event_seconds = nullptr;  ///< From an event's bytes to the end of its handlers.
   uint64_t own_echoes = 0, self_triggers = 0, quarantined_total = 0, handler_failures = 0;
   Reflector* reflector = nullptr;  ///< While running.
   ReflectorStats last_stats;

@@ -254,21 +254,32 @@ std::string Metrics::Text() const {
   return out;
 }
 
-void RestClientMetrics::Observe(std::string_view method, std::string_view host,
-                                std::string_view code, double seconds) {
-  const std::string verb(method), server(host);
+void RestClientMetrics::Observe(const Attempt& attempt) {
+  const std::string code(attempt.code), verb(attempt.method), host(attempt.host);
   metrics_
       .CounterOf({"rest_client_requests_total",
                   "Number of HTTP requests to the Kubernetes API, by status code, method and host.",
                   {"code", "method", "host"}},
-                 {std::string(code), verb, server})
+                 {code, verb, host})
       .Add();
-  metrics_
-      .HistogramOf({"rest_client_request_duration_seconds",
-                    "Duration of requests to the Kubernetes API in seconds.",
-                    {"verb", "host"}},
-                   {verb, server})
-      .Observe(seconds);
+  if (attempt.retry)
+    metrics_
+        .CounterOf({"rest_client_request_retries_total",
+                    "Number of those requests that were another attempt at an earlier one.",
+                    {"code", "verb", "host"}},
+                   {code, verb, host})
+        .Add();
+  const auto observe = [&](const char* name, const char* help, double value,
+                           const std::vector<double>& bounds) {
+    metrics_.HistogramOf({name, help, {"verb", "host"}}, {verb, host}, bounds).Observe(value);
+  };
+  static const std::vector<double> bytes = ExponentialBounds(64, 4, 10);
+  observe("rest_client_request_duration_seconds",
+          "Duration of requests to the Kubernetes API in seconds.", attempt.seconds, {});
+  observe("rest_client_request_size_bytes", "Size of the bodies sent to the Kubernetes API.",
+          static_cast<double>(attempt.request_bytes), bytes);
+  observe("rest_client_response_size_bytes", "Size of the bodies received from the Kubernetes API.",
+          static_cast<double>(attempt.response_bytes), bytes);
 }
 
 }  // namespace runtime

@@ -109,13 +109,23 @@ class Metrics {
 /// at each scrape for as long as the handle lives.
 [[nodiscard]] Metrics::Collector AddProcessMetrics(Metrics& metrics);
 
-/// rest_client_requests_total{code,method,host} and
-/// rest_client_request_duration_seconds{verb,host}: for the hook of a Kubernetes client.
+/// rest_client_requests_total{code,method,host}, rest_client_request_retries_total{code,verb,host},
+/// and by {verb,host} rest_client_request_duration_seconds, rest_client_request_size_bytes and
+/// rest_client_response_size_bytes: for the hook of a Kubernetes client.
 class RestClientMetrics {
  public:
+  /// One attempt; `code` of a retry is its own. Sizes are those of the bodies.
+  struct Attempt {
+    std::string_view method;
+    std::string_view host;
+    std::string_view code;
+    double seconds = 0;
+    bool retry = false;
+    size_t request_bytes = 0;
+    size_t response_bytes = 0;
+  };
   explicit RestClientMetrics(Metrics& metrics) : metrics_(metrics) {}
-  void Observe(std::string_view method, std::string_view host, std::string_view code,
-               double seconds);
+  void Observe(const Attempt& attempt);
 
  private:
   Metrics& metrics_;

@@ -174,6 +174,29 @@ TEST_CASE("what is tried again, and how often") {
   }
 }
 
+TEST_CASE("a 429 says which flow schema is throttled, and what is tried again is a retry") {
+  ScriptedApi api;
+  std::vector<std::string> warnings;
+  std::vector<bool> retries;
+  api.options.warning = [&](std::string_view text) { warnings.emplace_back(text); };
+  api.options.observe = [&](const kube::RequestSample& sample) {
+    retries.push_back(sample.retry);
+    CHECK(sample.request_bytes == 2);
+    CHECK(sample.response_bytes > 0);
+  };
+  const auto client = api.Client();
+  api.answers.push_back({429,
+                         {{"Retry-After", "0"},
+                          {"X-Kubernetes-PF-FlowSchema-UID", "flow-1"},
+                          {"X-Kubernetes-PF-PriorityLevel-UID", "level-2"}},
+                         "{}"});
+  CHECK(client->Update(kObject, "{}"));
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0] ==
+        "429: requests of flow schema `flow-1`, priority level `level-2`, are throttled");
+  CHECK(retries == std::vector<bool>{false, true});
+}
+
 TEST_CASE("after a 401 a token file is read again") {
   ScriptedApi api;
   const std::string path =

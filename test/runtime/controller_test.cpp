@@ -301,6 +301,26 @@ TEST_CASE("each run has an id of its own, and there is none outside of a run") {
   CHECK(runtime::CurrentReconcileId().empty());
 }
 
+TEST_CASE(
+    "two controllers of one name do not run beside each other: their metrics would be mixed") {
+  Running run([](const auto&, auto) { return Requeue::None(); });
+  const auto start = [&](const std::string& name) {
+    runtime::ControllerOptions options;
+    options.name = name;
+    options.metrics = &run.metrics;
+    runtime::Controller other(options, run.reconciler);
+    std::stop_source stop;
+    stop.request_stop();
+    return other.Run(stop.get_token());
+  };
+  const auto refused = start("thing");
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.find("controller thing: another one has this name") == 0);
+  CHECK(start("other"));
+  CHECK(start("other"));  // The first is gone.
+  CHECK(run.Metric("controller_runtime_max_concurrent_reconciles{controller=\"thing\"}") > 0);
+}
+
 TEST_CASE("self triggers are counted") {
   Running run([](const auto&, auto) { return Requeue::None(); });
   run.controller.CountSelfTrigger();
@@ -445,7 +465,10 @@ TEST_CASE(
   ScriptedListWatch source;
   source.ListOf("10", {Json("a", "u1", "9"), Json("b", "u2", "8")});
   source.WatchStays({});
-  RunningInformer informer(Quick(false), source);
+  runtime::Metrics metrics;
+  auto informer_options = Quick(false);
+  informer_options.metrics = &metrics;
+  RunningInformer informer(informer_options, source);
   std::atomic<int> version{20};
   Running run(
       [&](const meta::ObjectKey& key, auto) -> base::Result<Requeue> {
@@ -475,6 +498,8 @@ TEST_CASE(
   source.Push(kModified, Json("a", "u1", std::to_string(++version), "edited", "done s"));
   REQUIRE(run.AwaitIdle(3));
   CHECK(informer.informer.Get(Key("a"))->status == "done edited");
+  CHECK(metrics.Text().find("informer_event_seconds_count{informer=\"" + informer_options.name +
+                            "\"} ") != std::string::npos);
   run.Stop();
   informer.Stop();
 }

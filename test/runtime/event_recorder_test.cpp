@@ -259,7 +259,10 @@ TEST_CASE("a collector is called before each scrape and never after its handle d
 TEST_CASE("the process tells of itself under the usual names") {
   runtime::Metrics metrics;
   const auto handle = runtime::AddProcessMetrics(metrics);
-  runtime::RestClientMetrics(metrics).Observe("GET", "127.0.0.1", "200", 0.01);
+  runtime::RestClientMetrics client(metrics);
+  client.Observe({"GET", "127.0.0.1", "200", 0.01, false, 0, 300});
+  CHECK(metrics.Text().find("rest_client_request_retries_total{") == std::string::npos);
+  client.Observe({"GET", "127.0.0.1", "429", 0.01, true, 0, 20});
   const std::string text = metrics.Text();
   const auto value = [&](const std::string& name) {
     const size_t at = text.find("\n" + name + " ");
@@ -274,4 +277,10 @@ TEST_CASE("the process tells of itself under the usual names") {
   CHECK(
       text.find("rest_client_requests_total{code=\"200\",method=\"GET\",host=\"127.0.0.1\"} 1\n") !=
       std::string::npos);
+  CHECK(text.find("rest_client_request_retries_total{code=\"429\",verb=\"GET\",host=\"127.0.0.1\"} "
+                  "1\n") != std::string::npos);
+  CHECK(text.find("rest_client_response_size_bytes_sum{verb=\"GET\",host=\"127.0.0.1\"} 320\n") !=
+        std::string::npos);
+  CHECK(text.find("rest_client_request_size_bytes_count{verb=\"GET\",host=\"127.0.0.1\"} 2\n") !=
+        std::string::npos);
 }
