@@ -281,9 +281,9 @@ base::Result<std::string> HttpKubeClient::Perform(Call call) {
 
 void HttpKubeClient::ShowWarnings(const http::Response& response) {
   std::string text(http::FindHeader(response.headers, "Warning"));
-  // Which queue of the server's priority and fairness is full.
+  // The queue of the server that may be full (priority and fairness).
   if (response.status == 429 && text.empty())
-    text = fmt::format("429: requests of flow schema `{}`, priority level `{}`, are throttled",
+    text = fmt::format("429: refused for now; flow schema `{}`, priority level `{}`",
                        http::FindHeader(response.headers, "X-Kubernetes-PF-FlowSchema-UID"),
                        http::FindHeader(response.headers, "X-Kubernetes-PF-PriorityLevel-UID"));
   if (text.empty()) return;

@@ -192,8 +192,7 @@ TEST_CASE("a 429 says which flow schema is throttled, and what is tried again is
                          "{}"});
   CHECK(client->Update(kObject, "{}"));
   REQUIRE(warnings.size() == 1);
-  CHECK(warnings[0] ==
-        "429: requests of flow schema `flow-1`, priority level `level-2`, are throttled");
+  CHECK(warnings[0] == "429: refused for now; flow schema `flow-1`, priority level `level-2`");
   CHECK(retries == std::vector<bool>{false, true});
 }
 
