@@ -18,7 +18,7 @@
 #include "figure.hpp"
 #include "kube/watch_stream.hpp"
 #include "reconcile/dependencies.hpp"
-#include "runtime/informer.hpp"
+#include "runtime/informer/informer.hpp"
 #include "typical_fleet.hpp"
 
 namespace {

@@ -17,7 +17,7 @@
 #include "http/client.hpp"
 #include "http/server.hpp"
 #include "http/tls.hpp"
-#include "runtime/informer.hpp"
+#include "runtime/informer/informer.hpp"
 #include "typical_fleet.hpp"
 
 namespace {

@@ -4,7 +4,7 @@
 
 #include "codec/packed_workspace.hpp"
 #include "reconcile/dependencies.hpp"
-#include "runtime/informer.hpp"
+#include "runtime/informer/informer.hpp"
 
 namespace app {
 

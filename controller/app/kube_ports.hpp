@@ -5,8 +5,8 @@
 
 #include "kube/client.hpp"
 #include "runtime/event_recorder.hpp"
+#include "runtime/informer/list_watch.hpp"
 #include "runtime/lease_lock.hpp"
-#include "runtime/list_watch.hpp"
 
 namespace app {
 

@@ -7,7 +7,7 @@
 #include "box/metered_box.hpp"
 #include "fleet/heartbeat_table.hpp"
 #include "reconcile/declared_plugin_reconciler.hpp"
-#include "runtime/informer.hpp"
+#include "runtime/informer/informer.hpp"
 #include "runtime/metrics.hpp"
 #include "source/artifact_store.hpp"
 

@@ -12,7 +12,7 @@
 #include "kube/client.hpp"
 #include "kube/kubeconfig.hpp"
 #include "kube/pod_exec.hpp"
-#include "runtime/informer.hpp"
+#include "runtime/informer/informer.hpp"
 #include "runtime/manager.hpp"
 
 namespace app {

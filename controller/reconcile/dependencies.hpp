@@ -16,7 +16,7 @@
 #include "reconcile/source_lookup.hpp"
 #include "runtime/controller.hpp"
 #include "runtime/event_recorder.hpp"
-#include "runtime/informer.hpp"
+#include "runtime/informer/informer.hpp"
 #include "source/artifact_store.hpp"
 
 namespace reconcile {

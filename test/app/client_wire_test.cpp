@@ -9,8 +9,8 @@
 #include "codec/json.hpp"
 #include "kube/client.hpp"
 #include "kube/lease.hpp"
+#include "runtime/informer/scripted_list_watch.hpp"
 #include "runtime/leader_election.hpp"
-#include "runtime/scripted_list_watch.hpp"
 #include "support/byte_server.hpp"
 
 /// The client, and the election over it, against a server that decides on every byte.

@@ -5,7 +5,7 @@
 
 #include "app/kube_ports.hpp"
 #include "kube/client.hpp"
-#include "runtime/scripted_list_watch.hpp"
+#include "runtime/informer/scripted_list_watch.hpp"
 #include "support/byte_server.hpp"
 
 /// The informer over the real client, against a server that decides on every byte.

@@ -5,7 +5,7 @@
 #include "codec/packed_workspace.hpp"
 #include "codec/resources.hpp"
 #include "contract/served_api.hpp"
-#include "runtime/informer.hpp"
+#include "runtime/informer/informer.hpp"
 
 using namespace contract;
 

@@ -208,7 +208,7 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
       "something else wakes us, and never in a hurry") {
     for (const auto state : {core::BoxState::kUnknown, core::BoxState::kRunning})
       for (const bool woken : {false, true})
-        for (const char* uid : {"w-1", "w-2", "w-3", "w-4", "w-5", "w-6", "w-7", "w-8"}) {
+        for (const char* uid : {"w-1", "w-2", "w-3"}) {
           World w;
           w.ws.meta.uid = uid;
           w.Declare("p", 'a');
@@ -217,7 +217,7 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
           w.unknown = {"*"};
           const base::MonoTime begin = w.now.mono;
           int passes = 0;
-          while (w.now.mono < begin + base::Seconds(600)) {
+          while (w.now.mono < begin + base::Seconds(60)) {
             w.Pass();
             ++passes;
             const auto wait = std::chrono::floor<base::Millis>(w.plan.next_check - w.now.mono);
@@ -226,7 +226,7 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
                                                                        w.now.mono - begin)));
             w.Advance(woken ? base::Millis(200) : wait);
           }
-          if (!woken) CHECK(passes <= 24);
+          if (!woken) CHECK(passes <= 16);
         }
   }
   TEST_CASE("a delivery never arrived and the box installed the plugin itself: it is boot's") {

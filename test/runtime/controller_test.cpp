@@ -11,74 +11,17 @@
 
 #include "runtime/manager.hpp"
 #include "runtime/metrics.hpp"
-#include "runtime/scripted_list_watch.hpp"
-#include "support/fake_clock.hpp"
+#include "runtime/running_controller.hpp"
 
 using base::Code;
 using base::Millis;
 using runtime::Requeue;
-using runtime_test::Eventually;
+using runtime_test::Running;
+using support::Eventually;
 
 namespace {
 
 meta::ObjectKey K(const std::string& name) { return {"ns", name}; }
-
-/// Answers what a test says, and counts.
-class ScriptedReconciler : public runtime::Reconciler {
- public:
-  using Answer = std::function<base::Result<Requeue>(const meta::ObjectKey&, std::stop_token)>;
-  explicit ScriptedReconciler(Answer answer) : answer_(std::move(answer)) {}
-  base::Result<Requeue> Reconcile(const meta::ObjectKey& key, std::stop_token stop) override {
-    auto result = answer_(key, stop);
-    ++runs;
-    return result;
-  }
-  std::atomic<int> runs{0};
-
- private:
-  Answer answer_;
-};
-
-struct Running {
-  explicit Running(ScriptedReconciler::Answer answer,
-                   const std::function<void(runtime::ControllerOptions&)>& change = {})
-      : reconciler(std::move(answer)), controller(Options(change), reconciler) {}
-  ~Running() { Stop(); }
-  runtime::ControllerOptions Options(
-      const std::function<void(runtime::ControllerOptions&)>& change) {
-    runtime::ControllerOptions options;
-    options.name = "thing";
-    options.clock = &clock;
-    options.metrics = &metrics;
-    options.queue.backoff.jitter = 0;
-    if (change) change(options);
-    return options;
-  }
-  void Start() {
-    thread = std::jthread([this](std::stop_token stop) { ended = controller.Run(stop); });
-  }
-  void Stop() {
-    if (!thread.joinable()) return;
-    thread.request_stop();
-    thread.join();
-  }
-  bool AwaitIdle(int runs) {
-    return Eventually(
-        [&] { return reconciler.runs == runs && controller.Queue().Stats().processing == 0; });
-  }
-  double Metric(const std::string& line) {
-    const std::string text = metrics.Text();
-    const size_t at = text.find("\n" + line + " ");
-    return at == std::string::npos ? -1 : std::stod(text.substr(at + line.size() + 2));
-  }
-
-  support::FakeClock clock;
-  runtime::Metrics metrics;
-  ScriptedReconciler reconciler;
-  runtime::Controller controller;
-  base::Status ended;
-  std::jthread thread;
-};
 
 base::Error Failure(Code code) { return base::MakeError(code, "as scripted"); }
 
@@ -457,49 +400,4 @@ TEST_CASE("the stop is bounded and names the parts that do not end") {
   CHECK(ended.error().message.find("first") == std::string::npos);
   *release = 1;
   REQUIRE(Eventually([&] { return release->load() == 2; }));
-}
-
-TEST_CASE(
-    "informer, queue and controller together: a watch event becomes a run, an own write does not") {
-  using namespace runtime_test;  // NOLINT
-  ScriptedListWatch source;
-  source.ListOf("10", {Json("a", "u1", "9"), Json("b", "u2", "8")});
-  source.WatchStays({});
-  runtime::Metrics metrics;
-  auto informer_options = Quick(false);
-  informer_options.metrics = &metrics;
-  RunningInformer informer(informer_options, source);
-  std::atomic<int> version{20};
-  Running run(
-      [&](const meta::ObjectKey& key, auto) -> base::Result<Requeue> {
-        const auto thing = informer.informer.Get(key);
-        if (!thing || thing->status == "done " + thing->spec) return Requeue::None();
-        // A status patch: the answer is observed, its echo comes later.
-        const std::string next = std::to_string(++version);
-        informer.informer.ObserveWrite(
-            MakeThing(key.name, thing->meta.uid, next, thing->spec, "done " + thing->spec));
-        source.Push(kModified,
-                    Json(key.name, thing->meta.uid, next, thing->spec, "done " + thing->spec));
-        return Requeue::None();
-      },
-      [&](auto& options) {
-        options.workers = 1;
-        options.wait_for = {
-            {"things", [&](std::stop_token stop) { return informer.informer.WaitForSync(stop); }}};
-      });
-  informer.informer.AddHandler([&](const runtime::ObjectEvent<Thing>& event) {
-    run.controller.Queue().Add(event.key, event.WakePriority());
-  });
-  run.Start();
-  informer.Start();
-  REQUIRE(run.AwaitIdle(2));
-  REQUIRE(informer.AwaitVersion("22"));
-  CHECK(run.AwaitIdle(2));  // The echoes woke nobody.
-  source.Push(kModified, Json("a", "u1", std::to_string(++version), "edited", "done s"));
-  REQUIRE(run.AwaitIdle(3));
-  CHECK(informer.informer.Get(Key("a"))->status == "done edited");
-  CHECK(metrics.Text().find("informer_event_seconds_count{informer=\"" + informer_options.name +
-                            "\"} ") != std::string::npos);
-  run.Stop();
-  informer.Stop();
 }

@@ -12,12 +12,12 @@
 #include <vector>
 
 #include "runtime/metrics.hpp"
-#include "runtime/scripted_list_watch.hpp"
+#include "support/eventually.hpp"
 #include "support/fake_clock.hpp"
 
 using base::Code;
 using base::Millis;
-using runtime_test::Eventually;
+using support::Eventually;
 
 namespace {
 

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "runtime/metrics.hpp"
+#include "support/eventually.hpp"
 #include "support/fake_clock.hpp"
 
 namespace {
@@ -17,16 +18,8 @@ using base::Millis;
 using runtime::LeaderElectionOptions;
 using runtime::LeaderElector;
 using runtime::LeaseRecord;
+using support::Eventually;
 using support::FakeClock;
-
-bool Eventually(const std::function<bool()>& holds) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{20};
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::microseconds{200});
-  }
-  return true;
-}
 
 /// One Lease on a server: compare-and-swap by version; each write is noted.
 struct LeaseServer {

@@ -1,8 +1,8 @@
-#include "runtime/own_writes.hpp"
+#include "runtime/informer/own_writes.hpp"
 
 #include <algorithm>
 
-#include "runtime/resource_version.hpp"
+#include "runtime/informer/resource_version.hpp"
 
 namespace runtime {
 namespace {

@@ -11,21 +11,14 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/informer.hpp"
-#include "runtime/list_watch.hpp"
-#include "runtime/wire_head.hpp"
+#include "runtime/informer/informer.hpp"
+#include "runtime/informer/list_watch.hpp"
+#include "runtime/informer/wire_head.hpp"
+#include "support/eventually.hpp"
 
 namespace runtime_test {
 
-/// True as soon as `holds` is; false after ten seconds of real time.
-inline bool Eventually(const std::function<bool()>& holds) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{60};
-  while (std::chrono::steady_clock::now() < end) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds{1});
-  }
-  return holds();
-}
+using support::Eventually;
 
 /// A kind for tests: on the wire `spec` is the member "reason" and `status` is "message".
 struct Thing {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/log.hpp"
-#include "runtime/informer_core.hpp"
-#include "runtime/object_cache.hpp"
+#include "runtime/informer/informer_core.hpp"
+#include "runtime/informer/object_cache.hpp"
 #include "runtime/timed_wait.hpp"
 #include "runtime/work_queue.hpp"
 

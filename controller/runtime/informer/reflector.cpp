@@ -1,12 +1,12 @@
-#include "runtime/reflector.hpp"
+#include "runtime/informer/reflector.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "runtime/informer/wire_head.hpp"
 #include "runtime/metrics.hpp"
-#include "runtime/wire_head.hpp"
 
 namespace runtime {
 namespace {

@@ -1,4 +1,4 @@
-#include "runtime/informer_core.hpp"
+#include "runtime/informer/informer_core.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -6,8 +6,8 @@
 
 #include "base/log.hpp"
 #include "base/thread_name.hpp"
-#include "runtime/informer_state.hpp"
-#include "runtime/resource_version.hpp"
+#include "runtime/informer/informer_state.hpp"
+#include "runtime/informer/resource_version.hpp"
 
 namespace runtime {
 namespace {

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "runtime/scripted_list_watch.hpp"
+#include "runtime/informer/scripted_list_watch.hpp"
 #include "support/fake_clock.hpp"
 
 using namespace runtime_test;  // NOLINT: the vocabulary of these tests.

@@ -1,4 +1,4 @@
-#include "runtime/resource_version.hpp"
+#include "runtime/informer/resource_version.hpp"
 
 namespace runtime {
 namespace {

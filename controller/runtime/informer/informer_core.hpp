@@ -12,8 +12,8 @@
 #include "base/result.hpp"
 #include "meta/object.hpp"
 #include "runtime/backoff.hpp"
-#include "runtime/list_watch.hpp"
-#include "runtime/packed_store.hpp"
+#include "runtime/informer/list_watch.hpp"
+#include "runtime/informer/packed_store.hpp"
 
 /// The part of Informer<T> that does not depend on T. Use informer.hpp.
 namespace runtime {

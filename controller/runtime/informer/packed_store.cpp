@@ -1,4 +1,4 @@
-#include "runtime/packed_store.hpp"
+#include "runtime/informer/packed_store.hpp"
 
 #include <algorithm>
 #include <charconv>

@@ -1,4 +1,4 @@
-#include "runtime/wire_head.hpp"
+#include "runtime/informer/wire_head.hpp"
 
 #include <charconv>
 #include <functional>

@@ -1,12 +1,12 @@
-#include "runtime/informer_state.hpp"
+#include "runtime/informer/informer_state.hpp"
 
 #include <algorithm>
 #include <exception>
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
-#include "runtime/resource_version.hpp"
-#include "runtime/wire_head.hpp"
+#include "runtime/informer/resource_version.hpp"
+#include "runtime/informer/wire_head.hpp"
 
 namespace runtime {
 namespace {

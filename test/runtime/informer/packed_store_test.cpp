@@ -1,4 +1,4 @@
-#include "runtime/packed_store.hpp"
+#include "runtime/informer/packed_store.hpp"
 
 #include <doctest/doctest.h>
 
@@ -8,9 +8,9 @@
 #include <set>
 #include <thread>
 
-#include "runtime/object_cache.hpp"
-#include "runtime/resource_version.hpp"
-#include "runtime/scripted_list_watch.hpp"
+#include "runtime/informer/object_cache.hpp"
+#include "runtime/informer/resource_version.hpp"
+#include "runtime/informer/scripted_list_watch.hpp"
 
 using namespace runtime_test;  // NOLINT: the vocabulary of these tests.
 using runtime::PackedObject;

@@ -9,8 +9,8 @@
 #include <string_view>
 
 #include "runtime/backoff.hpp"
-#include "runtime/informer_core.hpp"
-#include "runtime/list_watch.hpp"
+#include "runtime/informer/informer_core.hpp"
+#include "runtime/informer/list_watch.hpp"
 #include "runtime/timed_wait.hpp"
 
 namespace runtime {

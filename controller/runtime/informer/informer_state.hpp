@@ -10,10 +10,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "runtime/informer_core.hpp"
+#include "runtime/informer/informer_core.hpp"
+#include "runtime/informer/own_writes.hpp"
+#include "runtime/informer/reflector.hpp"
 #include "runtime/metrics.hpp"
-#include "runtime/own_writes.hpp"
-#include "runtime/reflector.hpp"
 
 namespace runtime {
 

@@ -10,7 +10,7 @@
 #include "base/log.hpp"
 #include "base/result.hpp"
 #include "meta/object.hpp"
-#include "runtime/packed_store.hpp"
+#include "runtime/informer/packed_store.hpp"
 
 namespace runtime {
 
