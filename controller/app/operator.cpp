@@ -217,7 +217,8 @@ class Operator {
             },
         .wake_declared = [this](const meta::ObjectKey& key,
                                 base::Millis in) { plugin_controller_->Queue().AddAfter(key, in); },
-        .resync = settings_->Current()->policy.resync});
+        .resync = settings_->Current()->policy.resync,
+        .slow_places = std::max(1, options_.workers / 2)});
     workspace_reconciler_ = std::make_unique<reconcile::WorkspaceReconciler>(*on_);
     plugin_reconciler_ = std::make_unique<reconcile::DeclaredPluginReconciler>(*on_);
     first_passes_ = std::make_unique<FirstPasses>(*workspace_reconciler_,

@@ -40,6 +40,7 @@ struct Dependencies {
   /// The informers hand out every object once in this time anyway, so that nothing later than that
   /// needs a timer of its own; zero: they do not.
   base::Millis resync{0};
+  int slow_places = 2;  ///< Workers that boxes may share which take long to answer.
 };
 
 /// The result of a pass that wants to look again at `at`.

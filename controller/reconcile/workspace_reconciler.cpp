@@ -67,6 +67,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey
     deleting_since_.erase(uid->second);
     tokens_.Forget(uid->second);
     on_.downloads.Remove(uid->second);
+    slow_.Forget(uid->second);
     uids_.erase(uid);
   }
   return runtime::Requeue::None();
@@ -81,31 +82,39 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
     uids_[key] = workspace->meta.uid;
   }
   if (workspace->meta.deletion_time) return Delete(*workspace, stop);
+  auto turn = slow_.Enter(workspace->meta.uid);
+  if (!turn) return runtime::Requeue::After(base::Seconds{1}, runtime::Priority::kLow);
   // The finalizer comes before any effect outside of the API (WR-08).
   if (NeedsCleanup(*workspace) && !HasFinalizer(*workspace)) {
     if (auto added = AddFinalizer(*workspace, stop); !added) return std::move(added).error();
     return runtime::Requeue::After(base::Millis{1});
   }
+  return Converge(*workspace, *turn, stop);
+}
 
+base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspace& workspace,
+                                                             SlowBoxes::Turn& turn,
+                                                             std::stop_token stop) {
   Pass pass;
   pass.policy = on_.policy();
-  base::Status token;
-  {
-    auto box = on_.make_box(*workspace);
-    token =
-        tokens_.Ensure(*workspace, box && !workspace->spec.suspend ? box->get() : nullptr, stop);
-  }
-  pass.seen = Observe(on_, {*workspace, Recall(workspace->meta.uid), *pass.policy}, stop);
+  const base::Status token = turn.Timed([&] {
+    auto box = on_.make_box(workspace);
+    return tokens_.Ensure(workspace, box && !workspace.spec.suspend ? box->get() : nullptr, stop);
+  });
+  pass.seen = turn.Timed([&] {
+    return Observe(on_, {workspace, Recall(workspace.meta.uid), *pass.policy}, stop);
+  });
   core::WorkspaceObservation& observation = pass.seen.observation;
   const base::Now now = on_.clock->Read();
   const core::WorkspaceDecision decision =
-      core::DecideWorkspace(observation, workspace->status, *pass.policy, now);
+      core::DecideWorkspace(observation, workspace.status, *pass.policy, now);
   pass.plan = core::PlanPlugins(pass.seen.desired, observation, *pass.policy, now);
   Publish(pass, decision);
-  pass.written = workspace->status;
-  const core::Outcome outcome = Act(pass, decision, stop);
+  pass.written = workspace.status;
+  const core::Outcome outcome = Act(pass, decision, turn, stop);
   if (stop.stop_requested())
-    return base::MakeError(base::Code::kCancelled, "reconcile " + key.Text() + ": stopping");
+    return base::MakeError(base::Code::kCancelled,
+                           "reconcile " + workspace.meta.Key().Text() + ": stopping");
 
   const base::Now done = on_.clock->Read();
   observation.workspace.status = pass.written;
@@ -115,20 +124,20 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
       core::Remember(pass.seen.desired, observation, pass.plan, outcome, *pass.policy, done);
   {
     const std::lock_guard lock(mutex_);
-    memory_[workspace->meta.uid] = memory;
+    memory_[workspace.meta.uid] = memory;
   }
   const base::MonoTime next = core::NextWake(decision, pass.plan, memory, done);
   LogPass(observation, pass.plan, outcome, std::chrono::ceil<base::Millis>(next - done.mono));
-  auto wrote = WriteStatus(on_, *workspace, pass.written, status, stop);
+  auto wrote = WriteStatus(on_, workspace, pass.written, status, stop);
   if (!wrote && wrote.error().code == base::Code::kNotFound)
     return runtime::Requeue::After(base::Seconds{1});
-  if (!wrote) return Shown(*workspace, std::move(wrote).error());
+  if (!wrote) return Shown(workspace, std::move(wrote).error());
   if (*wrote) {
-    RecordNotes(on_, {*workspace, status, pass.plan, outcome});
-    WakeDeclared(on_, *workspace);
+    RecordNotes(on_, {workspace, status, pass.plan, outcome});
+    WakeDeclared(on_, workspace);
   }
-  if (outcome.intent_error) return Shown(*workspace, *outcome.intent_error);
-  if (!token) return Shown(*workspace, std::move(token).error());
+  if (outcome.intent_error) return Shown(workspace, *outcome.intent_error);
+  if (!token) return Shown(workspace, token.error());
   // What only somebody else can mend is shown, not hammered at: the resync looks again.
   if (pass.seen.provide_error && pass.seen.provide_error->code != base::Code::kInvalid)
     return *pass.seen.provide_error;
@@ -146,7 +155,7 @@ base::Error WorkspaceReconciler::Shown(const api::Workspace& workspace, base::Er
 }
 
 core::Outcome WorkspaceReconciler::Act(Pass& pass, const core::WorkspaceDecision& decision,
-                                       std::stop_token stop) {
+                                       SlowBoxes::Turn& turn, std::stop_token stop) {
   core::Outcome outcome;
   outcome.steps.resize(pass.plan.steps.size());
   if (pass.plan.steps.empty() || !pass.seen.box) return outcome;
@@ -184,7 +193,7 @@ core::Outcome WorkspaceReconciler::Act(Pass& pass, const core::WorkspaceDecision
       }
     }
   }
-  return RunPlan(on_, *pass.seen.box, pass.plan, stop);
+  return turn.Timed([&] { return RunPlan(on_, *pass.seen.box, pass.plan, stop); });
 }
 
 /// What agents are told, and what they may download.

@@ -11,6 +11,7 @@
 #include "reconcile/dependencies.hpp"
 #include "reconcile/instance_tokens.hpp"
 #include "reconcile/observe.hpp"
+#include "reconcile/slow_boxes.hpp"
 #include "runtime/controller.hpp"
 
 namespace reconcile {
@@ -19,25 +20,30 @@ namespace reconcile {
 /// Level-triggered: it never asks why it was woken. Runs on several threads, one key at a time.
 class WorkspaceReconciler final : public runtime::Reconciler {
  public:
-  explicit WorkspaceReconciler(Dependencies on) : on_(std::move(on)), tokens_(on_) {}
+  explicit WorkspaceReconciler(Dependencies on)
+      : on_(std::move(on)), tokens_(on_), slow_(on_.slow_places, base::Seconds{5}, *on_.clock) {}
   base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key,
                                            std::stop_token stop) override;
 
  private:
   struct Pass;
   base::Result<runtime::Requeue> Forget(const meta::ObjectKey& key);
+  base::Result<runtime::Requeue> Converge(const api::Workspace& workspace, SlowBoxes::Turn& turn,
+                                          std::stop_token stop);
   base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, std::stop_token stop);
   base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy,
                                 std::stop_token stop);
-  core::Outcome Act(Pass& pass, const core::WorkspaceDecision& decision, std::stop_token stop);
+  core::Outcome Act(Pass& pass, const core::WorkspaceDecision& decision, SlowBoxes::Turn& turn,
+                    std::stop_token stop);
   base::Error Shown(const api::Workspace& workspace, base::Error error) const;
   void Publish(const Pass& pass, const core::WorkspaceDecision& decision);
   core::WorkspaceMemory Recall(const std::string& uid);
 
   const Dependencies on_;
   InstanceTokens tokens_;
+  SlowBoxes slow_;
   std::mutex mutex_;
   std::map<std::string, core::WorkspaceMemory> memory_;  ///< By uid.
   std::map<std::string, base::MonoTime>
