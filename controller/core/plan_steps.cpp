@@ -5,6 +5,7 @@
 
 /// What a plan's steps mean to who carries them out.
 namespace core {
+
 bool Outcome::Ran(size_t index) const { return index < steps.size() && steps[index].ran; }
 
 bool Outcome::Succeeded(size_t index) const { return Ran(index) && !steps[index].error; }
