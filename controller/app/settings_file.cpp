@@ -1,13 +1,15 @@
 #include "app/settings_file.hpp"
 
 #include "base/file.hpp"
+#include "base/file_watch.hpp"
 #include "base/log.hpp"
-#include "runtime/timed_wait.hpp"
 
 namespace app {
 namespace {
 
 constexpr size_t kLimit = 1 << 20;
+/// For what inotify cannot tell, such as a link to another folder.
+constexpr base::Seconds kLongestUnread{60};
 
 }  // namespace
 
@@ -50,12 +52,14 @@ bool SettingsFile::Reload() {
 }
 
 base::Status SettingsFile::Run(const std::function<void()>& changed, std::stop_token stop) {
-  const base::SystemClock& clock = base::SystemClock::Get();
-  while (runtime::SleepFor(clock, base::Seconds{2}, stop)) {
-    if (path_.empty() || !Reload()) continue;
+  if (path_.empty()) return {};
+  base::FileWatch watch(path_);
+  // What was written between Open and here is seen by the first look.
+  do {
+    if (!Reload()) continue;
     base::LogInfo("settings read again", {{"file", path_}});
     changed();
-  }
+  } while (watch.Wait(kLongestUnread, stop));
   return {};
 }
 

@@ -20,8 +20,8 @@ class SettingsFile {
   std::shared_ptr<const Settings> Current() const;
   /// Why the file's present content is not used, or nothing.
   std::string Problem() const;
-  /// Looks at the file every two seconds until `stop`; `changed` is called after new settings were
-  /// taken.
+  /// Reads the file again when it changes, until `stop`; `changed` is called after new settings
+  /// were taken. Ends at once if there is no file.
   base::Status Run(const std::function<void()>& changed, std::stop_token stop);
 
  private:

@@ -12,6 +12,7 @@ uint64_t ExpiryWheel::Arm(uint32_t index, uint32_t generation, base::MonoTime de
   const uint64_t wanted = deadline <= now ? current + 1 : TickOf(deadline) + 1;
   const uint64_t tick = std::clamp(wanted, current + 1, current + kBuckets - 1);
   buckets_[tick % kBuckets].push_back(Entry{index, generation, tick});
+  ++size_;
   return tick;
 }
 
@@ -31,6 +32,7 @@ std::vector<ExpiryWheel::Entry> ExpiryWheel::Take(base::MonoTime now) {
     if (bucket.empty() && bucket.capacity() > 64) bucket.shrink_to_fit();
   }
   last_ = current;
+  size_ -= due.size();
   return due;
 }
 

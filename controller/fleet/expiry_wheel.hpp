@@ -25,6 +25,8 @@ class ExpiryWheel {
   uint64_t Arm(uint32_t index, uint32_t generation, base::MonoTime deadline, base::MonoTime now);
   /// Takes out all entries due at `now`.
   std::vector<Entry> Take(base::MonoTime now);
+  /// Entries that are in it, void ones included.
+  size_t Size() const { return size_; }
 
  private:
   static constexpr size_t kBuckets = 1024;
@@ -34,6 +36,7 @@ class ExpiryWheel {
 
   base::Millis tick_;
   uint64_t last_ = 0;  ///< The last tick that was taken.
+  size_t size_ = 0;
   std::vector<std::vector<Entry>> buckets_;
 };
 

@@ -26,7 +26,7 @@ struct HeartbeatTable::State {
   TableOptions options;
   std::function<void(const meta::ObjectKey&)> expired;
   mutable std::mutex mutex;
-  std::condition_variable_any wake;  ///< Only for a prompt stop of Run.
+  std::condition_variable_any wake;  ///< Run waits for the first entry of the wheel.
   std::deque<SlotData> slots;        ///< Addresses stay.
   std::vector<uint32_t> free;
   HashIndex uids;
@@ -35,7 +35,9 @@ struct HeartbeatTable::State {
   TextPool texts;
   ExpiryWheel wheel;
   std::optional<base::Now> take_over;
-  std::optional<base::MonoTime> listened;  ///< When this process was last seen to run; with Run.
+  bool running = false;                    ///< Run is.
+  std::optional<base::MonoTime> listened;  ///< When this process was last seen to run; while Run is
+                                           ///< and the wheel holds something.
   uint64_t recorded = 0;
   uint64_t refused = 0;
 
@@ -114,6 +116,10 @@ void HeartbeatTable::State::SetTokens(SlotData& data, uint32_t index, const Slot
 /// (Re)arms the wheel after a change of the deadline's base; a later deadline needs nothing, the
 /// wheel finds it when it gets there.
 void HeartbeatTable::State::ArmFor(SlotData& data, uint32_t index, base::MonoTime now) {
+  if (running && !listened) {
+    listened = now;
+    wake.notify_all();
+  }
   data.armed_tick = wheel.Arm(index, data.generation, data.deadline, now);
 }
 
@@ -482,6 +488,7 @@ void HeartbeatTable::ForgiveDeafness(base::MonoTime now) {
 void HeartbeatTable::Run(const base::Clock& clock, std::stop_token stop) {
   {
     const std::lock_guard lock(state_->mutex);
+    state_->running = true;
     state_->listened = clock.Read().mono;
   }
   while (!stop.stop_requested()) {
@@ -489,9 +496,16 @@ void HeartbeatTable::Run(const base::Clock& clock, std::stop_token stop) {
     ForgiveDeafness(now);
     Tick(now);
     std::unique_lock lock(state_->mutex);
-    state_->wake.wait_for(lock, stop, state_->options.tick, [] { return false; });
+    const auto armed = [this] { return state_->wheel.Size() > 0; };
+    if (armed()) {
+      state_->wake.wait_for(lock, stop, state_->options.tick, [] { return false; });
+    } else {  // A turn of an empty wheel would be a wake-up for nothing.
+      state_->listened.reset();
+      state_->wake.wait(lock, stop, armed);
+    }
   }
   const std::lock_guard lock(state_->mutex);
+  state_->running = false;
   state_->listened.reset();
 }
 

@@ -12,6 +12,7 @@
 #include "base/thread_name.hpp"
 #include "http/client_call.hpp"
 #include "http/client_tls.hpp"
+#include "http/own_connection.hpp"
 #include "http/stream_call.hpp"
 
 namespace http {
@@ -33,6 +34,7 @@ void InitialiseOnce(int threads) {
     // Before the pool, so that at exit its threads are joined while OpenSSL can still free what it
     // keeps for them.
     OPENSSL_init_ssl(0, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);  // NOLINT: a peer that has left is an error value.
     // The pool's threads, and those that they start, inherit this: a SIGTERM that lands on one that
     // does not block it would end the program at once instead of stopping it in order.
     sigset_t all, before;
@@ -53,25 +55,42 @@ void InitialiseOnce(int threads) {
 
 class CpprestClient final : public Client {
  public:
-  CpprestClient(std::shared_ptr<web::http::client::http_client> client, StreamServer streams)
-      : client_(std::move(client)), streams_(std::move(streams)) {}
+  CpprestClient(std::shared_ptr<web::http::client::http_client> client, DirectServer direct)
+      : client_(std::move(client)), direct_(std::move(direct)) {}
 
   base::Result<Response> Send(const Request& request, const CallOptions& call) override {
     const auto running = std::make_shared<ClientCall>(client_);
-    if (streams_.name.empty()) return running->Run(request, call, streams_.response_limit);
+    if (direct_.name.empty()) return running->Run(request, call, direct_.response_limit);
     // The library takes the name to verify from the Host header.
     Request named = request;
-    named.headers.emplace_back("Host", streams_.name);
-    return running->Run(named, call, streams_.response_limit);
+    named.headers.emplace_back("Host", direct_.name);
+    return running->Run(named, call, direct_.response_limit);
   }
   base::Result<Response> Stream(const Request& request, const CallOptions& call,
                                 const BodySink& sink) override {
-    return RunStream(streams_, request, call, sink);
+    return RunStream(direct_, request, call, sink);
   }
 
  private:
   const std::shared_ptr<web::http::client::http_client> client_;
-  const StreamServer streams_;
+  const DirectServer direct_;
+};
+
+class DirectClient final : public Client {
+ public:
+  explicit DirectClient(DirectServer server) : server_(server), connection_(std::move(server)) {}
+
+  base::Result<Response> Send(const Request& request, const CallOptions& call) override {
+    return connection_.Send(request, call);
+  }
+  base::Result<Response> Stream(const Request& request, const CallOptions& call,
+                                const BodySink& sink) override {
+    return RunStream(server_, request, call, sink);
+  }
+
+ private:
+  const DirectServer server_;
+  OwnConnection connection_;
 };
 
 }  // namespace
@@ -95,20 +114,23 @@ base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   config.set_validate_certificates(true);
   auto place = PlaceOf(options.base_url);
   if (!place) return std::move(place).error();
-  StreamServer streams{*std::move(place), options.server_name, nullptr, options.response_limit};
+  DirectServer direct{*std::move(place), options.server_name, nullptr, options.response_limit};
   if (tls) {
     auto settings = MakeClientTls(options);
     if (!settings) return settings.error();
-    streams.tls = *settings;
+    direct.tls = MakeClientContext(**settings);
+    if (!direct.tls) return base::MakeError(base::Code::kInternal, "no TLS context for a client");
     config.set_ssl_context_callback([shared = *settings](boost::asio::ssl::context& context) {
       ApplyClientTls(*shared, context.native_handle());
     });
   }
+  if (options.own_connection)
+    return std::unique_ptr<Client>(std::make_unique<DirectClient>(std::move(direct)));
   try {
     auto client =
         std::make_shared<web::http::client::http_client>(web::uri(options.base_url), config);
     return std::unique_ptr<Client>(
-        std::make_unique<CpprestClient>(std::move(client), std::move(streams)));
+        std::make_unique<CpprestClient>(std::move(client), std::move(direct)));
   } catch (const std::exception&) {
     return base::MakeError(base::Code::kInvalid, "malformed URL `" + options.base_url + "`");
   }

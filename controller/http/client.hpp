@@ -19,6 +19,9 @@ struct ClientOptions {
   std::string client_key_pem = {};
   std::string server_name = {};      ///< Name to verify if it differs from the URL's host.
   size_t response_limit = 64 << 20;  ///< Bytes of one body; more is kInvalid.
+  /// Send() takes turns on one kept connection that the calling thread works, instead of
+  /// cpprestsdk's pool: for a caller that asks one thing at a time and must not wait behind others.
+  bool own_connection = false;
 };
 
 /// Receives body bytes as they arrive; returning false ends the request (kCancelled). Runs on the
@@ -32,9 +35,10 @@ struct CallOptions {
 };
 
 /// An HTTP client for one server (cpprestsdk http_client behind it): pooled keep-alive connections,
-/// total deadlines, prompt cancellation. Thread safe. A POST may be sent again by the library on a
-/// stale connection, so every write must be idempotent. Errors: kTimeout, kCancelled, kUnavailable
-/// (refused, DNS, reset), kUnauthorized with reason TlsFailure (certificate), kInvalid (too large).
+/// total deadlines, prompt cancellation. Thread safe. SIGPIPE is ignored from the first one on. A
+/// POST may be sent again by the library on a stale connection, so every write must be idempotent.
+/// Errors: kTimeout, kCancelled, kUnavailable (refused, DNS, reset), kUnauthorized with reason
+/// TlsFailure (certificate), kInvalid (too large).
 class Client {
  public:
   static base::Result<std::unique_ptr<Client>> Create(ClientOptions options);

@@ -59,6 +59,21 @@ base::Result<std::shared_ptr<ClientTls>> MakeClientTls(const ClientOptions& opti
   return settings;
 }
 
+std::shared_ptr<SSL_CTX> MakeClientContext(const ClientTls& settings) {
+  // Bytes that one call to the kernel may bring: a watch sends each event as a record of its own,
+  // and an initial set has many of them at hand.
+  constexpr size_t kReadBuffer = 64 << 10;
+  std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_client_method()), SSL_CTX_free);
+  if (!context) return context;
+  ApplyClientTls(settings, context.get());
+  SSL_CTX_set_mode(context.get(), SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                      SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_read_ahead(context.get(), 1);
+  SSL_CTX_set_default_read_buffer_len(context.get(), kReadBuffer);
+  return context;
+}
+
 void ApplyClientTls(const ClientTls& settings, SSL_CTX* context) {
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   SSL_CTX_set1_cert_store(context, settings.roots.get());

@@ -23,6 +23,8 @@ struct ClientTls {
 void RememberSystemRoots();
 /// Errors: kInvalid with reason BadTlsMaterial.
 base::Result<std::shared_ptr<ClientTls>> MakeClientTls(const ClientOptions& options);
+/// For connections that are made without a library.
+std::shared_ptr<SSL_CTX> MakeClientContext(const ClientTls& settings);
 void ApplyClientTls(const ClientTls& settings, SSL_CTX* context);
 
 }  // namespace http

@@ -2,15 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/optional.hpp>
 #include <limits>
 #include <thread>
 #include <vector>
+
+#include "http/line.hpp"
 
 namespace http {
 namespace {
@@ -18,7 +18,6 @@ namespace {
 namespace net = boost::asio;
 namespace beast = boost::beast;
 using ErrorCode = boost::system::error_code;
-using Tcp = net::ip::tcp;
 
 constexpr size_t kBuffer = 64 << 10;
 constexpr uint32_t kHeadLimit = 64 << 10;
@@ -58,27 +57,16 @@ struct PassedBody {
   };
 };
 
-bool IsPlain(std::string_view text) {
-  return std::none_of(text.begin(), text.end(),
-                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-}
-
 class StreamCall {
  public:
-  StreamCall(const StreamServer& server, const Request& request, const CallOptions& call,
+  StreamCall(const DirectServer& server, const Request& request, const CallOptions& call,
              const BodySink& sink)
       : server_(server),
         request_(request),
         call_(call),
         sink_(sink),
-        context_(net::ssl::context::tls_client),
-        dialer_(io_),
-        timer_(io_),
         buffer_(kBuffer),
-        what_(fmt::format("{} {}{}", request.method, server.place.Authority(),
-                          request.target.substr(0, request.target.find('?')))) {
-    if (server.tls) ApplyClientTls(*server.tls, context_.native_handle());
-    stream_.emplace(io_, context_);
+        what_(CallText(server, request)) {
     parser_.header_limit(kHeadLimit);
     // Not boost::none: Boost 1.74 compares a Content-Length with the empty optional's storage, and
     // now and then refuses an answer for it.
@@ -89,19 +77,17 @@ class StreamCall {
 
   base::Result<Response> Run() {
     if (call_.stop.stop_requested()) return Cancelled();
-    if (auto written = Compose(); !written) return std::move(written).error();
-    timer_.expires_after(call_.deadline);
-    AwaitTimer();
-    const std::stop_callback wake(call_.stop,
-                                  [this] { net::post(io_, [this] { Fail(Cancelled()); }); });
-    const std::string& name = server_.name.empty() ? server_.place.host : server_.name;
-    dialer_.Run(*stream_, server_.place, name, [this](Dialer::Step step, const ErrorCode& code) {
-      if (finished_) return;
-      if (code) return Fail(DialError(step, code));
-      SendRequest();
-    });
-    io_.run();
+    const auto composed = ComposeRequest(server_, request_);
+    if (!composed) return composed.error();
+    const base::MonoTime head_until = std::chrono::steady_clock::now() + call_.deadline;
+    auto line = Line::Dial(server_, what_, head_until, call_.stop);
+    if (!line) return std::move(line).error();
+    const std::stop_callback wake(call_.stop, [&] { (*line)->Interrupt(); });
+    if (!(*line)->SendAll(*composed, head_until)) Fail(ConnectionBroke(what_));
+    while (!error_ && !parser_.is_done()) Step(**line, head_until);
+    if (error_ && call_.stop.stop_requested()) return Cancelled();
     if (error_) return *std::move(error_);
+    ReadHead();
     return std::move(head_);
   }
 
@@ -110,82 +96,27 @@ class StreamCall {
     return base::MakeError(code, what_ + ": " + std::string(why), reason);
   }
   base::Error Cancelled() const { return Make(base::Code::kCancelled, "cancelled"); }
-  base::Error Broken() const {
-    return Make(base::Code::kUnavailable, "the connection broke", "ConnectionLost");
-  }
-  base::Error DialError(Dialer::Step step, const ErrorCode& code) const {
-    if (step == Dialer::Step::kConnect)
-      return Make(base::Code::kUnavailable, "cannot connect: " + code.message(), "ConnectFailed");
-    if (code.category() == net::error::get_ssl_category())
-      return Make(base::Code::kUnauthorized,
-                  "the TLS handshake failed; check the CA, the server's name and dates",
-                  "TlsFailure");
-    return Broken();
-  }
+  void Fail(base::Error error) { error_ = std::move(error); }
 
-  base::Status Compose() {
-    const std::string host = server_.name.empty() ? server_.place.Authority() : server_.name;
-    bool plain = IsPlain(request_.target) && request_.target.find(' ') == std::string::npos;
-    out_ = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request_.method, request_.target, host);
-    for (const auto& [name, value] : request_.headers) {
-      plain = plain && IsPlain(name) && IsPlain(value);
-      out_ += fmt::format("{}: {}\r\n", name, value);
+  /// What the line has, or a wait for more.
+  void Step(Line& line, Line::Until head_until) {
+    const auto got = line.Receive(buffer_.data() + held_, buffer_.size() - held_);
+    switch (got.io) {
+      case Transport::Io::kOk:
+        if (call_.stop.stop_requested()) return Fail(Cancelled());
+        held_ += got.bytes;
+        return Parse();
+      case Transport::Io::kEnd:
+        return OnEnd();
+      case Transport::Io::kBroken:
+        return Fail(ConnectionBroke(what_));
+      case Transport::Io::kWantRead:
+      case Transport::Io::kWantWrite:
+        Pace();
+        if (line.Await(got.io, parser_.is_header_done() ? heard_ + call_.idle : head_until)) return;
+        Fail(Make(base::Code::kTimeout,
+                  parser_.is_header_done() ? "the stream fell silent" : "no answer in time"));
     }
-    if (!plain) return Make(base::Code::kInvalid, "malformed request target or header");
-    if (!request_.body.empty() || request_.method == "POST" || request_.method == "PUT" ||
-        request_.method == "PATCH")
-      out_ += fmt::format("Content-Length: {}\r\n", request_.body.size());
-    (out_ += "\r\n") += request_.body;
-    return {};
-  }
-
-  void AwaitTimer() {
-    timer_.async_wait([this](const ErrorCode& code) {
-      if (finished_ || code) return;
-      if (!parser_.is_header_done()) return Fail(Make(base::Code::kTimeout, "no answer in time"));
-      const auto silent_at = heard_ + call_.idle;
-      if (std::chrono::steady_clock::now() >= silent_at)
-        return Fail(Make(base::Code::kTimeout, "the stream fell silent"));
-      timer_.expires_at(silent_at);
-      AwaitTimer();
-    });
-  }
-
-  void SendRequest() {
-    const auto sent = [this](const ErrorCode& code, size_t) {
-      if (finished_) return;
-      if (code) return Fail(Broken());
-      ErrorCode failed;
-      stream_->next_layer().non_blocking(true, failed);
-      if (failed) return Fail(Broken());
-      ReadAll();
-    };
-    if (server_.place.tls)
-      net::async_write(*stream_, net::buffer(out_), sent);
-    else
-      net::async_write(stream_->next_layer(), net::buffer(out_), sent);
-  }
-
-  /// All that the socket has, then waits for more.
-  void ReadAll() {
-    while (!finished_) {
-      ErrorCode code;
-      const auto room = net::buffer(buffer_.data() + held_, buffer_.size() - held_);
-      const size_t count = server_.place.tls ? stream_->read_some(room, code)
-                                             : stream_->next_layer().read_some(room, code);
-      if (code == net::error::would_block || code == net::error::try_again) break;
-      if (code) return OnEnd(code);
-      if (call_.stop.stop_requested()) return Fail(Cancelled());
-      held_ += count;
-      Parse();
-    }
-    if (finished_) return;
-    Pace();
-    stream_->next_layer().async_wait(Tcp::socket::wait_read, [this](const ErrorCode& code) {
-      if (finished_) return;
-      if (code) return Fail(Broken());
-      ReadAll();
-    });
   }
 
   /// Small pieces that come faster than they can be waited for (an initial set) are gathered: one
@@ -199,7 +130,6 @@ class StreamCall {
 
   void Parse() {
     heard_ = std::chrono::steady_clock::now();
-    const bool had_head = parser_.is_header_done();
     size_t used = 0;
     while (used < held_ && !parser_.is_done()) {
       ErrorCode code;
@@ -211,22 +141,14 @@ class StreamCall {
                          fmt::format("the answer is over {} bytes", server_.response_limit),
                          "TooLarge"));
       if (code == beast::http::error::need_more) break;
-      if (code) return Fail(Broken());
+      if (code) return Fail(ConnectionBroke(what_));
       if (taken == 0) break;
     }
     held_ -= used;
     if (held_ > 0)
       std::move(buffer_.begin() + used, buffer_.begin() + used + held_, buffer_.begin());
-    if (!had_head && parser_.is_header_done()) OnHead();
-    if (parser_.is_done()) return Succeed();
-    if (held_ == buffer_.size()) Fail(Broken());  // A chunk's head that does not end.
-  }
-
-  /// The wait for the head is over; from now on silence is what counts.
-  void OnHead() {
-    ReadHead();
-    timer_.expires_at(heard_ + call_.idle);
-    AwaitTimer();
+    // A chunk's head that does not end.
+    if (held_ == buffer_.size()) Fail(ConnectionBroke(what_));
   }
 
   void ReadHead() {
@@ -248,46 +170,20 @@ class StreamCall {
   }
 
   /// Without a length the end of the connection is the end of the body; over TLS only if the peer
-  /// says so.
-  void OnEnd(const ErrorCode& code) {
-    if (code != net::error::eof || !parser_.is_header_done()) return Fail(Broken());
+  /// says so (Transport tells no other end).
+  void OnEnd() {
     ErrorCode partial;
-    parser_.put_eof(partial);
-    if (partial || !parser_.is_done()) return Fail(Broken());
-    Succeed();
+    if (parser_.is_header_done()) parser_.put_eof(partial);
+    if (partial || !parser_.is_done()) Fail(ConnectionBroke(what_));
   }
 
-  void Succeed() {
-    ReadHead();
-    Finish();
-  }
-  void Fail(base::Error error) {
-    if (finished_) return;
-    error_ = std::move(error);
-    Finish();
-  }
-  void Finish() {
-    if (finished_) return;
-    finished_ = true;
-    ErrorCode ignored;
-    dialer_.Cancel();
-    stream_->next_layer().close(ignored);
-    timer_.cancel();
-  }
-
-  const StreamServer& server_;
+  const DirectServer& server_;
   const Request& request_;
   const CallOptions& call_;
   const BodySink& sink_;
-  net::io_context io_{1};
-  net::ssl::context context_;
-  Dialer dialer_;
-  net::steady_timer timer_;
-  std::optional<Dialer::TlsStream> stream_;
   std::vector<char> buffer_;
   size_t held_ = 0;  ///< Bytes of buffer_ that the parser has not taken.
   const std::string what_;
-  std::string out_;
   beast::http::parser<false, PassedBody> parser_;
   Response head_;
   base::MonoTime heard_{};
@@ -296,12 +192,11 @@ class StreamCall {
   std::optional<base::Error> error_;
   bool ended_by_reader_ = false;
   bool too_large_ = false;
-  bool finished_ = false;
 };
 
 }  // namespace
 
-base::Result<Response> RunStream(const StreamServer& server, const Request& request,
+base::Result<Response> RunStream(const DirectServer& server, const Request& request,
                                  const CallOptions& call, const BodySink& sink) {
   try {
     StreamCall running(server, request, call, sink);

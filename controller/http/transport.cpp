@@ -6,6 +6,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -87,6 +88,22 @@ Transport::Transport(base::UniqueFd fd, SSL_CTX* context) : fd_(std::move(fd)) {
   if (ssl_ == nullptr) return;
   SSL_set_fd(ssl_, fd_.Get());
   SSL_set_accept_state(ssl_);
+}
+
+Transport::Transport(base::UniqueFd fd, SSL_CTX* context, const std::string& server_name)
+    : fd_(std::move(fd)) {
+  if (context == nullptr) return;
+  ssl_ = SSL_new(context);
+  if (ssl_ == nullptr) return;
+  SSL_set_fd(ssl_, fd_.Get());
+  X509_VERIFY_PARAM* verified = SSL_get0_param(ssl_);
+  if (X509_VERIFY_PARAM_set1_ip_asc(verified, server_name.c_str()) != 1) {
+    SSL_set_tlsext_host_name(ssl_, server_name.c_str());
+    X509_VERIFY_PARAM_set_hostflags(verified, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    X509_VERIFY_PARAM_set1_host(verified, server_name.c_str(), server_name.size());
+  }
+  SSL_set_verify(ssl_, SSL_VERIFY_PEER, nullptr);
+  SSL_set_connect_state(ssl_);
 }
 
 Transport::~Transport() {

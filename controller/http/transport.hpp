@@ -16,8 +16,7 @@ namespace http {
 /// A server's TLS context; shared by connections, replaced whole.
 base::Result<std::shared_ptr<SSL_CTX>> MakeServerContext(const TlsMaterial& material);
 
-/// A non-blocking socket, plain or TLS. Never throws, never raises a signal (the loop's thread
-/// blocks SIGPIPE).
+/// A non-blocking socket, plain or TLS. Never throws. SIGPIPE must be blocked or ignored.
 class Transport {
  public:
   enum class Io { kOk, kWantRead, kWantWrite, kEnd, kBroken };
@@ -26,7 +25,10 @@ class Transport {
     size_t bytes = 0;
   };
 
+  /// The server's side; plain without a context.
   Transport(base::UniqueFd fd, SSL_CTX* context);
+  /// The client's: the peer's certificate must bear `server_name`, a DNS name or an address.
+  Transport(base::UniqueFd fd, SSL_CTX* context, const std::string& server_name);
   ~Transport();
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;

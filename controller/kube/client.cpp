@@ -398,8 +398,8 @@ base::Status HttpKubeClient::Watch(const Collection& from, const WatchOptions& o
 }  // namespace
 
 base::Result<std::unique_ptr<Client>> Client::Create(ClientConfig config, ClientOptions options) {
-  auto credentials =
-      Credentials::Create(std::move(config), {options.response_limit, options.token_refresh});
+  auto credentials = Credentials::Create(
+      std::move(config), {options.response_limit, options.token_refresh, options.own_connection});
   if (!credentials) return credentials.error();
   return std::unique_ptr<Client>(
       std::make_unique<HttpKubeClient>(*std::move(credentials), std::move(options)));

@@ -98,6 +98,8 @@ struct ClientOptions {
   size_t response_limit = 64 << 20;    ///< Bytes of one answer.
   size_t line_limit = 4 << 20;         ///< Bytes of one watch event.
   base::Millis token_refresh{60'000};  ///< token_file is read again when the last read is older.
+  /// Calls take turns on one kept connection of this client, worked by the calling thread.
+  bool own_connection = false;
 };
 
 /// A Kubernetes API client. Thread safe; all calls block and end within their deadline, or

@@ -96,7 +96,8 @@ http::ClientOptions Credentials::Transport() const {
 }
 
 base::Result<Credentials::Clients> Credentials::MakeClients(const TlsTexts& tls) const {
-  const http::ClientOptions options = OptionsOf(tls);
+  http::ClientOptions options = OptionsOf(tls);
+  options.own_connection = limits_.own_connection;
   auto calls = http::Client::Create(options);
   if (!calls) return calls.error();
   auto watches = http::Client::Create(options);

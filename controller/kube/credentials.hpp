@@ -18,6 +18,7 @@ class Credentials {
   struct Limits {
     size_t response = 64 << 20;
     base::Millis refresh{60'000};
+    bool own_connection = false;  ///< See http::ClientOptions.
   };
   struct Clients {
     std::shared_ptr<http::Client> calls;

@@ -175,6 +175,7 @@ Histogram& Metrics::HistogramOf(const Family& family, const Labels& values,
                                 const std::vector<double>& bounds) {
   std::lock_guard lock(state_->mutex);
   State::Series* series = state_->Find(family, values, 2, "histogram");
+  if (series != nullptr && series->index() == 2) return *std::get<2>(*series);  // Nearly always.
   std::vector<double> wanted = bounds.empty() ? ExponentialBounds(0.005, 2.5, 11) : bounds;
   if (series == nullptr) {
     series = &state_->unexported.emplace_back();
@@ -183,7 +184,7 @@ Histogram& Metrics::HistogramOf(const Family& family, const Labels& values,
     if (known.empty()) known = wanted;
     wanted = known;
   }
-  if (series->index() != 2) *series = std::make_unique<Histogram>(std::move(wanted));
+  *series = std::make_unique<Histogram>(std::move(wanted));
   return *std::get<2>(*series);
 }
 
@@ -254,6 +255,26 @@ std::string Metrics::Text() const {
   return out;
 }
 
+RestClientMetrics::Series& RestClientMetrics::SeriesOf(std::string_view verb,
+                                                       std::string_view host) {
+  for (Series& known : series_)
+    if (known.verb == verb && known.host == host) return known;
+  static const std::vector<double> bytes = ExponentialBounds(64, 4, 10);
+  const auto histogram = [&](const char* name, const char* help,
+                             const std::vector<double>& bounds) {
+    return &metrics_.HistogramOf({name, help, {"verb", "host"}},
+                                 {std::string(verb), std::string(host)}, bounds);
+  };
+  return series_.emplace_back(
+      Series{std::string(verb), std::string(host),
+             histogram("rest_client_request_duration_seconds",
+                       "Duration of requests to the Kubernetes API in seconds.", {}),
+             histogram("rest_client_request_size_bytes",
+                       "Size of the bodies sent to the Kubernetes API.", bytes),
+             histogram("rest_client_response_size_bytes",
+                       "Size of the bodies received from the Kubernetes API.", bytes)});
+}
+
 void RestClientMetrics::Observe(const Attempt& attempt) {
   const std::string code(attempt.code), verb(attempt.method), host(attempt.host);
   metrics_
@@ -269,17 +290,11 @@ void RestClientMetrics::Observe(const Attempt& attempt) {
                     {"code", "verb", "host"}},
                    {code, verb, host})
         .Add();
-  const auto observe = [&](const char* name, const char* help, double value,
-                           const std::vector<double>& bounds) {
-    metrics_.HistogramOf({name, help, {"verb", "host"}}, {verb, host}, bounds).Observe(value);
-  };
-  static const std::vector<double> bytes = ExponentialBounds(64, 4, 10);
-  observe("rest_client_request_duration_seconds",
-          "Duration of requests to the Kubernetes API in seconds.", attempt.seconds, {});
-  observe("rest_client_request_size_bytes", "Size of the bodies sent to the Kubernetes API.",
-          static_cast<double>(attempt.request_bytes), bytes);
-  observe("rest_client_response_size_bytes", "Size of the bodies received from the Kubernetes API.",
-          static_cast<double>(attempt.response_bytes), bytes);
+  const std::lock_guard lock(mutex_);
+  const Series& series = SeriesOf(verb, host);
+  series.seconds->Observe(attempt.seconds);
+  series.request_bytes->Observe(static_cast<double>(attempt.request_bytes));
+  series.response_bytes->Observe(static_cast<double>(attempt.response_bytes));
 }
 
 }  // namespace runtime

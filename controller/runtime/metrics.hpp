@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -128,7 +129,18 @@ class RestClientMetrics {
   void Observe(const Attempt& attempt);
 
  private:
+  /// What is asked for at each request, looked up once: verbs and hosts are few.
+  struct Series {
+    std::string verb, host;
+    Histogram* seconds;
+    Histogram* request_bytes;
+    Histogram* response_bytes;
+  };
+  Series& SeriesOf(std::string_view verb, std::string_view host);
+
   Metrics& metrics_;
+  std::mutex mutex_;
+  std::vector<Series> series_;  ///< By mutex_.
 };
 
 }  // namespace runtime

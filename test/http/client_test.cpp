@@ -95,9 +95,10 @@ std::unique_ptr<http::Client> ClientFor(http::ClientOptions options) {
   return *std::move(client);
 }
 
-std::unique_ptr<http::Client> ClientFor(const std::string& url) {
+std::unique_ptr<http::Client> ClientFor(const std::string& url, bool own = false) {
   http::ClientOptions options;
   options.base_url = url;
+  options.own_connection = own;
   return ClientFor(std::move(options));
 }
 
@@ -106,8 +107,11 @@ http::Request GetRequest(const std::string& target) { return {"GET", target, {},
 }  // namespace
 
 TEST_CASE("requests arrive as they were given, and any status is a value") {
+  bool own = false;
+  SUBCASE("through the library's pool") {}
+  SUBCASE("on a connection of its own") { own = true; }
   Peer peer;
-  const auto client = ClientFor(peer.Url());
+  const auto client = ClientFor(peer.Url(), own);
   for (const std::string method : {"GET", "POST", "PUT", "PATCH", "DELETE"}) {
     CAPTURE(method);
     const http::Request request{method,
@@ -130,10 +134,12 @@ TEST_CASE("requests arrive as they were given, and any status is a value") {
 TEST_CASE("an answer over the limit is refused") {
   Peer peer;
   http::ClientOptions options;
+  SUBCASE("through the library's pool") {}
+  SUBCASE("on a connection of its own") { options.own_connection = true; }
   options.base_url = peer.Url();
   options.response_limit = 1 << 20;
   const auto answer = ClientFor(options)->Send(GetRequest("/big"), {});
-  REQUIRE_FALSE(answer);
+  REQUIRE_FALSE_MESSAGE(answer, (answer ? std::to_string(answer->status) + " " + std::to_string(answer->body.size()) : ""));
   CHECK(answer.error().code == base::Code::kInvalid);
 }
 
@@ -143,27 +149,37 @@ TEST_CASE("a refused connection is unavailable, a bad URL invalid") {
     Peer peer;
     port = peer.server->Port();
   }
-  const auto answer =
-      ClientFor("http://127.0.0.1:" + std::to_string(port))->Send(GetRequest("/"), {});
-  REQUIRE_FALSE(answer);
-  CHECK(answer.error().code == base::Code::kUnavailable);
+  for (const bool own : {false, true}) {
+    CAPTURE(own);
+    const auto answer =
+        ClientFor("http://127.0.0.1:" + std::to_string(port), own)->Send(GetRequest("/"), {});
+    REQUIRE_FALSE(answer);
+    CHECK(answer.error().code == base::Code::kUnavailable);
+    CHECK(answer.error().reason == "ConnectFailed");
+  }
   CHECK_FALSE(http::Client::Create({.base_url = "ftp://x"}));
   CHECK_FALSE(http::Client::Create({.base_url = "https://[::1]:1"}));
   CHECK_FALSE(http::Client::Create({.base_url = "https://x", .ca_pem = "no certificate"}));
 }
 
 TEST_CASE("the deadline ends a call that gets no head") {
+  bool own = false;
+  SUBCASE("through the library's pool") {}
+  SUBCASE("on a connection of its own") { own = true; }
   Peer peer;
   const auto start = std::chrono::steady_clock::now();
-  const auto answer = ClientFor(peer.Url())->Send(GetRequest("/silent"), {.deadline = 200ms});
+  const auto answer = ClientFor(peer.Url(), own)->Send(GetRequest("/silent"), {.deadline = 200ms});
   REQUIRE_FALSE(answer);
   CHECK(answer.error().code == base::Code::kTimeout);
   CHECK(std::chrono::steady_clock::now() - start < 5s);
 }
 
 TEST_CASE("the total deadline ends a body that trickles for ever") {
+  bool own = false;
+  SUBCASE("through the library's pool") {}
+  SUBCASE("on a connection of its own") { own = true; }
   Peer peer;
-  const auto client = ClientFor(peer.Url());
+  const auto client = ClientFor(peer.Url(), own);
   std::jthread feeder([&](std::stop_token stop) {
     const auto stream = peer.AwaitStream();
     std::mutex mutex;
@@ -179,8 +195,11 @@ TEST_CASE("the total deadline ends a body that trickles for ever") {
 }
 
 TEST_CASE("a stop request cancels within milliseconds while the head is awaited") {
+  bool own = false;
+  SUBCASE("through the library's pool") {}
+  SUBCASE("on a connection of its own") { own = true; }
   Peer peer;
-  const auto client = ClientFor(peer.Url());
+  const auto client = ClientFor(peer.Url(), own);
   std::stop_source stop;
   std::chrono::steady_clock::time_point asked;
   std::jthread stopper([&] {
@@ -379,9 +398,15 @@ TEST_CASE("over TLS only the given CA and the right name are trusted") {
     client.base_url = row.url;
     client.ca_pem = row.ca;
     client.server_name = row.server_name;
-    const auto answer = ClientFor(client)->Send(GetRequest("/hello"), {});
-    CHECK(answer.has_value() == row.works);
-    if (!answer) {
+    const auto pooled = ClientFor(client);
+    client.own_connection = true;
+    const auto own = ClientFor(client);
+    const auto ignore = [](std::string_view) { return true; };
+    for (const auto& answer :
+         {pooled->Send(GetRequest("/hello"), {}), pooled->Stream(GetRequest("/hello"), {}, ignore),
+          own->Send(GetRequest("/hello"), {})}) {
+      CHECK(answer.has_value() == row.works);
+      if (answer) continue;
       CHECK(answer.error().code == base::Code::kUnauthorized);
       CHECK(answer.error().reason == "TlsFailure");
     }
@@ -409,6 +434,8 @@ TEST_CASE("over TLS only the given CA and the right name are trusted") {
     http::ClientOptions client;
     client.base_url = peer.Url("https");
     client.ca_pem = authority->certificate_pem;
+    SUBCASE("through the library's pool") {}
+    SUBCASE("on a connection of its own") { client.own_connection = true; }
     const auto made = ClientFor(client);
     const auto big = made->Send(GetRequest("/big"), {});
     REQUIRE(big);

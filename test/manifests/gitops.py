@@ -25,7 +25,7 @@ IDLE_SECONDS = int(os.environ.get("WO_IDLE_SECONDS", "20"))
 
 # State, what kstatus, Flux and Argo CD must say.
 EXPECTED = {
-    "workspace not seen yet": ("InProgress or Current", "InProgress", "Progressing"),
+    "workspace not seen yet": ("InProgress", "InProgress", "Progressing"),
     "workspace provisioning": ("InProgress", "InProgress", "Progressing"),
     "workspace awaits its agent": ("InProgress", "InProgress", "Progressing"),
     "workspace ready": ("Current", "Current", "Healthy"),
@@ -35,7 +35,7 @@ EXPECTED = {
     "workspace offline": ("InProgress", "InProgress", "Degraded"),
     "workspace suspended": ("InProgress", "Current", "Suspended"),
     "workspace terminating": ("Terminating", None, "Progressing"),
-    "plugin not seen yet": ("InProgress or Current", "InProgress", "Progressing"),
+    "plugin not seen yet": ("InProgress", "InProgress", "Progressing"),
     "plugin ready": ("Current", "Current", "Healthy"),
     "plugin with a source that is refused": ("Failed", "Failed", "Degraded"),
     "plugin with a source that is retried": ("InProgress", "InProgress", "Progressing"),

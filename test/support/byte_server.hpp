@@ -138,6 +138,15 @@ class ByteServer {
     const std::lock_guard lock(mutex_);
     return requests_;
   }
+  /// Connections that were accepted so far, and those that are open.
+  size_t Accepted() const {
+    const std::lock_guard lock(mutex_);
+    return threads_.size();
+  }
+  size_t Open() const {
+    const std::lock_guard lock(mutex_);
+    return open_.size();
+  }
   size_t Count(std::string_view part) const {
     const std::lock_guard lock(mutex_);
     return static_cast<size_t>(std::count_if(
