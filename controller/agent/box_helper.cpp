@@ -235,6 +235,8 @@ class Helper {
   }
 
   void Probe() {
+    for (const auto& d : request_.deliveries)  // What comes of it is seen below.
+      (void)installed_->Adopt({d.name, d.source, d.revision, d.digest, ""});
     const auto found = installed_->Probe(request_.names);
     if (!found) {
       reply_.error = found.error();

@@ -88,8 +88,11 @@ class Box {
   virtual base::Status Provide(std::stop_token) { return {}; }
   virtual StateReport State(std::stop_token stop) = 0;
   /// All names in one call. A failure of the whole call is an Error: the caller treats every name
-  /// as Unknown.
+  /// as Unknown. What of `record` is there without a receipt and has exactly those bytes gets one
+  /// first, as by Adopt (and shows it): a fleet that brings its plugins along is taken over with
+  /// one call a box.
   virtual base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                          const std::vector<Delivery>& record,
                                           std::stop_token stop) = 0;
   /// Everything missing in one stream: bytes into staging, verified. Nothing visible changes.
   /// Per-plugin results; one bad plugin does not stop the others.

@@ -66,8 +66,11 @@ class DirectoryBox final : public Box {
   }
 
   base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                  const std::vector<Delivery>& record,
                                   std::stop_token stop) override {
     const base::FailpointScope point("box.probe");
+    for (const Delivery& plugin : record)  // What comes of it is seen below.
+      (void)plugins_.Adopt({plugin.name, plugin.source, plugin.revision, plugin.digest, ""});
     auto inventory = plugins_.Probe(names, stop);
     if (!inventory) return inventory.error();
     ProbeReport report;

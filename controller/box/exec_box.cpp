@@ -292,9 +292,13 @@ base::Result<std::vector<StepResult>> ExecBox::AskSteps(Question question,
 }
 
 base::Result<ProbeReport> ExecBox::Probe(const std::vector<std::string>& names,
+                                         const std::vector<Delivery>& record,
                                          std::stop_token stop) {
   const base::FailpointScope point("box.probe");
-  auto reply = Ask({{.op = BoxOp::kProbe, .names = names}}, stop);
+  Question question{{.op = BoxOp::kProbe, .names = names}};
+  for (const Delivery& d : record)
+    question.request.deliveries.push_back({d.name, d.source, d.revision, d.digest, 0});
+  auto reply = Ask(std::move(question), stop);
   if (!reply) return std::move(reply).error();
   if (reply->error) return *std::move(reply->error);
   if (reply->plugins.size() < names.size()) return BadReply("not every plugin is named");

@@ -46,6 +46,7 @@ class ExecBox : public Box {
       : channel_(std::move(channel)), options_(std::move(options)) {}
 
   base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                  const std::vector<Delivery>& record,
                                   std::stop_token stop) override;
   base::Result<std::vector<StepResult>> Deliver(const std::vector<Delivery>& deliveries,
                                                 std::stop_token stop) override;

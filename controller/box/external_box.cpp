@@ -26,7 +26,8 @@ class ExternalBox final : public Box {
 
   StateReport State(std::stop_token) override { return {BoxState::kUnknown, kCause, ""}; }
 
-  base::Result<ProbeReport> Probe(const std::vector<std::string>& names, std::stop_token) override {
+  base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                  const std::vector<Delivery>&, std::stop_token) override {
     const auto inventory = inventory_ ? inventory_() : std::nullopt;
     ProbeReport report;
     for (const std::string& name : names) {

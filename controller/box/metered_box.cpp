@@ -20,8 +20,9 @@ class MeteredBox final : public Box {
     return report;
   }
   base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                  const std::vector<Delivery>& record,
                                   std::stop_token stop) override {
-    auto report = inner_->Probe(names, std::move(stop));
+    auto report = inner_->Probe(names, record, std::move(stop));
     observe_({"probe", OutcomeOf(report), report ? report->plugins.size() : 0});
     return report;
   }

@@ -93,8 +93,9 @@ class PodBox final : public ExecBox {
   }
 
   base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                  const std::vector<Delivery>& record,
                                   std::stop_token stop) override {
-    auto report = ExecBox::Probe(names, stop);
+    auto report = ExecBox::Probe(names, record, stop);
     if (report) report->plugins_path_persistent = ConfigsOnVolume(**pod_, container_);
     return report;
   }

@@ -63,6 +63,7 @@ class Summary {
     }
     out.status.conditions = meta::MergeConditions(last.conditions, std::move(wanted), now_.wall);
     out.next_check = NextCheck();
+    out.may_wait = last.conditions.empty() && on_its_way_;
     return out;
   }
 
@@ -216,7 +217,7 @@ class Summary {
                        t.message.empty() ? "" : ": ", t.message);
   }
 
-  std::vector<Condition> Conditions() const {
+  std::vector<Condition> Conditions() {
     const Condition accepted = Accepted();
     const Condition resolved = SourceResolved();
     const Condition conflict = Conflict();
@@ -251,6 +252,7 @@ class Summary {
       say(ConditionStatus::kFalse, true, false, reason::kPluginsFailed, WorstText());
     } else if (counts_.pending > 0) {
       say(ConditionStatus::kUnknown, true, false, reason::kPluginsPending, WorstText());
+      on_its_way_ = true;
     } else {
       say(ConditionStatus::kTrue, false, false, reason::kReady, CountText());
     }
@@ -282,6 +284,7 @@ class Summary {
   const base::Result<SourceUri> uri_;
   api::WorkspaceCounts counts_;
   bool conflict_ = false;
+  bool on_its_way_ = false;
   std::string not_entitled_;
 };
 

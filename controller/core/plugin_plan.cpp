@@ -350,7 +350,10 @@ class Planner {
       }
     }
     for (const Work& work : work_)
-      if (work.row().action == RowAction::kRecord) plan_.steps.push_back(RecordStep(work));
+      // With a receipt the row is all that is missing.
+      if (work.row().action == RowAction::kRecord &&
+          !FindPlugin(o_.probe, work.row().name).has_receipt)
+        plan_.steps.push_back(RecordStep(work));
     // While changes gather nothing is staged either: then one stream brings them all.
     const bool gathering = permit_.reason == reason::kGatheringChanges;
     for (const Work& work : work_)

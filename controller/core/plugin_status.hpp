@@ -35,6 +35,9 @@ struct DeclaredPluginSummary {
   api::DeclaredPluginStatus status;
   base::MonoTime
       next_check{};  ///< When the source is to be resolved again (jittered), or looked at again.
+  /// It would be the first status, and says only that everything is on its way: it may wait a while
+  /// for what will be true soon.
+  bool may_wait = false;
 };
 DeclaredPluginSummary SummariseDeclaredPlugin(const DeclaredPluginObservation& observation,
                                               const Policy& policy, base::Now now);

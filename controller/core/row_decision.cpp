@@ -228,27 +228,31 @@ void DecidePresent(const Facts& f, TableDecision* out) {
   if (record && d.action == RowAction::kKeep) d.action = RowAction::kRecord;
 }
 
+struct Refusal {
+  std::string why, message;
+};
+
+std::optional<Refusal> RefusalOf(const DesiredPlugin& plugin, api::WorkspaceKind kind,
+                                 const Policy& policy) {
+  const ResolutionView& r = plugin.resolution;
+  if (!plugin.blocked_reason.empty()) return Refusal{plugin.blocked_reason, plugin.blocked_message};
+  // The second look at the choke point, now with the bytes (SC-7).
+  const base::Status entitled =
+      CheckEntitlement(kind, plugin.name, plugin.source, r.digest, policy);
+  if (!entitled) return Refusal{entitled.error().reason, entitled.error().message};
+  if (r.manifest_name.empty() || r.manifest_name == plugin.name) return std::nullopt;
+  return Refusal{
+      reason::kNameMismatch,
+      fmt::format("the plugin's manifest says name `{}`, the declaration `{}`; set spec.pluginName "
+                  "to the manifest's name",
+                  r.manifest_name, plugin.name)};
+}
+
 bool Refused(const Facts& f, const Policy& policy, TableDecision* out) {
   RowDecision& d = out->decision;
-  const ResolutionView& r = f.plugin.resolution;
-  std::string why = f.plugin.blocked_reason;
-  std::string message = f.plugin.blocked_message;
-  if (why.empty()) {
-    // The second look at the choke point, now with the bytes (SC-7).
-    const base::Status entitled = CheckEntitlement(f.observation.workspace.spec.kind, f.plugin.name,
-                                                   f.plugin.source, r.digest, policy);
-    if (!entitled) {
-      why = entitled.error().reason;
-      message = entitled.error().message;
-    } else if (!r.manifest_name.empty() && r.manifest_name != f.plugin.name) {
-      why = reason::kNameMismatch;
-      message = fmt::format(
-          "the plugin's manifest says name `{}`, the declaration `{}`; set spec.pluginName to the "
-          "manifest's name",
-          r.manifest_name, f.plugin.name);
-    }
-  }
-  if (why.empty()) return false;
+  auto refusal = RefusalOf(f.plugin, f.observation.workspace.spec.kind, policy);
+  if (!refusal) return false;
+  auto& [why, message] = *refusal;
   d.action = RowAction::kBlocked;
   d.row.loaded = f.view.presence == Presence::kUnknown
                      ? d.row.loaded
@@ -324,6 +328,21 @@ TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObserva
     case Presence::kPresent:
       DecidePresent(f, &out);
       break;
+  }
+  return out;
+}
+
+std::vector<const DesiredPlugin*> RecordedIfFound(const DeclaredSet& desired,
+                                                  const api::Workspace& workspace,
+                                                  const Policy& policy) {
+  std::vector<const DesiredPlugin*> out;
+  for (const DesiredPlugin& plugin : desired.plugins) {
+    if (plugin.suspended || plugin.resolution.digest.empty()) continue;
+    const auto& rows = workspace.status.plugins;
+    const bool ours = std::any_of(rows.begin(), rows.end(), [&](const api::PluginRow& row) {
+      return row.name == plugin.name && row.origin;
+    });
+    if (!ours && !RefusalOf(plugin, workspace.spec.kind, policy)) out.push_back(&plugin);
   }
   return out;
 }

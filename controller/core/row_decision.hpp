@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/plugin_plan.hpp"
 
@@ -22,6 +23,12 @@ TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObserva
 /// The decision on a tracking row whose plugin is no longer declared: kRemove, kDrop, kWait or
 /// kPull.
 RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservation& observation);
+
+/// Declared plugins that would be recorded (kRecord) if exactly their resolved bytes were found:
+/// not ours yet, entitled, and nothing else stands against them.
+std::vector<const DesiredPlugin*> RecordedIfFound(const DeclaredSet& desired,
+                                                  const api::Workspace& workspace,
+                                                  const Policy& policy);
 
 /// The tracking row of that name as last written, or null.
 const api::PluginRow* FindRow(const WorkspaceObservation& observation, const std::string& name);

@@ -50,13 +50,14 @@ class FrameReader {
   bool begun_ = false;
 };
 
-/// One plugin whose tar follows the request (deliver), or whose bytes are there already (adopt).
+/// One plugin whose tar follows the request (deliver), or whose bytes are there already (adopt), or
+/// may be (probe).
 struct BoxDelivery {
   std::string name;
   std::string source;
   std::string revision;
   std::string digest;  ///< sha256:... of the tar; verified in the box.
-  uint64_t size = 0;   ///< Bytes of the tar, adopt: 0.
+  uint64_t size = 0;   ///< Bytes of the tar, else 0.
   bool operator==(const BoxDelivery&) const = default;
 };
 
@@ -77,7 +78,7 @@ struct BoxRequest {
   std::vector<std::string> names = {};          ///< probe, activate, remove.
   std::string boot_id = {};                     ///< activate, remove, clearRemovals.
   std::string token = {};                       ///< writeToken.
-  std::vector<BoxDelivery> deliveries = {};     ///< deliver, adopt.
+  std::vector<BoxDelivery> deliveries = {};     ///< deliver, adopt; probe: to be recorded first.
   bool operator==(const BoxRequest&) const = default;
 };
 

@@ -1,16 +1,44 @@
 #include "reconcile/declared_plugin_reconciler.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 #include "core/plugin_status.hpp"
 #include "reconcile/status_writer.hpp"
 
 namespace reconcile {
 
+base::Millis DeclaredPluginReconciler::FirstStatusWait(size_t waiting) {
+  constexpr size_t kMost = 2'400;
+  return base::Millis{25} * std::min(waiting, kMost);
+}
+
+/// Until when the status is not written yet; nothing: it is to be written.
+std::optional<base::MonoTime> DeclaredPluginReconciler::WaitUntil(const api::DeclaredPlugin& plugin,
+                                                                  bool may_wait,
+                                                                  base::MonoTime now) {
+  const std::lock_guard lock(mutex_);
+  const meta::ObjectKey key = plugin.meta.Key();
+  if (!may_wait) {
+    waiting_.erase(key);
+    return std::nullopt;
+  }
+  auto& [uid, since] = waiting_.try_emplace(key, plugin.meta.uid, now).first->second;
+  if (uid != plugin.meta.uid) std::tie(uid, since) = std::pair(plugin.meta.uid, now);
+  const base::MonoTime until = since + FirstStatusWait(waiting_.size());
+  if (now < until) return until;
+  waiting_.erase(key);
+  return std::nullopt;
+}
+
 base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::ObjectKey& key,
                                                                    std::stop_token stop) {
   const auto plugin = on_.plugins.Get(key);
-  if (!plugin || plugin->meta.deletion_time) return runtime::Requeue::None();
+  if (!plugin || plugin->meta.deletion_time) {
+    const std::lock_guard lock(mutex_);
+    waiting_.erase(key);
+    return runtime::Requeue::None();
+  }
   const auto policy = on_.policy();
   core::DeclaredPluginObservation observation;
   observation.object = *plugin;
@@ -36,6 +64,8 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
   const base::Now now = on_.clock->Read();
   const core::DeclaredPluginSummary summary =
       core::SummariseDeclaredPlugin(observation, *policy, now);
+  if (const auto until = WaitUntil(*plugin, summary.may_wait, now.mono))
+    return Until(on_, std::min(*until, summary.next_check));
   auto wrote = WriteStatus(on_, *plugin, plugin->status, summary.status, stop);
   if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
   return Until(on_, summary.next_check);

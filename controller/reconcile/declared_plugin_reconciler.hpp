@@ -1,6 +1,9 @@
 #pragma once
 
 #include <atomic>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
 
 #include "reconcile/dependencies.hpp"
 #include "runtime/controller.hpp"
@@ -14,11 +17,22 @@ class DeclaredPluginReconciler final : public runtime::Reconciler {
   explicit DeclaredPluginReconciler(Dependencies on) : on_(std::move(on)) {}
   base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key,
                                            std::stop_token stop) override;
+  /// The first status of each of `waiting` new DeclaredPlugins may come this much later than the
+  /// first pass: when many come at once, what it would say is soon replaced, and each would be
+  /// written twice. Until then observedGeneration is -1 (kstatus: InProgress). 25 ms for each that
+  /// waits, 60 s at most.
+  static base::Millis FirstStatusWait(size_t waiting);
   /// Workspaces examined by all passes so far (SC-8).
   uint64_t Examined() const { return examined_.load(); }
 
  private:
+  std::optional<base::MonoTime> WaitUntil(const api::DeclaredPlugin& plugin, bool may_wait,
+                                          base::MonoTime now);
+
   const Dependencies on_;
+  std::mutex mutex_;
+  /// DeclaredPlugins without a status, by key: UID and time of the first pass. By mutex_.
+  std::unordered_map<meta::ObjectKey, std::pair<std::string, base::MonoTime>> waiting_;
   std::atomic<uint64_t> examined_{0};
 };
 

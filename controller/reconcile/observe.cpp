@@ -6,6 +6,7 @@
 #include "base/failpoint.hpp"
 #include "core/declared_set.hpp"
 #include "core/plugin_plan.hpp"
+#include "core/row_decision.hpp"
 
 namespace reconcile {
 namespace {
@@ -74,14 +75,26 @@ core::ProbeView ProbeOf(const box::ProbeReport& report, base::MonoTime taken) {
   return view;
 }
 
-core::ProbeView ProbeBox(const Dependencies& on, Observed& seen, std::stop_token stop) {
+/// What is recorded in the very call that looks for it, as long as we may write.
+std::vector<box::Delivery> ToRecord(const Dependencies& on, const Observed& seen,
+                                    const core::Policy& policy) {
+  std::vector<box::Delivery> record;
+  if (!on.client.MayWrite()) return record;
+  for (const core::DesiredPlugin* p :
+       core::RecordedIfFound(seen.desired, seen.observation.workspace, policy))
+    record.push_back({p->name, p->resolution.commit, p->resolution.digest, p->source, ""});
+  return record;
+}
+
+core::ProbeView ProbeBox(const Dependencies& on, const core::Policy& policy, Observed& seen,
+                         std::stop_token stop) {
   if (!seen.box) {
     core::ProbeView none;
     none.cause = seen.box_error ? seen.box_error->message : "the box cannot be reached";
     return none;
   }
   const base::FailpointScope failpoint("box.Probe");
-  auto report = seen.box->Probe(seen.desired.probe_names, stop);
+  auto report = seen.box->Probe(seen.desired.probe_names, ToRecord(on, seen, policy), stop);
   if (report) return ProbeOf(*report, on.clock->Read().mono);
   core::ProbeView failed;
   failed.cause = report.error().message;
@@ -179,7 +192,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     observation.probe = core::ProbeFromInventory(observation.heartbeat, seen.desired.probe_names);
     observation.probe.taken = on.clock->Read().mono;
   } else {
-    observation.probe = ProbeBox(on, seen, stop);
+    observation.probe = ProbeBox(on, request.policy, seen, stop);
   }
   HearAgain(on, workspace.meta.uid, observation.heartbeat);
   return seen;

@@ -59,9 +59,9 @@ TEST_CASE("the settings file is the runtime's, and restarts without a way are re
                      "name: p\nmcpServers: {s: {command: x}}\n");
   auto made = box::MakeBox(workspace, dependencies);
   REQUIRE(made);
-  CHECK_FALSE((*made)->Probe({"p"}, {})->plugins[0].mcp_merged);
+  CHECK_FALSE((*made)->Probe({"p"}, {}, {})->plugins[0].mcp_merged);
   support::WriteText(temp / "box/configs/claude.json", R"({"mcpServers":{"s":{"command":"x"}}})");
-  CHECK((*made)->Probe({"p"}, {})->plugins[0].mcp_merged);
+  CHECK((*made)->Probe({"p"}, {}, {})->plugins[0].mcp_merged);
   CHECK((*made)->Restart("b", {}).error().reason == "RestartUnsupported");
 }
 
@@ -72,9 +72,9 @@ TEST_CASE(
   dependencies.inventory = [&](const api::Workspace&) { return inventory; };
   auto made = box::MakeBox({}, dependencies);
   REQUIRE(made);
-  CHECK((*made)->Probe({"a"}, {})->plugins[0].presence == box::Presence::kUnknown);
+  CHECK((*made)->Probe({"a"}, {}, {})->plugins[0].presence == box::Presence::kUnknown);
   inventory = {{"a", "r1", "sha256:1", true}};
-  const auto report = (*made)->Probe({"a", "b"}, {});
+  const auto report = (*made)->Probe({"a", "b"}, {}, {});
   CHECK(report->plugins[0].presence == box::Presence::kPresent);
   CHECK(report->plugins[0].digest == "sha256:1");
   CHECK(report->plugins[1].presence == box::Presence::kAbsent);
@@ -91,6 +91,6 @@ TEST_CASE("a root that is a link to another place outside is refused when config
   REQUIRE(made);
   CHECK((*made)->WriteToken("t", {}).error().reason == "LinkNotAllowed");
   CHECK((*made)->State({}).state == box::BoxState::kUnknown);
-  CHECK_FALSE((*made)->Probe({"x"}, {}));
+  CHECK_FALSE((*made)->Probe({"x"}, {}, {}));
   CHECK(std::filesystem::is_empty(temp / "outside"));
 }

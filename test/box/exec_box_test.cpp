@@ -130,7 +130,7 @@ TEST_CASE("all that is missing goes in one run, and one run probes all names") {
   for (const auto& result : *delivered) CHECK(result.status);
   CHECK(*local.runs == 1);
   REQUIRE(box->Activate({names, "boot-1"}, {}));
-  const auto report = box->Probe(names, {});
+  const auto report = box->Probe(names, {}, {});
   REQUIRE(report);
   CHECK(*local.runs == 3);
   for (const auto& plugin : report->plugins) CHECK(plugin.presence == box::Presence::kPresent);
@@ -172,11 +172,11 @@ TEST_CASE("neither a helper nor a shell that can bring it: a reason, no guess") 
   support::TempFolder temp;
   const Local local(temp);
   auto box = local.Make({{"no-such-helper"}}, false);
-  CHECK(box->Probe({"x"}, {}).error().reason == "HelperUnavailable");
+  CHECK(box->Probe({"x"}, {}, {}).error().reason == "HelperUnavailable");
   // A read-only box cannot be brought one either; the message says where it should have gone.
   support::WriteText(local.root + "/configs", "not a folder");
   auto other = local.Make({{"no-such-helper"}}, true);
-  const auto refused = other->Probe({"x"}, {});
+  const auto refused = other->Probe({"x"}, {}, {});
   REQUIRE_FALSE(refused);
   CHECK(refused.error().reason == "HelperUnavailable");
   CHECK(refused.error().message.find(".molecule/helper") != std::string::npos);
@@ -188,7 +188,7 @@ TEST_CASE("a helper that dies, stays silent or talks nonsense is Unknown, never 
   support::WriteText(local.root + "/configs/settings.json", "{}");
   const auto probe = [&](const std::string& script) {
     auto box = local.Make({{"sh", "-c", script, "sh"}});
-    return box->Probe({"x"}, {});
+    return box->Probe({"x"}, {}, {});
   };
   CHECK(probe("exit 0").error().reason == "HelperFailed");
   CHECK(probe("kill -9 $$").error().code == base::Code::kUnavailable);

@@ -165,7 +165,7 @@ TEST_CASE("a managed Pod is made once, however often it is asked for") {
   CHECK(world.api.created == std::vector<std::string>{"pods/w-box"});
   auto box = world.Box();
   CHECK(box->State({}).state == box::BoxState::kUnknown);
-  CHECK_FALSE(box->Probe({"x"}, {}));
+  CHECK_FALSE(box->Probe({"x"}, {}, {}));
   CHECK(world.exec.requests.empty());
   world.Run("w-box", "agent");
   box = world.Box();
@@ -253,7 +253,7 @@ TEST_CASE("an API that cannot be asked is Unknown with the cause, never Stopped"
   CHECK(report.state == box::BoxState::kUnknown);
   CHECK(report.identity == "");
   CHECK(report.cause.find("connection refused") != std::string::npos);
-  CHECK(world.Box()->Probe({"x"}, {}).error().code == base::Code::kUnavailable);
+  CHECK(world.Box()->Probe({"x"}, {}, {}).error().code == base::Code::kUnavailable);
 }
 
 TEST_CASE("execs go to the right container by argv, and never to a Pod that does not run") {
@@ -261,7 +261,7 @@ TEST_CASE("execs go to the right container by argv, and never to a Pod that does
   world.Adopt("a-0", true);
   auto box = world.Box();
   world.exec.reply.plugins = {{"p", "Absent", "", false, "", "", "", "", false, true}};
-  const auto report = box->Probe({"p"}, {});
+  const auto report = box->Probe({"p"}, {}, {});
   REQUIRE(report);
   CHECK(report->plugins_path_persistent);
   REQUIRE(world.exec.requests.size() == 1);
@@ -270,9 +270,9 @@ TEST_CASE("execs go to the right container by argv, and never to a Pod that does
   CHECK(world.exec.requests[0].argv ==
         std::vector<std::string>{"workspace-operator", "box-helper", "--root", "/"});
   world.Pod("a-0")["spec"]["containers"][0].erase("volumeMounts");
-  CHECK_FALSE(world.Box()->Probe({"p"}, {})->plugins_path_persistent);
+  CHECK_FALSE(world.Box()->Probe({"p"}, {}, {})->plugins_path_persistent);
   world.Pod("a-0")["status"]["phase"] = "Failed";
-  CHECK(world.Box()->Probe({"p"}, {}).error().reason == "BoxNotRunning");
+  CHECK(world.Box()->Probe({"p"}, {}, {}).error().reason == "BoxNotRunning");
   CHECK(world.Box()->WriteToken("t", {}).error().reason == "BoxNotRunning");
   CHECK(world.exec.requests.size() == 2);
 }

@@ -172,8 +172,15 @@ const std::vector<Rule>& Rules() {
        R"({"spec":{"properties":{"plugins":{"x-kubernetes-list-type":null}}}})"},
       {"API-14", "texts, lists, maps and integers are bounded", Bounds,
        R"({"spec":{"properties":{"model":{"maxLength":null}}}})"},
-      {"API-15", "nothing is required and defaulted, and nothing is defaulted at all",
+      {"API-15",
+       "nothing is required and defaulted, and nothing is defaulted at all, but the status of what "
+       "nobody has looked at yet",
        [](const Node& n) -> std::string {
+         if (n.path == ".status") {
+           const bool unseen =
+               codec::GetMember(n.schema, "default") == Json{{"observedGeneration", -1}};
+           return unseen ? "" : "must default to observedGeneration -1 (kstatus)";
+         }
          return n.schema.contains("default") ? "has a default" : "";
        },
        R"({"spec":{"properties":{"kind":{"default":"Agent"}}}})"},

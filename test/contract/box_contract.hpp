@@ -40,7 +40,7 @@ inline box::Delivery Pack(const support::TempFolder& temp, const std::string& na
 }
 
 inline box::PluginProbe ProbeOne(box::Box& box, const std::string& name) {
-  auto report = box.Probe({name}, {});
+  auto report = box.Probe({name}, {}, {});
   REQUIRE_MESSAGE(report, (report ? "" : report.error().message));
   return report->plugins.at(0);
 }
@@ -79,7 +79,7 @@ inline void CheckState(const MakeBoxUnderTest& make) {
   CHECK(unknown.state == box::BoxState::kUnknown);
   CHECK(unknown.cause != "");
   CHECK(unknown.identity == "");
-  const auto probe = t.box->Probe({"hello"}, {});
+  const auto probe = t.box->Probe({"hello"}, {}, {});
   REQUIRE_FALSE(probe);
   CHECK((probe.error().code == base::Code::kUnavailable ||
          probe.error().code == base::Code::kTimeout));
@@ -124,7 +124,7 @@ inline void CheckProbe(const MakeBoxUnderTest& make) {
   Install(*t.box, Pack(temp, "quiet", "1", "reload: none\n"), "boot-1");
   t.write("plugins/theirs/plugin.yaml", "name: theirs\n");
   t.write("plugins/cut/plugin.yaml", "");
-  const auto report = t.box->Probe({"theirs", "missing", "cut", "hello"}, {});
+  const auto report = t.box->Probe({"theirs", "missing", "cut", "hello"}, {}, {});
   REQUIRE(report);
   REQUIRE(report->plugins.size() ==
           5);  // Those asked for, in that order, then what has our receipt.
@@ -145,6 +145,34 @@ inline void CheckProbe(const MakeBoxUnderTest& make) {
   CHECK(drifted.digest != drifted.receipt_digest);
 }
 
+/// A box that brought its plugins along without receipts (in its image, say).
+inline void CheckRecording(const MakeBoxUnderTest& make) {
+  support::TempFolder temp;
+  BoxUnderTest t = make(temp);
+  const auto tree = [](const std::string& name) {
+    return support::Tree{{"plugin.yaml", "name: " + name + "\nversion: \"1\"\n"}};
+  };
+  for (const std::string name : {"same", "other", "unasked"})
+    t.write("plugins/" + name + "/plugin.yaml", tree(name).at("plugin.yaml"));
+  const auto packed = support::PackPlugin(tree("same"), temp / "same.tar");
+  const box::Delivery same{"same", "rev-1", packed.digest, "git+https://h/same#tag:v1", ""};
+  const auto report =
+      t.box->Probe({"same", "other", "missing", "unasked"},
+                   {same, Pack(temp, "other", "2"), Pack(temp, "missing", "1")}, {});
+  REQUIRE_MESSAGE(report, (report ? "" : report.error().message));
+  REQUIRE(report->plugins.size() == 4);
+  CHECK(report->plugins[0].has_receipt);
+  CHECK(report->plugins[0].receipt_digest == same.digest);
+  CHECK(report->plugins[0].revision == same.revision);
+  CHECK(report->plugins[0].activated_boot_id == "");  // It owes no restart.
+  CHECK(report->plugins[1].presence == box::Presence::kPresent);
+  CHECK_FALSE(report->plugins[1].has_receipt);
+  CHECK(report->plugins[2].presence == box::Presence::kAbsent);
+  CHECK(report->plugins[3].presence == box::Presence::kPresent);
+  CHECK_FALSE(report->plugins[3].has_receipt);
+  CHECK(ProbeOne(*t.box, "same").has_receipt);
+}
+
 inline void CheckRemoval(const MakeBoxUnderTest& make) {
   support::TempFolder temp;
   BoxUnderTest t = make(temp);
@@ -158,16 +186,16 @@ inline void CheckRemoval(const MakeBoxUnderTest& make) {
     CHECK(results->at(2).status);
   }
   CHECK(t.read("plugins/theirs/plugin.yaml") == "name: theirs\n");
-  auto report = t.box->Probe({"hello"}, {});
+  auto report = t.box->Probe({"hello"}, {}, {});
   REQUIRE(report);
   CHECK(report->plugins[0].presence == box::Presence::kAbsent);
   REQUIRE(report->removals.size() == 1);
   CHECK(report->removals[0].name == "hello");
   CHECK(report->removals[0].removed_boot_id == "boot-1");
   REQUIRE(t.box->ClearRemovals("boot-1", {}));
-  CHECK(t.box->Probe({}, {})->removals.size() == 1);
+  CHECK(t.box->Probe({}, {}, {})->removals.size() == 1);
   REQUIRE(t.box->ClearRemovals("boot-2", {}));
-  CHECK(t.box->Probe({}, {})->removals.empty());
+  CHECK(t.box->Probe({}, {}, {})->removals.empty());
 }
 
 inline void CheckRest(const MakeBoxUnderTest& make) {
@@ -181,7 +209,7 @@ inline void CheckRest(const MakeBoxUnderTest& make) {
   CHECK(t.read(".molecule/token") == "token-1");
   std::stop_source stop;
   stop.request_stop();
-  CHECK(t.box->Probe({"hello"}, stop.get_token()).error().code == base::Code::kCancelled);
+  CHECK(t.box->Probe({"hello"}, {}, stop.get_token()).error().code == base::Code::kCancelled);
   CHECK(t.box->Deliver({Pack(temp, "hello", "1")}, stop.get_token()).error().code ==
         base::Code::kCancelled);
   CHECK(t.box->Activate({{"hello"}, "b"}, stop.get_token()).error().code == base::Code::kCancelled);
@@ -217,6 +245,7 @@ inline void RunBoxContract(const MakeBoxUnderTest& make) {
   if (!reachable) return detail::CheckUnreachable(make);
   detail::CheckDelivery(make);
   detail::CheckProbe(make);
+  detail::CheckRecording(make);
   detail::CheckRemoval(make);
 }
 

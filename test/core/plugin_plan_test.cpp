@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "core/restart_debt.hpp"
+#include "core/row_decision.hpp"
 #include "core/world.hpp"
 
 using core::StepKind;
@@ -31,9 +32,7 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     w.Declare("p", 'a');
     w.BootInstall("p", 'a');
     w.Pass();
-    REQUIRE(w.plan.steps.size() == 1);
-    CHECK(w.plan.steps[0].kind == StepKind::kRecord);
-    CHECK(w.plan.steps[0].digest == Digest('a'));
+    CHECK(w.plan.steps.empty());  // The box has its receipt: the row is all that was missing.
     REQUIRE(w.Row("p"));
     CHECK(w.Row("p")->origin == api::PluginOrigin::kBootInstalled);
     CHECK(w.Row("p")->loaded);
@@ -59,6 +58,28 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     w.Settle(2);
     CHECK(w.Condition("Ready") == "True");
     CHECK(w.done.empty());
+  }
+  TEST_CASE(
+      "what a probe may record on the spot: not ours yet, its bytes known, nothing against it") {
+    const auto recorded = [](const std::function<void(World&)>& prepare) {
+      World w;
+      w.Declare("p", 'a');
+      prepare(w);
+      w.Observe();
+      const auto found = core::RecordedIfFound(w.set, w.ws, w.policy);
+      return found.size() == 1 && found[0]->name == "p";
+    };
+    CHECK(recorded([](World&) {}));
+    CHECK(recorded([](World& w) { w.unknown = {"*"}; }));
+    CHECK_FALSE(recorded([](World& w) { w.sources.clear(); }));
+    CHECK_FALSE(recorded([](World& w) {
+      w.BootInstall("p", 'a');
+      w.Pass();  // Has recorded it.
+    }));
+    CHECK_FALSE(recorded([](World& w) { w.sources[World::Source("p")].manifest_name = "q"; }));
+    CHECK_FALSE(recorded([](World& w) {
+      w.policy.privileged = {{"p", World::Source("p"), {Digest('b')}, false, {}}};
+    }));
   }
   TEST_CASE("present and loaded, its source edited and not resolved yet: not called converged") {
     for (const auto state :
@@ -398,6 +419,7 @@ TEST_SUITE("behaviour.md section 4: what is on the box") {
   TEST_CASE("a probe is made again after a recording that failed, and after a delivery") {
     World w;
     DeclareReported(&w);
+    w.box["p"].receipt = false;
     const auto needed = [&] { return core::ProbeNeeded(w.set, w.Observe(), w.policy); };
     w.fault = [](const core::Step&) { return base::MakeError(base::Code::kUnavailable, "away"); };
     w.Pass();

@@ -161,6 +161,22 @@ TEST_SUITE("a DeclaredPlugin's status") {
     return c == nullptr ? "(none)"
                         : std::string(meta::ConditionStatusName(c->status)) + " " + c->reason;
   }
+  TEST_CASE("a first status may wait while it would say only that everything is on its way") {
+    const auto may_wait = [](const std::function<void(World&)>& prepare) {
+      World w;
+      w.DeclareObject("p", 'a');
+      prepare(w);
+      return Summarise(w).may_wait;
+    };
+    CHECK(may_wait([](World&) {}));
+    CHECK_FALSE(may_wait([](World& w) { w.Settle(6); }));   // Loaded.
+    CHECK_FALSE(may_wait([](World& w) { Summarise(w); }));  // Not the first one.
+    CHECK_FALSE(may_wait([](World& w) { w.declared[0].spec.suspend = true; }));
+    CHECK_FALSE(may_wait([](World& w) { w.declared[0].spec.source = "nonsense"; }));
+    CHECK_FALSE(may_wait([](World& w) {
+      w.sources[w.declared[0].spec.source].state = core::ResolutionView::State::kFailed;
+    }));
+  }
   TEST_CASE("counts follow the workspaces' rows until all are ready") {
     World w;
     w.DeclareObject("p", 'a');
