@@ -99,6 +99,11 @@ func (b *boxes) answer(pod string, asked request) map[string]any {
 	b.calls[asked.Op]++
 	switch asked.Op {
 	case "probe":
+		for _, d := range asked.Deliveries { // To be recorded first, if these are its bytes.
+			if b.digests[d.Name] == d.Digest {
+				b.adopted[pod+"/"+d.Name] = d
+			}
+		}
 		plugins := []plugin{}
 		for _, name := range asked.Names {
 			digest, here := b.digests[name]
