@@ -21,9 +21,9 @@ using ErrorCode = boost::system::error_code;
 
 constexpr size_t kBuffer = 64 << 10;
 constexpr uint32_t kHeadLimit = 64 << 10;
-constexpr std::chrono::microseconds kQuick{2'000};
+constexpr std::chrono::microseconds kQuick{6'000};
 constexpr int kQuickInARow = 32;
-constexpr std::chrono::microseconds kGather{1'000};
+constexpr std::chrono::microseconds kGather{4'000};
 
 /// Gives each piece of the body away as it is parsed.
 struct PassedBody {
