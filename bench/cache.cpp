@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "codec/packed_workspace.hpp"
@@ -22,6 +23,8 @@
 #include "typical_fleet.hpp"
 
 namespace {
+
+std::atomic<uint64_t> allocations{0};
 
 using bench::Print;
 using bench::TypicalFleet;
@@ -69,6 +72,7 @@ size_t ResidentBytes() {
 struct Grown {
   double resident = 0;
   double counted = 0;
+  double left = 0;  ///< Of `resident`, after 99 of 100 objects were deleted.
 };
 
 template <typename T>
@@ -88,6 +92,11 @@ Grown Fill(const Kind<T>& kind, size_t count) {
   grown.resident = static_cast<double>(ResidentBytes() - before);
   grown.counted = static_cast<double>(cache.Bytes());
   if (cache.Size() != count + 100) Fail("the cache does not hold all objects");
+  std::vector<meta::ObjectKey> keys = cache.Keys();
+  keys.resize(keys.size() * 99 / 100);
+  for (const meta::ObjectKey& key : keys) cache.Erase(key);
+  keys = {};
+  grown.left = static_cast<double>(ResidentBytes()) - static_cast<double>(before);
   return grown;
 }
 
@@ -128,6 +137,9 @@ void MeasureMemory(const Kind<T>& kind) {
              grown.counted / static_cast<double>(count), "B"});
     }
     large = grown.resident;
+    if (count == 1'000'000)
+      Print({fmt::format("resident after 99 % of those {}s were deleted", kind.name),
+             100 * grown.left / grown.resident, "%", 20});
   }
   Print({fmt::format("memory slope of {}, 100,000 to 1,000,000", kind.name), large / small / 10,
          "x", 1.01});
@@ -227,9 +239,46 @@ void MeasureResync(bool with_queue, const std::string& name) {
   queue.ShutDown();
 }
 
+/// A million keys, each taken in once and then a second time while it waits.
+void MeasureQueue() {
+  constexpr size_t kKeys = 1'000'000;
+  std::vector<meta::ObjectKey> keys;
+  for (size_t i = 0; i < kKeys; ++i)
+    keys.push_back({fmt::format("team-{}", i / 50), fmt::format("ws-{:07}", i)});
+  runtime::WorkQueue queue;
+  const auto each = [&](const char* name, const auto& act) {
+    const double begin = bench::SecondsOn(CLOCK_THREAD_CPUTIME_ID);
+    const uint64_t before = allocations;
+    for (const meta::ObjectKey& key : keys) act(key);
+    const double spent = bench::SecondsOn(CLOCK_THREAD_CPUTIME_ID) - begin;
+    Print({fmt::format("work queue of 1,000,000 keys, {}", name), spent * 1e9 / kKeys, "ns CPU"});
+    return static_cast<double>(allocations - before) / kKeys;
+  };
+  each("a new key", [&](const meta::ObjectKey& key) { queue.Add(key); });
+  const double again =
+      each("a key that waits already", [&](const meta::ObjectKey& key) { queue.Add(key); });
+  Print({"allocations for a key that waits already", again, "", 0});
+  each("handing out and giving back", [&](const meta::ObjectKey&) {
+    const auto key = queue.TryGet();
+    if (!key) Fail("the queue has lost a key");
+    queue.Forget(*key);
+    queue.Done(*key);
+  });
+  queue.ShutDown();
+}
+
 }  // namespace
 
-/// `bench_cache [memory] [decode] [resync]`; all without an argument.
+/// Counted; the array and nothrow forms end here, too.
+void* operator new(size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* made = std::malloc(size == 0 ? 1 : size)) return made;
+  throw std::bad_alloc();
+}
+void operator delete(void* made) noexcept { std::free(made); }
+void operator delete(void* made, size_t) noexcept { std::free(made); }
+
+/// `bench_cache [memory] [decode] [resync] [queue]`; all without an argument.
 int main(int count, char** words) {
   const auto wanted = [&](std::string_view part) {
     return count < 2 || std::find(words + 1, words + count, part) != words + count;
@@ -246,4 +295,5 @@ int main(int count, char** words) {
     MeasureResync(false, "resync scan, per object");
     MeasureResync(true, "resync scan, through the work queue and out");
   }
+  if (wanted("queue")) MeasureQueue();
 }

@@ -370,20 +370,26 @@ base::Status HttpKubeClient::Watch(const Collection& from, const WatchOptions& o
     request.headers = HeadersFor(call);
     LineSplitter splitter(options_.line_limit);
     base::Status failed;
+    bool retired = false;
+    const auto clients = credentials_->Get();
     const auto on_line = [&](std::string_view line) -> base::Status {
       auto event = ReadWatchLine(line);
       return event ? sink(*event) : base::Status(event.error());
     };
     const auto on_bytes = [&](std::string_view bytes) {
       failed = splitter.Push(bytes, on_line);
-      return failed.has_value();
+      // A connection with yesterday's certificate is not kept: bookmarks come about every minute.
+      credentials_->Refresh(false);
+      retired = splitter.Pending() == 0 && !credentials_->Current(clients);
+      return failed.has_value() && !retired;
     };
     const base::MonoTime start = MonoNow();
     const http::CallOptions how{options.head_deadline, options.idle.value_or(options_.watch_idle),
                                 options.stop};
-    auto answer = credentials_->Get().watches->Stream(request, how, on_bytes);
+    auto answer = clients.watches->Stream(request, how, on_bytes);
     Sample("WATCH", 0, answer, start, asked_again);
     if (!failed) return failed.error();
+    if (retired) return {};  // As if the server had ended it: it goes on with a new one.
     if (Refused(answer) && !asked_again) continue;
     if (!answer) return Named(answer.error(), call.what);
     ShowWarnings(*answer);

@@ -146,6 +146,11 @@ Credentials::Clients Credentials::Get() const {
   return clients_;
 }
 
+bool Credentials::Current(const Clients& clients) const {
+  const std::lock_guard lock(mutex_);
+  return clients.watches == clients_.watches;
+}
+
 void Credentials::AppendTo(http::Headers& headers) const {
   {
     const std::lock_guard lock(mutex_);

@@ -32,6 +32,8 @@ class Credentials {
   /// keeps what we had.
   void Refresh(bool force);
   Clients Get() const;
+  /// Whether `clients` still use the TLS files' content.
+  bool Current(const Clients& clients) const;
   /// The same trust and identity, for connections that are not made by an http::Client.
   http::ClientOptions Transport() const;
   /// Authorization and Impersonate-*.

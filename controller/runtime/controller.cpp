@@ -138,8 +138,10 @@ base::Result<Requeue> Controller::State::Call(const meta::ObjectKey& key,
     }
     return reconciler.Reconcile(key, stop);
   } catch (const std::exception& e) {
+    if (!options.recover_exceptions) throw;
     what = e.what();
   } catch (...) {  // Counted below like any other.
+    if (!options.recover_exceptions) throw;
   }
   if (panics != nullptr) panics->Add();
   return base::MakeError(base::Code::kInternal, "the reconciler threw: " + what, "Panic");

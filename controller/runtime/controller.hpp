@@ -54,6 +54,9 @@ struct ControllerOptions {
     std::function<base::Status(std::stop_token)> wait;
   };
   std::vector<Source> wait_for;
+  /// An exception of the reconciler is counted and retried; false: it ends the process, for who
+  /// would rather have a core file than a process that goes on with a bug.
+  bool recover_exceptions = true;
   /// Called before each run; an Error is treated as the run's. For read-your-own-writes:
   /// informer.WaitFor(key, ...).
   std::function<base::Status(const meta::ObjectKey&, std::stop_token)> before = nullptr;

@@ -69,6 +69,12 @@ struct Bucket {
   base::MonoTime filled{};
 };
 
+/// Notes about one object that differ in their text only.
+struct Similar {
+  int texts = 0;
+  base::MonoTime begun{};
+};
+
 struct Item {
   bool patch = false;
   std::string series;  ///< Key.
@@ -114,11 +120,14 @@ struct EventRecorder::State {
         sink(to),
         jitter(),
         series(options.memory_limit),
-        buckets(options.memory_limit) {}
+        buckets(options.memory_limit),
+        similar(options.memory_limit) {}
 
   void Record(EventNote note);
   Event MakeEvent(EventNote note, base::Now now);
   bool Allowed(const std::string& object, base::MonoTime now);
+  bool Join(const std::string& key, base::Now now);
+  bool Combined(const std::string& key, base::MonoTime now);
   void Enqueue(Item item);
   void Sweep(base::MonoTime now);
   base::MonoTime NextTime(base::MonoTime now);
@@ -137,6 +146,7 @@ struct EventRecorder::State {
   std::multimap<base::MonoTime, Item> retries;
   LruMap<Series> series;
   LruMap<Bucket> buckets;
+  LruMap<Similar> similar;
   base::MonoTime next_sweep{};
   uint64_t names = 0;
   Stats stats;
@@ -206,24 +216,43 @@ void EventRecorder::State::Enqueue(Item item) {
   changed.notify_one();
 }
 
+/// True if the note goes on with a series.
+bool EventRecorder::State::Join(const std::string& key, base::Now now) {
+  Series* known = series.Find(key);
+  if (known == nullptr || now.mono - known->last > options.series_idle) return false;
+  ++known->count;
+  known->last = now.mono;
+  known->event.series_count = known->count;
+  known->event.series_last_observed = now.wall;
+  if (known->count == 2) Enqueue({true, key, known->event});
+  return true;
+}
+
+/// Counts a new text; true if there are too many of its kind.
+bool EventRecorder::State::Combined(const std::string& key, base::MonoTime now) {
+  Similar* known = similar.Find(key);
+  if (known == nullptr || now - known->begun > options.similar_window)
+    known = &similar.Put(key, {0, now});
+  return ++known->texts > options.similar_limit;
+}
+
 void EventRecorder::State::Record(EventNote note) {
   note.reason = Cut(std::move(note.reason), 128);
   note.action = Cut(std::move(note.action), 128);
   note.note = Cut(std::move(note.note), 1024);
   const std::string object = ObjectText(note.regarding);
-  const std::string key =
-      fmt::format("{}\n{}\n{}\n{}\n{}\n{}", object, note.related ? ObjectText(*note.related) : "",
-                  note.type == EventType::kWarning, note.reason, note.action, note.note);
+  const std::string kind =
+      fmt::format("{}\n{}\n{}\n{}\n{}\n", object, note.related ? ObjectText(*note.related) : "",
+                  note.type == EventType::kWarning, note.reason, note.action);
+  std::string key = kind + note.note;
   std::lock_guard lock(mutex);
   ++stats.recorded;
   const base::Now now = options.clock->Read();
-  if (Series* known = series.Find(key); known && now.mono - known->last <= options.series_idle) {
-    ++known->count;
-    known->last = now.mono;
-    known->event.series_count = known->count;
-    known->event.series_last_observed = now.wall;
-    if (known->count == 2) Enqueue({true, key, known->event});
-    return;
+  if (Join(key, now)) return;
+  if (Combined(kind, now.mono)) {
+    key = kind;  // No note is empty.
+    if (Join(key, now)) return;
+    note.note = Cut("(combined from similar events): " + note.note, 1024);
   }
   if (!Allowed(object, now.mono)) {
     ++stats.suppressed;

@@ -69,8 +69,12 @@ struct EventRecorderOptions {
   base::Millis series_refresh{1'800'000};  ///< A running series is written this often.
   int burst = 25;                          ///< Per regarded object ...
   base::Millis refill{300'000};            ///< ... and one more each.
-  size_t memory_limit = 4096;              ///< Series and buckets remembered, each.
-  base::Millis flush_limit{1'000};         ///< For what is still queued at stop.
+  /// Notes that differ in their text only: from this many on within the window they are counted as
+  /// one event, `(combined from similar events): ` with the text of the first of them.
+  int similar_limit = 10;
+  base::Millis similar_window{600'000};
+  size_t memory_limit = 4096;       ///< Series, buckets and similar ones remembered, each.
+  base::Millis flush_limit{1'000};  ///< For what is still queued at stop.
   const base::Clock* clock = &base::SystemClock::Get();
   Metrics* metrics = nullptr;
 };

@@ -355,6 +355,44 @@ TEST_CASE("a write may not take longer than its leave") {
   CHECK(took < 10s);
 }
 
+TEST_CASE("a watch whose certificates have been replaced ends at its next line, to begin anew") {
+  const auto authority = *http::MakeCertificateAuthority("CA", 3600s);
+  const auto other = *http::MakeCertificateAuthority("another CA", 3600s);
+  const auto pair = *http::MakeServingCertificate(authority, "api", {}, {"127.0.0.1"}, 3600s);
+  const std::string path =
+      std::filesystem::temp_directory_path() / ("wo_ca_watch_" + std::to_string(::getpid()));
+  std::ofstream(path) << authority.certificate_pem;
+  http::ServerOptions options;
+  options.tls = http::TlsMaterial{pair.certificate_pem, pair.private_key_pem, ""};
+  const std::string bookmark =
+      R"({"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"5"}}})"
+      "\n";
+  std::shared_ptr<http::ResponseStream> stream;
+  http::Handlers handlers;
+  handlers.handle = [&](http::ServerRequest&&, std::unique_ptr<http::Responder> responder) {
+    stream = responder->StartStream({200, {}, {}}, 64 << 10);
+    stream->Write(bookmark);
+  };
+  auto server = http::Server::Start(options, handlers);
+  REQUIRE(server);
+  kube::ClientConfig config;
+  config.server = "https://127.0.0.1:" + std::to_string((*server)->Port());
+  config.ca_file = path;
+  const auto client = *kube::Client::Create(config, {.token_refresh = 0ms});
+  int lines = 0;
+  const auto ended = client->Watch({kube::kWorkspaces, "a"}, {}, [&](const kube::WatchEvent&) {
+    // The first line comes with the old files, the second after they were replaced.
+    if (++lines == 2) std::ofstream(path) << authority.certificate_pem << other.certificate_pem;
+    if (lines < 4) stream->Write(bookmark);
+    return base::Status();
+  });
+  CHECK_MESSAGE(ended.has_value(), (ended ? "" : ended.error().message));
+  CHECK(lines == 2);
+  stream.reset();
+  (*server)->Stop(1s);
+  std::filesystem::remove(path);
+}
+
 TEST_CASE("an API server that comes back with another authority is trusted once the file says so") {
   const std::string path =
       std::filesystem::temp_directory_path() / ("wo_ca_" + std::to_string(::getpid()));

@@ -1,6 +1,8 @@
 #include "runtime/controller.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <functional>
@@ -90,6 +92,23 @@ TEST_CASE("an exception is caught, counted and retried") {
   run.controller.Queue().Add(K("a"));
   REQUIRE(Eventually([&] { return run.controller.Queue().Failures(K("a")) == 1; }));
   CHECK(run.Metric("controller_runtime_reconcile_panics_total{controller=\"thing\"}") == 1);
+}
+
+TEST_CASE("an exception ends the process if that is asked for") {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::set_terminate([] { ::_exit(42); });  // Without the core file.
+    Running run([](const auto&, auto) -> base::Result<Requeue> { throw std::runtime_error("bug"); },
+                [](auto& options) { options.recover_exceptions = false; });
+    run.Start();
+    run.controller.Queue().Add(K("a"));
+    Eventually([] { return false; });
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 42);
 }
 
 TEST_CASE("the deadline of a run requests its stop and only then counts as a timeout") {

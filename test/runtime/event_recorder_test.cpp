@@ -36,6 +36,10 @@ class FakeSink : public runtime::EventSink {
     std::lock_guard lock(mutex_);
     return calls_;
   }
+  std::vector<std::string> Notes() const {
+    std::lock_guard lock(mutex_);
+    return notes_;
+  }
   void Fail(std::vector<Code> next) {
     std::lock_guard lock(mutex_);
     failures_ = std::move(next);
@@ -48,6 +52,7 @@ class FakeSink : public runtime::EventSink {
     if (blocked) Eventually([&] { return !blocked || stop.stop_requested(); });
     std::lock_guard lock(mutex_);
     calls_.push_back(std::move(call));
+    notes_.push_back(event.note.note);
     last = event;
     if (failures_.empty()) return {};
     const Code code = failures_.front();
@@ -55,7 +60,7 @@ class FakeSink : public runtime::EventSink {
     return base::MakeError(code, "as scripted");
   }
   mutable std::mutex mutex_;
-  std::vector<std::string> calls_;
+  std::vector<std::string> calls_, notes_;
   std::vector<Code> failures_;
 };
 
@@ -187,6 +192,27 @@ TEST_CASE("a chatty object is limited and others are not") {
   run.clock.Advance(Millis{300'000});
   run.recorder.Record(Note("Again", "chatty"));
   REQUIRE(Eventually([&] { return run.recorder.GetStats().sent == 27; }));
+}
+
+TEST_CASE("notes that differ in their text only are combined from the eleventh on") {
+  Running run;
+  const auto record = [&](int number) {
+    auto note = Note("Same", "w");
+    note.note = "attempt " + std::to_string(number);
+    run.recorder.Record(std::move(note));
+  };
+  for (int i = 0; i < 30; ++i) record(i);
+  run.recorder.Record(Note("Other", "w"));
+  // Ten of their own, one combined with its series of 20, one of another reason.
+  REQUIRE(Eventually([&] { return run.recorder.GetStats().sent == 13; }));
+  const auto calls = run.sink.Calls();
+  CHECK(std::count(calls.begin(), calls.end(), "create Same 0") == 11);
+  CHECK(std::count(calls.begin(), calls.end(), "patch Same 20") == 1);
+  CHECK(run.sink.Notes().at(10) == "(combined from similar events): attempt 10");
+  // After the window each is told again.
+  run.clock.Advance(Millis{600'001});
+  record(100);
+  REQUIRE(Eventually([&] { return run.sink.Notes().back() == "attempt 100"; }));
 }
 
 TEST_CASE("with the API blocked recording never blocks and memory is bounded") {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <new>
 
+#include "base/memory.hpp"
 #include "runtime/backoff.hpp"
 
 namespace runtime {
@@ -17,6 +18,7 @@ constexpr uint16_t kBinary = 0x8000;  ///< In a size: the text is stored as fewe
 constexpr size_t kScratch = 64;       ///< For a UID and a version as text.
 constexpr size_t kNoSlot = SIZE_MAX;
 constexpr size_t kMinSlots = 16;
+constexpr size_t kLargeTable = 1 << 15;  ///< Slots; what has shrunk to it was larger.
 
 /// FNV-1a with a seed of this process, so that nobody can prepare names that collide.
 uint64_t Hash(std::string_view a, std::string_view b) {
@@ -371,6 +373,7 @@ bool PackedStore::EraseLocked(const meta::ObjectKey& key) {
   if (slots_.size() > 1024 && records_.size() < slots_.size() / 8) {
     records_.shrink_to_fit();
     Rehash(slots_.size() / 2);
+    if (slots_.size() >= kLargeTable) base::GiveBackFreeMemory();
   }
   return true;
 }
