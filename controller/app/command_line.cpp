@@ -224,6 +224,10 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
             "Connections of the HTTP API at the same time, about 25 kB each with TLS; over it the "
             "longest idle one is closed for each new one",
             {"count", 16, 100'000});
+  run->add_flag(
+      "--metrics-authorization", flags.run.metrics_authorization,
+      "Give /metrics only to who sends a bearer token of the Kubernetes API and may `get` "
+      "the path /metrics there (ClusterRole workspace-operator-metrics-reader)");
   AddNumber(*run, "--workers", flags.run.workers, "Workspaces worked on at the same time, a count",
             {"count", 1, 64});
   AddNumber(*run, "--sync-seconds", flags.sync_seconds,

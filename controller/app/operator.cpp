@@ -5,6 +5,7 @@
 
 #include <atomic>
 
+#include "app/access_review.hpp"
 #include "app/agent_keeper.hpp"
 #include "app/build_info.hpp"
 #include "app/endpoint_tls.hpp"
@@ -236,6 +237,7 @@ class Operator {
     });
     agents_ = std::make_unique<AgentKeeper>(base::OwnProgramPath(),
                                             [this] { return settings_->Current(); });
+    scrapes_ = std::make_unique<ScrapeAccess>(*client_, clock_);
     own_metrics_ = AddOperatorMetrics(
         metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_, *artifacts_});
   }
@@ -287,6 +289,8 @@ class Operator {
     if (pods_) ports.review = [this](std::string_view token) { return pods_->Consider(token); };
     ConnectPluginRoutes(ports, *on_);
     ports.metrics = [this] { return metrics_.Text(); };
+    if (options_.metrics_authorization)
+      ports.may_scrape = [this](const std::string& token) { return scrapes_->Check(token); };
     ports.build = {kVersion, kCommit, options_.mode};
     if (election_) {
       ports.leader.leadership = [this] { return election_->Who(); };
@@ -485,6 +489,7 @@ class Operator {
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<source::Resolver> resolver_;  ///< Destroyed before what its wake-ups use.
   runtime::Metrics::Collector own_metrics_;
+  std::unique_ptr<ScrapeAccess> scrapes_;
   runtime::Manager manager_{{.start_limit = options_.start_limit}};
   std::string url_;
 };

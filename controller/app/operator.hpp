@@ -14,15 +14,16 @@
 namespace app {
 
 struct OperatorOptions {
-  kube::ClientConfig api;             ///< Where the Kubernetes API is and who we are to it.
-  std::string data_dir;               ///< Artifacts and scratch space.
-  std::string settings_path;          ///< May be empty.
-  Settings defaults;                  ///< What the mode sets.
-  std::string address = "127.0.0.1";  ///< Of the operator's HTTP API.
-  uint16_t port = 0;                  ///< 0: `preferred_port`, or any free one if that is taken.
-  uint16_t preferred_port = 0;        ///< 0: none.
-  int connections = 4096;             ///< Of the HTTP API at the same time.
-  std::string ns;                     ///< Watch one namespace only; empty: all.
+  kube::ClientConfig api;              ///< Where the Kubernetes API is and who we are to it.
+  std::string data_dir;                ///< Artifacts and scratch space.
+  std::string settings_path;           ///< May be empty.
+  Settings defaults;                   ///< What the mode sets.
+  std::string address = "127.0.0.1";   ///< Of the operator's HTTP API.
+  uint16_t port = 0;                   ///< 0: `preferred_port`, or any free one if that is taken.
+  uint16_t preferred_port = 0;         ///< 0: none.
+  int connections = 4096;              ///< Of the HTTP API at the same time.
+  bool metrics_authorization = false;  ///< /metrics for who may read it, see ScrapeAccess.
+  std::string ns;                      ///< Watch one namespace only; empty: all.
   std::string mode = "embedded";
   /// Serve the HTTP API over TLS with a certificate of our own making; absent: plain HTTP.
   std::optional<server::CertificateOptions> tls = {};

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "app/access_review.hpp"
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
@@ -25,50 +26,17 @@ const char* VerbName(server::Verb verb) {
   return "get";
 }
 
-/// TokenReview, then SubjectAccessReview for the verb on DeclaredPlugins of that namespace.
+/// The verb on DeclaredPlugins of that namespace.
 base::Status Authorise(kube::Client& client, const server::AuthoriseRequest& request) {
-  if (request.caller.bearer_token.empty())
-    return base::MakeError(base::Code::kUnauthorized,
-                           "a bearer token of the Kubernetes API is needed");
-  const kube::CallOptions call{.deadline = base::Seconds{10}, .stop = {}};
-  const Json review{{"apiVersion", "authentication.k8s.io/v1"},
-                    {"kind", "TokenReview"},
-                    {"spec", {{"token", request.caller.bearer_token}}}};
-  auto answer =
-      client.PostRaw("/apis/authentication.k8s.io/v1/tokenreviews", codec::Dump(review), call);
-  if (!answer)
-    return base::MakeError(base::Code::kUnavailable,
-                           "the token cannot be checked now: " + answer.error().message);
-  auto json = codec::ParseJson(*answer);
-  if (!json) return std::move(json).error();
-  const Json& status = codec::GetMember(*json, "status");
-  if (!codec::GetBool(status, "authenticated"))
-    return base::MakeError(base::Code::kUnauthorized, "the token is not valid");
-  const Json& user = codec::GetMember(status, "user");
-  Json spec{{"user", codec::GetString(user, "username")},
-            {"resourceAttributes",
-             {{"verb", VerbName(request.verb)},
-              {"group", api::kGroup},
-              {"resource", "declaredplugins"},
-              {"namespace", request.ns}}}};
-  if (const Json& groups = codec::GetMember(user, "groups"); groups.is_array())
-    spec["groups"] = groups;
-  const Json access{{"apiVersion", "authorization.k8s.io/v1"},
-                    {"kind", "SubjectAccessReview"},
-                    {"spec", std::move(spec)}};
-  answer = client.PostRaw("/apis/authorization.k8s.io/v1/subjectaccessreviews", codec::Dump(access),
-                          call);
-  if (!answer)
-    return base::MakeError(base::Code::kUnavailable,
-                           "access cannot be checked now: " + answer.error().message);
-  json = codec::ParseJson(*answer);
-  if (!json) return std::move(json).error();
-  if (!codec::GetBool(codec::GetMember(*json, "status"), "allowed"))
-    return base::MakeError(
-        base::Code::kForbidden,
-        fmt::format("{} on declaredplugins.{} in namespace {} is needed", VerbName(request.verb),
-                    api::kGroup, request.ns.empty() ? "(all)" : request.ns));
-  return {};
+  const std::string verb = VerbName(request.verb);
+  return ReviewAccess(client, request.caller.bearer_token,
+                      {{"resourceAttributes",
+                        {{"verb", verb},
+                         {"group", api::kGroup},
+                         {"resource", "declaredplugins"},
+                         {"namespace", request.ns}}}},
+                      fmt::format("{} on declaredplugins.{} in namespace {}", verb, api::kGroup,
+                                  request.ns.empty() ? "(all)" : request.ns));
 }
 
 base::Result<server::WorkspaceView> FindWorkspace(const reconcile::Dependencies& on,

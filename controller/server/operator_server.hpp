@@ -107,6 +107,8 @@ struct ServerPorts {
   std::vector<Check> health;             ///< /healthz
   std::vector<Check> ready;              ///< /readyz
   std::function<std::string()> metrics;  ///< Prometheus text.
+  /// Whether the bearer of the token (empty: none was sent) may read it; null: whoever gets here.
+  std::function<base::Status(const std::string& bearer_token)> may_scrape;
   BuildInfo build;
   LeaderLinkOptions leader = {};  ///< Where requests go that only the leader can answer.
 };

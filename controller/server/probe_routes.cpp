@@ -34,6 +34,10 @@ void HandleReady(Context& context, Call& call) { call.out.Send(RunChecks(context
 
 void HandleMetrics(Context& context, Call& call) {
   if (!context.ports.metrics) return call.out.Send(NotWired());
+  if (context.ports.may_scrape) {
+    const auto may = context.ports.may_scrape(std::string(BearerToken(call.in.request.headers)));
+    if (!may) return call.out.Send(ErrorResponse(may.error()));
+  }
   http::Response response;
   response.status = 200;
   response.headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}};

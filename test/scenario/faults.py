@@ -122,6 +122,30 @@ def an_outage_of_the_api_server_costs_little_however_long_it_lasts(w):
     check_converged(w, box, agent, states)
 
 
+def metrics_are_for_who_may_read_them_and_an_outage_lets_nobody_in(w):
+    command = w.api.command
+    w.api.command = lambda: [*command(), "--metrics-authorization"]
+    w.up()
+    for name in ("reader", "late", "nobody"):
+        w.kubectl("create", "serviceaccount", name)
+    token = {name: w.kubectl("create", "token", name).stdout.strip() for name in ("reader", "late", "nobody")}
+    w.kubectl("create", "clusterrole", "scrapes", "--verb=get", "--non-resource-url=/metrics")
+    w.kubectl("create", "clusterrolebinding", "scrapes", "--clusterrole=scrapes", "--serviceaccount=default:reader", "--serviceaccount=default:late")
+
+    def status(who):
+        return w.http("GET", "/metrics", token=who)[0]
+    expect("without a token", status(None), 401)
+    expect("with a token of nobody's", status("made.up.one"), 401)
+    expect("with one that may not", status(token["nobody"]), 403)
+    until(30, "the binding counts", lambda: status(token["reader"]) == 200)
+    expect("what it says", "informer_objects" in w.http("GET", "/metrics", token=token["reader"])[1].decode(), True)
+    w.api.part("kill", "apiserver")
+    expect("who was known, while the API is away", status(token["reader"]), 200)
+    expect("who was not", status(token["late"]), 503)
+    w.api.part("start", "apiserver")
+    until(60, "who was not known is let in", lambda: status(token["late"]) == 200)
+
+
 def the_api_server_hangs(w):
     box, agent, beta = converged_world(w)
     states = States(w, "a")

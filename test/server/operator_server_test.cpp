@@ -132,6 +132,12 @@ class Fixture {
                                         : std::nullopt;
                     }}};
     ports.metrics = [] { return std::string("up 1\n"); };
+    ports.may_scrape = [this](const std::string& token) -> base::Status {
+      if (!guarded_ || token == "reader") return {};
+      if (token == "away") return base::MakeError(base::Code::kUnavailable, "the API is away");
+      if (token.empty()) return base::MakeError(base::Code::kUnauthorized, "no token");
+      return base::MakeError(base::Code::kForbidden, "get on the path /metrics is needed");
+    };
     ports.build = {"0.1.0", "abc", "embedded"};
     return ports;
   }
@@ -139,6 +145,7 @@ class Fixture {
   std::mutex mutex_;
   std::vector<std::string> woken_;
   std::atomic<bool> not_ready_{false};
+  std::atomic<bool> guarded_{false};  ///< /metrics is for some only.
   fleet::HeartbeatTable table_;
   std::unique_ptr<server::OperatorServer> server_;
   std::unique_ptr<http::Server> listening_;
@@ -463,6 +470,14 @@ TEST_CASE_FIXTURE(Fixture, "probes, metrics, build info, and what is not served"
   CHECK(failing.status == 503);
   CHECK(failing.body.find("still filling") != std::string::npos);
   CHECK(Send({"GET", "/metrics"}).body == "up 1\n");
+  guarded_ = true;
+  for (const auto& [token, status] :
+       std::map<std::string, int>{{"", 401}, {"somebody", 403}, {"away", 503}, {"reader", 200}}) {
+    CAPTURE(token);
+    const auto answer = Send({"GET", "/metrics", token});
+    CHECK(answer.status == status);
+    CHECK((answer.body == "up 1\n") == (status == 200));
+  }
   CHECK(codec::ParseJson(Send({"GET", "/buildinfo"}).body)->at("commit") == "abc");
   for (const char* path : {"/", "/nothing", "/registry", "/registry/heartbeat/",
                            "/workspaces/a/plugins/b/c", "/healthz/x", "//healthz"}) {
