@@ -129,6 +129,9 @@ func (l *link) beat(a *agent) (bool, time.Duration) {
 	if response.StatusCode != 200 {
 		count, _ := codes.LoadOrStore(response.StatusCode, new(atomic.Int64))
 		count.(*atomic.Int64).Add(1)
+		if response.StatusCode == 429 { // Too soon: nothing is wrong with the connection.
+			return false, time.Second
+		}
 		l.drop()
 		l.which++
 		if response.StatusCode == 409 { // Recorded before the connection broke.

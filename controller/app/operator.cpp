@@ -353,21 +353,15 @@ class Operator {
     plugins_->AddHandler([this](const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
       if (!leading_) return;
       plugin_controller_->Queue().Add(event.key, event.WakePriority());
-      if (event.kind == ObjectEventKind::kResync || OnlyStatusChanged(event)) return;
+      if (event.kind == ObjectEventKind::kResync) return;
+      if (event.kind == ObjectEventKind::kUpdated && event.object && event.old_object &&
+          reconcile::SameDeclaration(*event.old_object, *event.object))
+        return;
       // The workspaces of the old and of the new selection.
       for (const auto& plugin : {event.object, event.old_object})
         if (plugin)
           for (const auto& workspace : SelectedByEither(*plugin)) Wake(workspace->meta.Key());
     });
-  }
-
-  /// A declaration's status (a summary of its workspaces) concerns no workspace's pass.
-  static bool OnlyStatusChanged(const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
-    if (event.kind != ObjectEventKind::kUpdated || !event.object || !event.old_object) return false;
-    const auto &now = *event.object, &old = *event.old_object;
-    return now.meta.uid == old.meta.uid && now.spec == old.spec &&
-           now.meta.labels == old.meta.labels && now.meta.annotations == old.meta.annotations &&
-           now.meta.deletion_time == old.meta.deletion_time;
   }
 
   void WakeDeclarations(const api::Workspace& workspace) {

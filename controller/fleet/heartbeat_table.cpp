@@ -3,14 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <deque>
 #include <mutex>
 
-#include "fleet/expiry_wheel.hpp"
-#include "fleet/hash_index.hpp"
-#include "fleet/slot_data.hpp"
-#include "fleet/token_index.hpp"
+#include "fleet/heartbeat_state.hpp"
 
 namespace fleet {
 namespace {
@@ -21,53 +16,6 @@ base::Error Gone() {
 }
 
 }  // namespace
-
-struct HeartbeatTable::State {
-  TableOptions options;
-  std::function<void(const meta::ObjectKey&)> expired;
-  mutable std::mutex mutex;
-  std::condition_variable_any wake;  ///< Run waits for the first entry of the wheel.
-  std::deque<SlotData> slots;        ///< Addresses stay.
-  std::vector<uint32_t> free;
-  HashIndex uids;
-  HashIndex keys;
-  TokenIndex tokens;
-  TextPool texts;
-  ExpiryWheel wheel;
-  std::optional<base::Now> take_over;
-  bool running = false;                    ///< Run is.
-  std::optional<base::MonoTime> listened;  ///< When this process was last seen to run; while Run is
-                                           ///< and the wheel holds something.
-  uint64_t recorded = 0;
-  uint64_t refused = 0;
-
-  explicit State(TableOptions o) : options(o), wheel(o.tick) {}
-
-  SlotData* Find(Slot slot) {
-    if (slot.index >= slots.size()) return nullptr;
-    SlotData& data = slots[slot.index];
-    return data.used && data.generation == slot.generation ? &data : nullptr;
-  }
-  static uint64_t HashOf(const std::string& uid) { return std::hash<std::string>{}(uid); }
-  static uint64_t HashOf(const meta::ObjectKey& key) { return std::hash<meta::ObjectKey>{}(key); }
-  std::optional<uint32_t> IndexOf(const std::string& uid) const {
-    return uids.Find(HashOf(uid), [&](uint32_t at) { return slots[at].settings.uid == uid; });
-  }
-  std::optional<uint32_t> IndexOf(const meta::ObjectKey& key) const {
-    return keys.Find(HashOf(key), [&](uint32_t at) { return slots[at].settings.key == key; });
-  }
-  SlotData* FindUid(const std::string& uid) {
-    const auto found = IndexOf(uid);
-    return found ? &slots[*found] : nullptr;
-  }
-  uint32_t Allocate();
-  void Free(uint32_t index);
-  void SetTokens(SlotData& data, uint32_t index, const SlotSettings& settings, base::MonoTime now);
-  void RetirePrevious(SlotData& data, uint32_t index);
-  void ArmFor(SlotData& data, uint32_t index, base::MonoTime now);
-  void Keep(SlotData& data, const protocol::Heartbeat& heartbeat, const std::string& held_digest);
-  base::Result<Change> Record(Slot slot, const protocol::Heartbeat& heartbeat, base::Now now);
-};
 
 uint32_t HeartbeatTable::State::Allocate() {
   if (free.empty()) {
@@ -111,16 +59,6 @@ void HeartbeatTable::State::SetTokens(SlotData& data, uint32_t index, const Slot
   tokens.Add(*settings.previous_token_hash, {index, false});
   data.previous_valid = true;
   data.previous_until = now + options.previous_token_lifetime;
-}
-
-/// (Re)arms the wheel after a change of the deadline's base; a later deadline needs nothing, the
-/// wheel finds it when it gets there.
-void HeartbeatTable::State::ArmFor(SlotData& data, uint32_t index, base::MonoTime now) {
-  if (running && !listened) {
-    listened = now;
-    wake.notify_all();
-  }
-  data.armed_tick = wheel.Arm(index, data.generation, data.deadline, now);
 }
 
 /// Packs the report; the inventory that is held stays when only its digest came again.
@@ -447,66 +385,6 @@ TableCounts HeartbeatTable::Counts() const {
     if (data.used && data.reported && !data.expired) ++counts.reporting;
   }
   return counts;
-}
-
-size_t HeartbeatTable::Tick(base::MonoTime now) {
-  std::vector<meta::ObjectKey> silent;
-  {
-    const std::lock_guard lock(state_->mutex);
-    for (const auto& entry : state_->wheel.Take(now)) {
-      SlotData* data = state_->Find(Slot{entry.index, entry.generation});
-      if (data == nullptr || data->armed_tick != entry.tick) continue;
-      if (data->deadline > now) {
-        state_->ArmFor(*data, entry.index, now);
-        continue;
-      }
-      data->armed_tick = 0;
-      data->expired = true;
-      silent.push_back(data->settings.key);
-    }
-  }
-  if (state_->expired) {
-    for (const auto& key : silent) state_->expired(key);
-  }
-  return silent.size();
-}
-
-void HeartbeatTable::ForgiveDeafness(base::MonoTime now) {
-  const std::lock_guard lock(state_->mutex);
-  if (!state_->listened || *state_->listened >= now) return;
-  const auto gap = now - *state_->listened;
-  state_->listened = now;
-  if (gap <= state_->options.deaf_after) return;
-  if (state_->take_over) state_->take_over->mono += gap;
-  for (SlotData& data : state_->slots) {
-    if (!data.used || data.expired) continue;
-    data.deadline += gap;
-    if (data.reported) data.reported->seen.mono += gap;
-  }
-}
-
-void HeartbeatTable::Run(const base::Clock& clock, std::stop_token stop) {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->running = true;
-    state_->listened = clock.Read().mono;
-  }
-  while (!stop.stop_requested()) {
-    const base::MonoTime now = clock.Read().mono;
-    ForgiveDeafness(now);
-    Tick(now);
-    std::unique_lock lock(state_->mutex);
-    const auto armed = [this] { return state_->wheel.Size() > 0; };
-    if (armed()) {
-      state_->wake.wait_for(lock, stop, state_->options.tick, [] { return false; });
-    } else {  // A turn of an empty wheel would be a wake-up for nothing.
-      state_->listened.reset();
-      state_->wake.wait(lock, stop, armed);
-    }
-  }
-  const std::lock_guard lock(state_->mutex);
-  state_->running = false;
-  state_->listened.reset();
 }
 
 }  // namespace fleet

@@ -28,6 +28,13 @@ std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin) {
   return {plugin.meta.ns};
 }
 
+bool SameDeclaration(const api::DeclaredPlugin& before, const api::DeclaredPlugin& after) {
+  return before.meta.uid == after.meta.uid && before.spec == after.spec &&
+         before.meta.labels == after.meta.labels &&
+         before.meta.annotations == after.meta.annotations &&
+         before.meta.deletion_time == after.meta.deletion_time;
+}
+
 std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
     const Dependencies& on, const api::Workspace& workspace) {
   std::vector<std::shared_ptr<const api::DeclaredPlugin>> found;

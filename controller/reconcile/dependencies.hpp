@@ -51,6 +51,10 @@ runtime::Requeue Until(const Dependencies& on, base::MonoTime at);
 std::vector<std::string> IndexOf(const api::Workspace& workspace);
 std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin);
 
+/// Whether two versions of an object declare the same: its status (a summary of its workspaces)
+/// concerns no workspace's pass.
+bool SameDeclaration(const api::DeclaredPlugin& before, const api::DeclaredPlugin& after);
+
 /// The DeclaredPlugins that select the workspace, by name.
 std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
     const Dependencies& on, const api::Workspace& workspace);
