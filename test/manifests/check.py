@@ -61,6 +61,9 @@ def check_install(documents):
 def check_roles(documents):
     for role in of_kind(documents, "Role", "ClusterRole"):
         for rule in role.get("rules", []):
+            if paths := rule.get("nonResourceURLs"):
+                check(set(paths) == {"/metrics"} and rule["verbs"] == ["get"], f"{role['metadata']['name']} is for other paths than /metrics: {paths}")
+                continue
             texts = rule["apiGroups"] + rule["resources"] + rule["verbs"]
             check("*" not in texts, f"{role['kind']} {role['metadata']['name']} has a wildcard")
             broad = "secrets" in rule["resources"] and {"list", "watch"} & set(rule["verbs"])
