@@ -95,7 +95,7 @@ def the_api_server_is_away_for_longer_than_the_heartbeat_time_out(w):
     check_converged(w, box, agent, states)
 
 
-def used(w):
+def _used(w):
     """What an outage may not eat: descriptors and threads of the operator, its memory in kB, and the bytes of its log."""
     proc = f"/proc/{w.operator.pid}"
     status = dict(line.split(":", 1) for line in open(f"{proc}/status").read().splitlines())
@@ -108,9 +108,9 @@ def an_outage_of_the_api_server_costs_little_however_long_it_lasts(w):
     states = States(w, "a")
     w.api.part("kill", "apiserver")
     time.sleep(OUTAGE_SECONDS / 4)  # Whoever waits for an answer has noticed.
-    before = used(w)
+    before = _used(w)
     time.sleep(OUTAGE_SECONDS * 3 / 4)
-    after = used(w)
+    after = _used(w)
     minutes = OUTAGE_SECONDS * 3 / 4 / 60
     print(f"        in {minutes * 60:.0f} s: {before} -> {after}", flush=True)
     for what, more in (("descriptors", 8), ("threads", 4), ("memory", 4096), ("log", 4096 + 16384 * minutes)):

@@ -293,8 +293,10 @@ def run_all(defined):
                 traceback.print_exc()
                 if hasattr(error, "stderr"):
                     print(error.stderr)
-            if world:
-                show(world)
+            try:
+                show(world) if world else None
+            except Exception as worse:  # pylint: disable=broad-except
+                print(f"cannot be shown: {worse}")  # An API server that does not answer ends one scenario, not all.
         finally:
             if world:
                 world.close()

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from faults import used
+from faults import _used
 from scenarios import expect, run_all
 from world import Failed, declared, is_ready, row, until, workspace
 
@@ -45,7 +45,7 @@ def a_long_life_costs_no_more_than_a_short_one(w):
     while time.monotonic() - begin < SECONDS or number < 6:
         work(w, sources, number)
         number += 1
-        seen.append((time.monotonic() - begin, used(w)))
+        seen.append((time.monotonic() - begin, _used(w)))
     settled = seen[len(seen) // 3:]
     hours = (settled[-1][0] - settled[0][0]) / 3600
     print(f"        {number} rounds in {seen[-1][0]:.0f} s; after the first {seen[0][1]}, after a third {settled[0][1]}, at the end {settled[-1][1]}", flush=True)
