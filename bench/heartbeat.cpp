@@ -20,7 +20,7 @@
 #include "base/sha256.hpp"
 #include "figure.hpp"
 #include "fleet/heartbeat_table.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 #include "server/operator_server.hpp"
 #include "typical_fleet.hpp"
 

@@ -7,7 +7,7 @@
 
 #include "agent/agent.hpp"
 #include "base/result.hpp"
-#include "http/client.hpp"
+#include "http/client/client.hpp"
 
 /// Private to agent/: the connection to the operator.
 namespace agent {

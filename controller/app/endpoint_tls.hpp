@@ -4,7 +4,7 @@
 #include <stop_token>
 #include <string>
 
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 #include "kube/client.hpp"
 #include "runtime/metrics.hpp"
 #include "server/certificate_keeper.hpp"

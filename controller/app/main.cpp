@@ -1,6 +1,6 @@
 #include "app/command_line.hpp"
 #include "app/first_process.hpp"
-#include "http/client.hpp"
+#include "http/client/client.hpp"
 
 int main(int argc, char** argv) {
   app::LeaveFirstProcess();

@@ -23,7 +23,7 @@
 #include "codec/packed_workspace.hpp"
 #include "codec/resources.hpp"
 #include "core/declared_set.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 #include "reconcile/declared_plugin_reconciler.hpp"
 #include "reconcile/workspace_reconciler.hpp"
 #include "runtime/manager.hpp"

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 
+#include "base/base64.hpp"
 #include "base/log.hpp"
 #include "box/managed_pod.hpp"
 #include "box/pod_box.hpp"
-#include "codec/base64.hpp"
 #include "codec/json.hpp"
 
 namespace app {
@@ -36,7 +36,7 @@ std::optional<int64_t> ExpiryOf(std::string_view token) {
   std::replace(part.begin(), part.end(), '-', '+');
   std::replace(part.begin(), part.end(), '_', '/');
   part.append((4 - part.size() % 4) % 4, '=');
-  const auto text = codec::DecodeBase64(part);
+  const auto text = base::DecodeBase64(part);
   if (!text) return std::nullopt;
   const auto claims = codec::ParseJson(*text);
   if (!claims) return std::nullopt;

@@ -8,13 +8,8 @@
 #include <string_view>
 
 #include "base/file.hpp"
-#include "base/result.hpp"
-#include "http/server.hpp"
 
 namespace http {
-
-/// A server's TLS context; shared by connections, replaced whole.
-base::Result<std::shared_ptr<SSL_CTX>> MakeServerContext(const TlsMaterial& material);
 
 /// A non-blocking socket, plain or TLS. Never throws. SIGPIPE must be blocked or ignored.
 class Transport {

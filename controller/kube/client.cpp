@@ -12,7 +12,7 @@
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
 #include "codec/json.hpp"
-#include "http/client.hpp"
+#include "http/client/client.hpp"
 #include "kube/credentials.hpp"
 #include "kube/json_span.hpp"
 #include "kube/status_error.hpp"

@@ -1,5 +1,6 @@
 #include "kube/credentials.hpp"
 
+#include "base/base64.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
 
@@ -12,20 +13,6 @@ std::string Trim(std::string text) {
   const size_t end = text.find_last_not_of(" \t\r\n");
   text.erase(end == std::string::npos ? 0 : end + 1);
   return text.substr(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
-}
-
-std::string Base64(std::string_view bytes) {
-  static constexpr char kDigits[] =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t group = 0;
-    for (size_t j = 0; j < 3; ++j)
-      group = group << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
-    for (size_t j = 0; j < 4; ++j)
-      out += i + j > bytes.size() ? '=' : kDigits[group >> (18 - 6 * j) & 63];
-  }
-  return out;
 }
 
 base::Result<std::string> TextOrFile(const std::string& text, const std::string& file) {
@@ -86,6 +73,7 @@ http::ClientOptions Credentials::OptionsOf(const TlsTexts& tls) const {
   options.client_certificate_pem = tls.certificate;
   options.client_key_pem = tls.key;
   options.server_name = config_.tls_server_name;
+  options.proxy_url = config_.proxy_url;
   options.response_limit = limits_.response;
   return options;
 }
@@ -157,13 +145,17 @@ void Credentials::AppendTo(http::Headers& headers) const {
     if (!token_.empty())
       headers.emplace_back("Authorization", "Bearer " + token_);
     else if (!config_.username.empty())
-      headers.emplace_back("Authorization",
-                           "Basic " + Base64(config_.username + ":" + config_.password));
+      headers.emplace_back("Authorization", "Basic " + base::EncodeBase64(config_.username + ":" +
+                                                                          config_.password));
   }
   if (config_.impersonate_user.empty()) return;
   headers.emplace_back("Impersonate-User", config_.impersonate_user);
   for (const std::string& group : config_.impersonate_groups)
     headers.emplace_back("Impersonate-Group", group);
+  if (!config_.impersonate_uid.empty())
+    headers.emplace_back("Impersonate-Uid", config_.impersonate_uid);
+  for (const auto& [key, value] : config_.impersonate_extra)
+    headers.emplace_back("Impersonate-Extra-" + key, value);
 }
 
 }  // namespace kube

@@ -6,7 +6,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
-#include "http/client.hpp"
+#include "http/client/client.hpp"
 #include "kube/kubeconfig.hpp"
 
 namespace kube {

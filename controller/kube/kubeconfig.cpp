@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <map>
 
+#include "base/base64.hpp"
 #include "base/file.hpp"
 #include "codec/json.hpp"
 
@@ -64,36 +67,14 @@ base::Status MergeFile(const std::string& path, Merged& merged) {
   return {};
 }
 
-std::optional<std::string> Base64Decode(std::string_view text) {
-  std::string out;
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    if (c == '=' || c == '\n' || c == '\r' || c == ' ') continue;
-    int digit = -1;
-    if (c >= 'A' && c <= 'Z')
-      digit = c - 'A';
-    else if (c >= 'a' && c <= 'z')
-      digit = c - 'a' + 26;
-    else if (c >= '0' && c <= '9')
-      digit = c - '0' + 52;
-    else if (c == '+')
-      digit = 62;
-    else if (c == '/')
-      digit = 63;
-    if (digit < 0) return std::nullopt;
-    bits = bits << 6 | static_cast<uint32_t>(digit);
-    if ((count += 6) >= 8) out += static_cast<char>(bits >> (count -= 8) & 0xff);
-  }
-  return out;
-}
-
 /// `name`-data wins over `name`; a relative path starts at the file's folder.
 base::Status DataOrFile(const Entry& entry, const std::string& name, std::string& text,
                         std::string& file) {
-  const std::string data = GetString(entry.value, name + "-data");
+  std::string data = GetString(entry.value, name + "-data");
   if (!data.empty()) {
-    auto decoded = Base64Decode(data);
+    // Line ends within are as good as none, as for Go's decoder.
+    std::erase_if(data, [](char c) { return c == '\n' || c == '\r' || c == ' '; });
+    auto decoded = base::DecodeBase64(data);
     if (!decoded || decoded->empty())
       return Bad(fmt::format("{}: {}-data is not base64", entry.file, name));
     text = *std::move(decoded);
@@ -112,11 +93,25 @@ base::Status UseCluster(const Entry& cluster, const std::string& name, ClientCon
     return Bad(fmt::format(
         "{}: cluster `{}` sets insecure-skip-tls-verify; give certificate-authority instead",
         cluster.file, name));
-  if (!GetString(cluster.value, "proxy-url").empty())
+  config.proxy_url = GetString(cluster.value, "proxy-url");
+  // Not repeated: it may hold a password.
+  if (!config.proxy_url.empty() && !config.proxy_url.starts_with("http://"))
     return Bad(
-        fmt::format("{}: cluster `{}` sets proxy-url, which is not supported", cluster.file, name));
+        fmt::format("{}: cluster `{}` has a proxy-url that does not start with http://, "
+                    "which is the only kind of proxy that is supported",
+                    cluster.file, name));
   config.tls_server_name = GetString(cluster.value, "tls-server-name");
   return DataOrFile(cluster, "certificate-authority", config.ca_pem, config.ca_file);
+}
+
+/// As the name of a header may hold it (RFC 9110 section 5.6.2); the API server decodes it.
+std::string PercentEncoded(const std::string& key) {
+  std::string out;
+  for (const unsigned char c : key) {
+    const bool plain = std::isalnum(c) != 0 || (c != 0 && std::strchr("!#$&'*+-.^_`|~", c));
+    out += plain ? std::string(1, static_cast<char>(c)) : fmt::format("%{:02X}", c);
+  }
+  return out;
 }
 
 base::Status UseUser(const Entry& user, const std::string& name, ClientConfig& config) {
@@ -134,6 +129,11 @@ base::Status UseUser(const Entry& user, const std::string& name, ClientConfig& c
   if (const Json& groups = GetMember(user.value, "as-groups"); groups.is_array())
     for (const Json& group : groups)
       if (group.is_string()) config.impersonate_groups.push_back(group.get<std::string>());
+  config.impersonate_uid = GetString(user.value, "as-uid");
+  for (const auto& [key, values] : GetMember(user.value, "as-user-extra").items())
+    for (const Json& value : values)
+      if (value.is_string())
+        config.impersonate_extra.emplace_back(PercentEncoded(key), value.get<std::string>());
   if (auto status = DataOrFile(user, "client-certificate", config.client_certificate_pem,
                                config.client_certificate_file);
       !status)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -14,6 +15,7 @@ struct ClientConfig {
   std::string server = {};  ///< https://host:port, optionally with a path prefix (a proxy's).
   std::string ca_pem = {};  ///< The only roots trusted; empty with empty `ca_file`: the system's.
   std::string ca_file = {};
+  std::string proxy_url = {};  ///< http://[user[:password]@]host[:port]; empty: the direct way.
   std::string tls_server_name = {};         ///< Name to verify if it is not the URL's host.
   std::string client_certificate_pem = {};  ///< Always with the key.
   std::string client_key_pem = {};
@@ -25,6 +27,9 @@ struct ClientConfig {
   std::string password = {};
   std::string impersonate_user = {};  ///< Impersonate-User, with groups below.
   std::vector<std::string> impersonate_groups = {};
+  std::string impersonate_uid = {};  ///< Impersonate-Uid.
+  std::vector<std::pair<std::string, std::string>> impersonate_extra =
+      {};  ///< Impersonate-Extra-<key>: a value.
   std::string default_namespace = "default";
   std::string context =
       {};  ///< Name of the context it came from (for messages); "in-cluster" inside a Pod.
@@ -44,7 +49,7 @@ base::Result<ClientConfig> LoadConfig(const LoadOptions& options = {});
 /// Merges kubeconfig files: for clusters, users, contexts and current-context the first file that
 /// sets one wins; relative paths are relative to their own file; missing files are skipped, unless
 /// it is the only one. Unknown keys are ignored. Not supported, and refused by name when the chosen
-/// user needs it: exec plugins, auth providers, proxy-url, insecure-skip-tls-verify.
+/// user needs it: exec plugins, auth providers, insecure-skip-tls-verify, proxies other than http.
 base::Result<ClientConfig> LoadKubeconfig(const std::vector<std::string>& paths,
                                           const std::string& context = "");
 

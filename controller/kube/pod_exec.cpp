@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "codec/json.hpp"
-#include "http/web_socket.hpp"
+#include "http/client/web_socket.hpp"
 #include "kube/credentials.hpp"
 #include "kube/resource.hpp"
 #include "kube/status_error.hpp"

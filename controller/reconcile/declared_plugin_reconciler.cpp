@@ -35,6 +35,7 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
                                                                    std::stop_token stop) {
   const auto plugin = on_.plugins.Get(key);
   if (!plugin || plugin->meta.deletion_time) {
+    on_.sources.Forget({AskerKind::kDeclaredPlugin, key});
     const std::lock_guard lock(mutex_);
     waiting_.erase(key);
     return runtime::Requeue::None();

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/base64.hpp"
 #include "base/failpoint.hpp"
 #include "base/sha256.hpp"
-#include "codec/base64.hpp"
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
 
@@ -55,7 +55,7 @@ base::Result<InstanceTokens::Texts> InstanceTokens::Create(const api::Workspace&
                                                       {"name", workspace.meta.name},
                                                       {"uid", workspace.meta.uid}}})}}},
                   {"type", "molecule.ai/instance-token"},
-                  {"data", {{"current", codec::EncodeBase64(texts.current)}}}};
+                  {"data", {{"current", base::EncodeBase64(texts.current)}}}};
   kube::WriteOptions options;
   options.call = {.deadline = base::Seconds{30}, .stop = stop};
   auto made = on_.client.Create({kube::kSecrets, workspace.meta.ns}, codec::Dump(body), options);
@@ -86,8 +86,8 @@ base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Work
     auto json = codec::ParseJson(*bytes);
     if (!json) return std::move(json).error();
     const Json& data = codec::GetMember(*json, "data");
-    Texts texts{codec::DecodeBase64(codec::GetString(data, "current")).value_or(""),
-                codec::DecodeBase64(codec::GetString(data, "previous")).value_or("")};
+    Texts texts{base::DecodeBase64(codec::GetString(data, "current")).value_or(""),
+                base::DecodeBase64(codec::GetString(data, "previous")).value_or("")};
     if (texts.current.size() < 32)
       return base::MakeError(base::Code::kInvalid,
                              fmt::format("Secret {} has no usable `current` token; delete it so "

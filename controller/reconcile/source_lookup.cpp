@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "codec/base64.hpp"
+#include "base/base64.hpp"
 #include "codec/json.hpp"
 
 namespace reconcile {
@@ -42,7 +42,7 @@ core::ResolutionView Failed(base::Error error) {
 }
 
 std::string SecretValue(const codec::Json& data, std::string_view key) {
-  return codec::DecodeBase64(codec::GetString(data, key)).value_or("");
+  return base::DecodeBase64(codec::GetString(data, key)).value_or("");
 }
 
 }  // namespace
@@ -88,7 +88,8 @@ core::ResolutionView SourceLookup::Find(const SourceQuestion& question, const As
     CachedSecret cached;
     {
       const std::lock_guard lock(mutex_);
-      cached = secrets_[request.scope];
+      if (const auto kept = secrets_.find(request.scope); kept != secrets_.end())
+        cached = kept->second;
     }
     if (question.refresh || (!cached.credentials && !cached.error) ||
         now - cached.read > kSecretLifetime) {
@@ -99,8 +100,7 @@ core::ResolutionView SourceLookup::Find(const SourceQuestion& question, const As
         cached.credentials = *std::move(read);
       else
         cached.error = std::move(read).error();
-      const std::lock_guard lock(mutex_);
-      secrets_[request.scope] = cached;
+      Keep(request.scope, cached);
     }
     if (cached.error) return Failed(*cached.error);
     request.credentials = cached.credentials;
@@ -108,34 +108,40 @@ core::ResolutionView SourceLookup::Find(const SourceQuestion& question, const As
   const std::string key = source::SourceKeyOf(request.uri, request.scope);
   {
     const std::lock_guard lock(mutex_);
-    askers_[key].insert(asker);
+    askers_.Ask(key, asker);
   }
   if (question.refresh) resolver_->Refresh(key);
   const source::SourceView known = resolver_->Find(request);
   // OnChanged may have come in between: then its asker is out of askers_ and awaits nothing.
   if (known.pending && !known.artifact && !known.error) {
     const std::lock_guard lock(mutex_);
-    if (const auto asked = askers_.find(key);
-        asked != askers_.end() && asked->second.contains(asker))
-      awaited_[asker].insert(key);
+    askers_.Await(key, asker);
   }
   return ViewOf(known);
+}
+
+/// Whatever is older than what is read again is of no use: secrets that nobody asks for any more do
+/// not stay in memory.
+void SourceLookup::Keep(const std::string& scope, CachedSecret secret) {
+  const std::lock_guard lock(mutex_);
+  if (secret.read - swept_ > 2 * kSecretLifetime) {
+    swept_ = secret.read;
+    std::erase_if(secrets_,
+                  [&](const auto& kept) { return swept_ - kept.second.read > kSecretLifetime; });
+  }
+  secrets_[scope] = std::move(secret);
+}
+
+void SourceLookup::Forget(const Asker& asker) {
+  const std::lock_guard lock(mutex_);
+  askers_.Forget(asker);
 }
 
 void SourceLookup::OnChanged(const std::string& source_key) {
   std::map<Asker, bool> askers;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = askers_.find(source_key);
-    if (found == askers_.end()) return;
-    for (const Asker& asker : found->second) {
-      const auto awaited = awaited_.find(asker);
-      if (awaited != awaited_.end() && awaited->second.erase(source_key) > 0 &&
-          awaited->second.empty())
-        awaited_.erase(awaited);
-      askers[asker] = awaited_.contains(asker);
-    }
-    askers_.erase(found);
+    askers = askers_.Take(source_key);
   }
   for (const auto& [asker, more] : askers) wake_(asker, more);
 }

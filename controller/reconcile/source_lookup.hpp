@@ -5,7 +5,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 
 #include "api/workspace.hpp"
@@ -13,17 +12,10 @@
 #include "core/declared_set.hpp"
 #include "core/source_uri.hpp"
 #include "kube/client.hpp"
+#include "reconcile/source_askers.hpp"
 #include "source/resolver.hpp"
 
 namespace reconcile {
-
-/// Who asks, and is woken when more is known.
-enum class AskerKind { kWorkspace, kDeclaredPlugin };
-struct Asker {
-  AskerKind kind;
-  meta::ObjectKey key;
-  auto operator<=>(const Asker&) const = default;
-};
 
 struct SourceQuestion {
   const core::SourceUri& uri;
@@ -45,6 +37,8 @@ class SourceLookup {
   void Connect(source::Resolver& resolver, Wake wake);
   core::ResolutionView Find(const SourceQuestion& question, const Asker& asker,
                             std::stop_token stop);
+  /// The asker is gone.
+  void Forget(const Asker& asker);
   /// For the resolver.
   void OnChanged(const std::string& source_key);
 
@@ -54,6 +48,7 @@ class SourceLookup {
     std::optional<base::Error> error;
     base::MonoTime read{};
   };
+  void Keep(const std::string& scope, CachedSecret secret);
   base::Result<source::Credentials> ReadSecret(const std::string& ns, const std::string& name,
                                                std::stop_token stop);
 
@@ -62,11 +57,10 @@ class SourceLookup {
   source::Resolver* resolver_ = nullptr;
   Wake wake_;
   std::mutex mutex_;
-  std::map<std::string, std::set<Asker>>
-      askers_;  ///< By source key; taken out when woken, so it cannot grow for ever.
-  std::map<Asker, std::set<std::string>>
-      awaited_;  ///< Source keys of which it knows nothing yet; goes with askers_.
-  std::map<std::string, CachedSecret> secrets_;  ///< By ns/name; read again after a minute.
+  SourceAskers askers_;                          ///< By mutex_.
+  std::map<std::string, CachedSecret> secrets_;  ///< By mutex_, by ns/name; one that has not been
+                                                 ///< asked for goes in two minutes.
+  base::MonoTime swept_{};                       ///< By mutex_.
 };
 
 }  // namespace reconcile

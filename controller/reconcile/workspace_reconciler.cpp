@@ -61,6 +61,7 @@ core::WorkspaceMemory WorkspaceReconciler::Recall(const std::string& uid) {
 
 base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey& key) {
   on_.fleet.RemoveByKey(key);
+  on_.sources.Forget({AskerKind::kWorkspace, key});
   const std::lock_guard lock(mutex_);
   if (const auto uid = uids_.find(key); uid != uids_.end()) {
     memory_.erase(uid->second);

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "codec/base64.hpp"
+#include "base/base64.hpp"
 #include "codec/json.hpp"
 
 namespace server {
@@ -102,12 +102,12 @@ base::Result<std::optional<Authority>> PlanAuthority(const std::optional<Authori
 
 std::string EncodeAuthority(const Authority& authority, const std::string& ns,
                             const std::string& name) {
-  Json data{{"tls.crt", codec::EncodeBase64(authority.current.certificate_pem)},
-            {"tls.key", codec::EncodeBase64(authority.current.private_key_pem)},
-            {"ca.crt", codec::EncodeBase64(authority.Bundle())}};
+  Json data{{"tls.crt", base::EncodeBase64(authority.current.certificate_pem)},
+            {"tls.key", base::EncodeBase64(authority.current.private_key_pem)},
+            {"ca.crt", base::EncodeBase64(authority.Bundle())}};
   if (authority.next) {
-    data["next.crt"] = codec::EncodeBase64(authority.next->certificate_pem);
-    data["next.key"] = codec::EncodeBase64(authority.next->private_key_pem);
+    data["next.crt"] = base::EncodeBase64(authority.next->certificate_pem);
+    data["next.key"] = base::EncodeBase64(authority.next->private_key_pem);
   }
   Json metadata{{"name", name},
                 {"namespace", ns},
@@ -130,7 +130,7 @@ base::Result<Authority> DecodeAuthority(std::string_view secret) {
       codec::GetString(metadata, "namespace") + "/" + codec::GetString(metadata, "name");
   const Json& data = codec::GetMember(*json, "data");
   const auto text = [&data](const char* key) {
-    return codec::DecodeBase64(codec::GetString(data, key)).value_or("");
+    return base::DecodeBase64(codec::GetString(data, key)).value_or("");
   };
   Authority authority;
   authority.resource_version = codec::GetString(metadata, "resourceVersion");

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <optional>
 
+#include "base/base64.hpp"
+
 namespace server {
 namespace {
 
@@ -18,22 +20,6 @@ int HexValue(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return -1;
-}
-
-std::string Base64(std::string_view bytes) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t group = 0;
-    const size_t count = std::min<size_t>(3, bytes.size() - i);
-    for (size_t k = 0; k < 3; ++k) {
-      group = group << 8 | (k < count ? static_cast<uint8_t>(bytes[i + k]) : 0U);
-    }
-    for (size_t k = 0; k < 4; ++k) {
-      out += k <= count ? kDigits[group >> (18 - 6 * k) & 63U] : '=';
-    }
-  }
-  return out;
 }
 
 }  // namespace
@@ -71,7 +57,7 @@ std::string DigestHeader(std::string_view digest) {
     if (high < 0 || low < 0) return {};
     bytes += static_cast<char>(high << 4 | low);
   }
-  return "sha-256=" + Base64(bytes);
+  return "sha-256=" + base::EncodeBase64(bytes);
 }
 
 }  // namespace server

@@ -8,7 +8,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 #include "kube/client.hpp"
 #include "server/authority.hpp"
 

@@ -7,8 +7,8 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
-#include "http/client.hpp"
-#include "http/server.hpp"
+#include "http/client/client.hpp"
+#include "http/server/server.hpp"
 
 namespace server {
 

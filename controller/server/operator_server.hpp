@@ -12,7 +12,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "fleet/heartbeat_table.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 #include "meta/object.hpp"
 #include "server/leader_link.hpp"
 

@@ -20,7 +20,7 @@
 #include "bundle/canonical_tar.hpp"
 #include "bundle/installed_plugins.hpp"
 #include "bundle/receipt.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 #include "protocol/answer.hpp"
 #include "protocol/heartbeat.hpp"
 

@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "base/base64.hpp"
 #include "base/child_process.hpp"
 #include "base/clock.hpp"
 #include "base/failpoint.hpp"
@@ -149,4 +150,22 @@ TEST_CASE("an atomic write replaces the whole file with its mode, and says why i
   CHECK(base::ReadFile(path, 2).error().reason == "TooLarge");
   CHECK(base::WriteFileAtomic(folder.path + "/missing/file", "x", 0600).error().code ==
         base::Code::kNotFound);
+}
+
+TEST_CASE("base64 goes there and back and refuses what is none") {
+  struct Row {
+    std::string bytes, text;
+  };
+  for (const Row& row : std::vector<Row>{{"", ""},
+                                         {"a", "YQ=="},
+                                         {"ab", "YWI="},
+                                         {"abc", "YWJj"},
+                                         {std::string("\0\xff\xfe", 3), "AP/+"}}) {
+    CHECK(base::EncodeBase64(row.bytes) == row.text);
+    CHECK(base::DecodeBase64(row.text) == row.bytes);
+  }
+  for (const char* text : {"abc", "a$==", "a=bc", "=aaa", "AP_-", "YQ==YQ=="}) {
+    CAPTURE(text);
+    CHECK_FALSE(base::DecodeBase64(text));
+  }
 }

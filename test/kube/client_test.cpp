@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "codec/json.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 #include "http/tls.hpp"
 
 namespace {
@@ -92,6 +92,8 @@ const kube::ObjectRef kObject{kube::kWorkspaces, "a", "w"};
 TEST_CASE("each verb sends its method, path, query, content type and identity") {
   ScriptedApi api;
   api.config.impersonate_user = "someone";
+  api.config.impersonate_uid = "7";
+  api.config.impersonate_extra = {{"scopes", "x"}};
   const auto client = api.Client();
   const std::string base = "/prefix/apis/molecule.ai/v1alpha1/namespaces/a/workspaces";
   CHECK(client->Get(kObject).has_value());
@@ -128,6 +130,8 @@ TEST_CASE("each verb sends its method, path, query, content type and identity") 
     CHECK(api.Header(i, "Content-Type") == rows[i].type);
     CHECK(api.Header(i, "Authorization") == "Bearer t0ken");
     CHECK(api.Header(i, "Impersonate-User") == "someone");
+    CHECK(api.Header(i, "Impersonate-Uid") == "7");
+    CHECK(api.Header(i, "Impersonate-Extra-scopes") == "x");
     CHECK(api.Header(i, "User-Agent") == "workspace-operator");
   }
   const auto body = codec::ParseJson(api.requests[6].body);

@@ -29,10 +29,16 @@ clusters:
     server: https://127.0.0.1:6443/prefix
     certificate-authority-data: aGVsbG8=
     tls-server-name: api.test
+    proxy-url: http://me:hush@proxy:3128
     unknown-key: ignored
 users:
 - name: admin
-  user: {token: secret, as: someone, as-groups: [a, b]}
+  user:
+    token: secret
+    as: someone
+    as-groups: [a, b]
+    as-uid: "7"
+    as-user-extra: {scopes: [x, y], "a/b": [z]}
 contexts:
 - name: dev
   context: {cluster: one, user: admin, namespace: team-a}
@@ -67,6 +73,10 @@ TEST_CASE(
   CHECK(dev->token == "secret");
   CHECK(dev->impersonate_user == "someone");
   CHECK(dev->impersonate_groups == std::vector<std::string>{"a", "b"});
+  CHECK(dev->impersonate_uid == "7");
+  CHECK(dev->impersonate_extra == std::vector<std::pair<std::string, std::string>>{
+                                      {"a%2Fb", "z"}, {"scopes", "x"}, {"scopes", "y"}});
+  CHECK(dev->proxy_url == "http://me:hush@proxy:3128");
   CHECK(dev->default_namespace == "team-a");
   const auto other = kube::LoadKubeconfig({first, second}, "other");
   REQUIRE(other);
@@ -102,6 +112,9 @@ TEST_CASE("what is wrong in a kubeconfig is named, and secrets are not") {
       {"{current-context: x, contexts: [{name: x, context: {cluster: c}}], clusters: [{name: c, "
        "cluster: {server: s, insecure-skip-tls-verify: true}}]}",
        "insecure-skip-tls-verify"},
+      {"{current-context: x, contexts: [{name: x, context: {cluster: c}}], clusters: [{name: c, "
+       "cluster: {server: s, proxy-url: 'socks5://me:hush@p:1'}}]}",
+       "proxy-url that does not start with http://"},
       {"{current-context: x, contexts: [{name: x, context: {cluster: c}}], clusters: [{name: c, "
        "cluster: {server: s, certificate-authority-data: '*'}}]}",
        "base64"},

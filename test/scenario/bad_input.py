@@ -14,6 +14,7 @@ import time
 
 from faults import converged_world
 from scenarios import expect, run_all
+from tunnel_proxy import TunnelProxy
 from world import ROOT, Failed, World, condition, declared, holds, is_ready, row, until, workspace
 
 KINDS = ("workspaces.molecule.ai", "declaredplugins.molecule.ai")
@@ -322,6 +323,25 @@ def new_authority(pki):
     cat ca2.crt >> ca.crt"""
     subprocess.run(["bash", "-c", script], cwd=pki, check=True, capture_output=True)
     return (pki / "ca2.crt").read_text()
+
+
+def a_proxy_stands_before_the_api_server_and_refuses_for_a_while(w):
+    proxy = TunnelProxy("me", "hush:hush")
+    try:
+        w.api.edit_operator_kubeconfig(proxy_url=f"http://me:hush%3Ahush@{proxy.authority}")
+        box, agent, beta = converged_world(w)
+        expect("all of it went through the proxy", proxy.opened > 1 and proxy.refused == 0, True)
+        since = len(w.log())
+        proxy.refuse(True)
+        w.apply(declared("beta", beta, "a"))
+        until(60, "the log names the proxy", lambda: f"the proxy {proxy.authority} refuses its user or password (407)" in w.log()[since:])
+        _alive(w)
+        proxy.refuse(False)
+        converges(w, plugin="beta")
+        expect("starts of the runtime", agent.boots(), 2)
+        expect("the password in the log", "hush" in w.log(), False)
+    finally:
+        proxy.close()
 
 
 # -- Secrets of sources

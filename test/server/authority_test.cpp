@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "codec/base64.hpp"
+#include "base/base64.hpp"
 #include "codec/json.hpp"
 
 namespace {
@@ -92,12 +92,12 @@ TEST_CASE("a Secret that cannot be used is refused by name, with the way out") {
     return server::DecodeAuthority(codec::Dump(*json));
   };
   const std::string foreign =
-      codec::EncodeBase64(Planned(std::nullopt, Now()).current.private_key_pem);
+      base::EncodeBase64(Planned(std::nullopt, Now()).current.private_key_pem);
   for (const auto& [key, text] : std::initializer_list<std::pair<const char*, std::string>>{
            {"tls.crt", ""},
            {"tls.key", "!!!"},
            {"tls.key", foreign},
-           {"next.crt", codec::EncodeBase64("-----BEGIN CERTIFICATE-----")}}) {
+           {"next.crt", base::EncodeBase64("-----BEGIN CERTIFICATE-----")}}) {
     CAPTURE(key);
     const auto read = with(key, text);
     REQUIRE_FALSE(read.has_value());

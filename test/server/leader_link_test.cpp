@@ -9,7 +9,7 @@
 
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
-#include "http/client.hpp"
+#include "http/client/client.hpp"
 #include "server/operator_server.hpp"
 #include "support/byte_server.hpp"
 

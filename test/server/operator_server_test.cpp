@@ -9,7 +9,7 @@
 
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
-#include "http/client.hpp"
+#include "http/client/client.hpp"
 #include "protocol/answer.hpp"
 
 namespace {

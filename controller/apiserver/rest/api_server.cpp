@@ -14,7 +14,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/sha256.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 
 namespace apiserver {
 namespace {

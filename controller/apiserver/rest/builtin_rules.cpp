@@ -1,6 +1,7 @@
 #include "apiserver/rest/builtin_rules.hpp"
 
 #include "apiserver/rest/object_text.hpp"
+#include "base/base64.hpp"
 
 namespace apiserver {
 namespace {
@@ -16,7 +17,7 @@ void PrepareSecret(Json& object) {
     if (texts->is_object()) {
       for (const auto& [key, value] : texts->items()) {
         if (value.is_string())
-          object["data"][key] = EncodeBase64(value.get_ref<const std::string&>());
+          object["data"][key] = base::EncodeBase64(value.get_ref<const std::string&>());
       }
     }
     object.erase("stringData");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "apiserver/rest/object_text.hpp"
+#include "base/base64.hpp"
 #include "base/file.hpp"
 #include "base/sha256.hpp"
 #include "http/tls.hpp"
@@ -109,7 +110,7 @@ users:
   user:
     token: {}
 )",
-      content.url, EncodeBase64(content.ca_pem), content.user, content.user, content.token);
+      content.url, base::EncodeBase64(content.ca_pem), content.user, content.user, content.token);
 }
 
 }  // namespace apiserver

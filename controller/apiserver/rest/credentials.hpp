@@ -5,7 +5,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 
 namespace apiserver {
 

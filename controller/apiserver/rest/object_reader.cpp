@@ -9,6 +9,7 @@
 
 #include "apiserver/rest/object_text.hpp"
 #include "apiserver/rest/watch_session.hpp"
+#include "base/base64.hpp"
 
 namespace apiserver {
 namespace {
@@ -43,15 +44,14 @@ Outcome<int64_t> VersionParameter(const ReadRequest& request) {
 }
 
 std::string EncodeContinue(int64_t version, const StoreKey& last) {
-  return EncodeBase64(codec::Dump(
+  return base::EncodeBase64(codec::Dump(
       {{"v", "meta.k8s.io/v1"}, {"rv", version}, {"ns", last.ns}, {"name", last.name}}));
 }
 
 Outcome<bool> ReadContinue(const std::string& token, ListQuery& query) {
-  std::string text;
-  auto json = DecodeBase64(token, text)
-                  ? codec::ParseJson(text)
-                  : base::Result<Json>(base::MakeError(base::Code::kInvalid, ""));
+  const auto text = base::DecodeBase64(token);
+  auto json = text ? codec::ParseJson(*text)
+                   : base::Result<Json>(base::MakeError(base::Code::kInvalid, ""));
   if (!json || codec::GetString(*json, "name").empty() || codec::GetInt(*json, "rv") <= 0)
     return BadRequest("continue key is not valid");
   query.at_version = codec::GetInt(*json, "rv");

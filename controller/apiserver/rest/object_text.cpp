@@ -1,16 +1,11 @@
 #include "apiserver/rest/object_text.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cstdint>
 
 namespace apiserver {
 namespace {
 
 using codec::Json;
-
-constexpr std::string_view kDigits =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 }  // namespace
 
@@ -86,40 +81,6 @@ std::string TailFrom(Json object) {
 Json ParseStored(const std::string& text) {
   auto object = codec::ParseJson(text, codec::ParseLimits{16 << 20, 128, false});
   return object ? std::move(*object) : Json::object();
-}
-
-std::string EncodeBase64(std::string_view bytes) {
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t group = static_cast<uint32_t>(static_cast<uint8_t>(bytes[i])) << 16;
-    if (i + 1 < bytes.size())
-      group |= static_cast<uint32_t>(static_cast<uint8_t>(bytes[i + 1])) << 8;
-    if (i + 2 < bytes.size()) group |= static_cast<uint8_t>(bytes[i + 2]);
-    out.push_back(kDigits[group >> 18]);
-    out.push_back(kDigits[(group >> 12) & 63]);
-    out.push_back(i + 1 < bytes.size() ? kDigits[(group >> 6) & 63] : '=');
-    out.push_back(i + 2 < bytes.size() ? kDigits[group & 63] : '=');
-  }
-  return out;
-}
-
-bool DecodeBase64(std::string_view text, std::string& bytes) {
-  bytes.clear();
-  if (text.size() % 4 != 0) return false;
-  while (!text.empty() && text.back() == '=') text.remove_suffix(1);
-  uint32_t group = 0;
-  int bits = 0;
-  for (const char c : text) {
-    const size_t digit = kDigits.find(c);
-    if (digit == std::string_view::npos) return false;
-    group = (group << 6 | static_cast<uint32_t>(digit)) & 0xffffff;
-    bits += 6;
-    if (bits < 8) continue;
-    bits -= 8;
-    bytes.push_back(static_cast<char>(group >> bits & 0xff));
-  }
-  return true;
 }
 
 }  // namespace apiserver

@@ -27,8 +27,5 @@ void AddFinalizer(codec::Json& object, const std::string& finalizer);
 std::string TailFrom(codec::Json object);
 /// A stored text parsed; an empty object if it is damaged.
 codec::Json ParseStored(const std::string& text);
-std::string EncodeBase64(std::string_view bytes);
-/// Nothing if malformed.
-bool DecodeBase64(std::string_view text, std::string& bytes);
 
 }  // namespace apiserver

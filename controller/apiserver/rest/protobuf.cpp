@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "apiserver/rest/object_text.hpp"
+#include "base/base64.hpp"
 #include "base/clock.hpp"
 
 namespace apiserver {
@@ -185,7 +186,8 @@ bool ReadMapEntry(std::string_view bytes, bool binary, codec::Json& map) {
     const auto field = reader.Next();
     if (!field || (field->number <= 2 && !field->length_delimited)) return false;
     if (field->number == 1) key = std::string(field->bytes);
-    if (field->number == 2) value = binary ? EncodeBase64(field->bytes) : std::string(field->bytes);
+    if (field->number == 2)
+      value = binary ? base::EncodeBase64(field->bytes) : std::string(field->bytes);
   }
   map[key] = std::move(value);
   return true;

@@ -13,7 +13,7 @@
 #include "apiserver/rest/status.hpp"
 #include "apiserver/store/store.hpp"
 #include "base/clock.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 
 namespace apiserver {
 

@@ -9,7 +9,7 @@
 #include "apiserver/rest/selector.hpp"
 #include "apiserver/store/watch_hub.hpp"
 #include "base/clock.hpp"
-#include "http/server.hpp"
+#include "http/server/server.hpp"
 
 namespace apiserver {
 

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "apiserver/cel/value.hpp"
+#include "base/base64.hpp"
 #include "base/clock.hpp"
-#include "codec/base64.hpp"
 
 namespace apiserver {
 namespace {
@@ -83,7 +83,7 @@ bool FitsFormat(std::string_view format, std::string_view text) {
   if (format == "date-time") return base::ParseTime(text).has_value();
   if (format == "date") return IsDate(text);
   if (format == "duration") return ParseCelDuration(text).has_value();
-  if (format == "byte") return codec::DecodeBase64(text).has_value();
+  if (format == "byte") return base::DecodeBase64(text).has_value();
   if (format == "uuid") return IsUuid(text);
   if (format == "ipv4") return IsIpv4(text);
   if (format == "ipv6") return IsIpv6(text);

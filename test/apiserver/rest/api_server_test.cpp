@@ -15,7 +15,7 @@
 #include "base/file.hpp"
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
-#include "http/client.hpp"
+#include "http/client/client.hpp"
 #include "widgets.hpp"
 
 namespace apiserver {

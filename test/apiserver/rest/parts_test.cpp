@@ -181,18 +181,6 @@ TEST_CASE("malformed protobuf is refused whatever is cut off or changed") {
   CHECK_FALSE(DecodeProtobuf("{}"));
 }
 
-TEST_CASE("base64 goes there and back and refuses what is none") {
-  for (const std::string& bytes : {std::string(), std::string("a"), std::string("ab"),
-                                   std::string("abc"), std::string("\0\xff", 2)}) {
-    std::string back;
-    REQUIRE(DecodeBase64(EncodeBase64(bytes), back));
-    CHECK(back == bytes);
-  }
-  std::string out;
-  CHECK_FALSE(DecodeBase64("abc", out));
-  CHECK_FALSE(DecodeBase64("a$==", out));
-}
-
 TEST_CASE("the stored text of an object parses to the object with its version") {
   const Json object =
       Json::parse(R"({"kind":"K","metadata":{"name":"n","resourceVersion":"9"},"spec":{"a":1}})");

@@ -1,0 +1,83 @@
+#include "http/client/line_pool.hpp"
+
+#include <algorithm>
+
+#include "http/client/answer_reader.hpp"
+
+namespace http {
+namespace {
+
+constexpr size_t kBuffer = 16 << 10;
+
+}  // namespace
+
+LinePool::LinePool(DirectServer server, int most)
+    : server_(std::move(server)), free_(std::clamp(most, 1, kMost)) {}
+LinePool::~LinePool() = default;
+
+base::Result<Response> LinePool::Send(const Request& request, const CallOptions& call) {
+  const std::string what = CallText(server_, request);
+  try {
+    auto answer = Ask(request, what, call);
+    if (answer || !call.stop.stop_requested()) return answer;
+    return base::MakeError(base::Code::kCancelled, what + ": cancelled");
+  } catch (const std::exception& error) {
+    return base::MakeError(base::Code::kInternal, what + " failed: " + error.what());
+  }
+}
+
+base::Result<Response> LinePool::Ask(const Request& request, const std::string& what,
+                                     const CallOptions& call) {
+  const auto composed = ComposeRequest(server_, request);
+  if (!composed) return composed.error();
+  const base::MonoTime until = std::chrono::steady_clock::now() + call.deadline;
+  if (!free_.try_acquire_until(until))
+    return base::MakeError(base::Code::kTimeout, what + ": no turn in time");
+  struct Turn {
+    std::counting_semaphore<kMost>& free;
+    ~Turn() { free.release(); }
+  } const turn{free_};
+  auto line = TakeKept();
+  if (!line) {
+    auto dialled = Line::Dial(server_, what, until, call.stop);
+    if (!dialled) return dialled.error();
+    line = *std::move(dialled);
+  }
+  return AskOn(std::move(line), *composed, what, until, call);
+}
+
+std::unique_ptr<Line> LinePool::TakeKept() {
+  const std::lock_guard lock(mutex_);
+  while (!kept_.empty()) {
+    auto line = std::move(kept_.back());
+    kept_.pop_back();
+    if (line->Quiet()) return line;
+  }
+  return nullptr;
+}
+
+base::Result<Response> LinePool::AskOn(std::unique_ptr<Line> line, const std::string& composed,
+                                       const std::string& what, base::MonoTime until,
+                                       const CallOptions& call) {
+  AnswerReader reader(*line, {.what = what,
+                              .limit = server_.response_limit,
+                              .buffer = kBuffer,
+                              .until = until,
+                              .stop = call.stop});
+  const auto answer = [&]() -> base::Result<Response> {
+    const std::stop_callback wake(call.stop, [&] { line->Interrupt(); });
+    const bool sent = line->SendAll(composed, until);
+    if (!sent && std::chrono::steady_clock::now() < until) return ConnectionBroke(what);
+    // Not there yet: looking for it first would only cost.
+    if (!sent || !line->Await(Transport::Io::kWantRead, until))
+      return base::MakeError(base::Code::kTimeout, what + ": no answer in time");
+    return reader.Read();
+  }();
+  if (answer && reader.MayGoOn() && !call.stop.stop_requested()) {
+    const std::lock_guard lock(mutex_);
+    kept_.push_back(std::move(line));
+  }
+  return answer;
+}
+
+}  // namespace http

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <semaphore>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "http/client/client.hpp"
+#include "http/client/direct_request.hpp"
+
+/// Inside this folder only.
+namespace http {
+
+class Line;
+
+/// Client::Send() on kept connections, each worked by the thread that calls: three system calls a
+/// request instead of about thirty, and nobody is woken. Thread safe: when all are taken, calls
+/// wait within their deadlines. Nothing is sent twice.
+class LinePool {
+ public:
+  static constexpr int kMost = 64;
+
+  /// `most` connections at once, 1 to kMost. One: calls take turns.
+  LinePool(DirectServer server, int most);
+  ~LinePool();
+  base::Result<Response> Send(const Request& request, const CallOptions& call);
+
+ private:
+  base::Result<Response> Ask(const Request& request, const std::string& what,
+                             const CallOptions& call);
+  base::Result<Response> AskOn(std::unique_ptr<Line> line, const std::string& composed,
+                               const std::string& what, base::MonoTime until,
+                               const CallOptions& call);
+  /// One that is of use, or null.
+  std::unique_ptr<Line> TakeKept();
+
+  const DirectServer server_;
+  std::counting_semaphore<kMost> free_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Line>> kept_;  ///< By mutex_. The last one used is the last.
+};
+
+}  // namespace http

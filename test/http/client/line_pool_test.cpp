@@ -1,0 +1,139 @@
+#include <doctest/doctest.h>
+
+#include <future>
+
+#include "http/client/client.hpp"
+#include "support/byte_server.hpp"
+#include "support/eventually.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+
+std::unique_ptr<http::Client> OwnConnectionTo(const std::string& url) {
+  auto client = http::Client::Create({.base_url = url, .own_connection = true});
+  REQUIRE(client);
+  return *std::move(client);
+}
+
+base::Result<http::Response> Put(http::Client& client, const std::string& target,
+                                 base::Millis deadline = 10s) {
+  return client.Send({"PUT", target, {}, "{}"}, {.deadline = deadline});
+}
+
+}  // namespace
+
+TEST_CASE("calls share one connection, from whatever thread they come") {
+  support::ByteServer server(
+      [](support::ByteConnection& connection, const support::ByteRequest& request) {
+        connection.Answer(200, request.target);
+      });
+  const auto client = OwnConnectionTo(server.Url());
+  std::vector<std::future<bool>> callers;
+  for (int i = 0; i < 8; ++i)
+    callers.push_back(std::async(std::launch::async, [&, i] {
+      const std::string target = "/" + std::to_string(i);
+      bool right = true;
+      for (int n = 0; n < 20; ++n) {
+        const auto answer = Put(*client, target);
+        right = right && answer && answer->body == target;
+      }
+      return right;
+    }));
+  for (auto& caller : callers) CHECK(caller.get());
+  CHECK(server.Requests().size() == 160);
+  CHECK(server.Accepted() == 1);
+}
+
+TEST_CASE("a connection that has ended is dialled anew, and nothing is sent twice") {
+  support::ByteServer server(
+      [](support::ByteConnection& connection, const support::ByteRequest& request) {
+        if (request.target == "/says-close") {
+          connection.Answer(200, "bye", "Connection: close\r\n");
+          connection.Close();
+        } else if (request.target == "/closes") {
+          connection.Answer(200, "bye");
+          connection.Close();
+        } else if (request.target == "/no-length") {
+          connection.Send("HTTP/1.1 200 OK\r\n\r\nbye");
+          connection.Close();
+        } else if (request.target == "/cuts") {
+          connection.Close();
+        } else if (request.target == "/half-a-body") {
+          connection.Send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel");
+          connection.Close();
+        } else if (request.target == "/resets") {
+          connection.Reset();
+        } else {
+          connection.SendSplit("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 3);
+        }
+      });
+  const auto client = OwnConnectionTo(server.Url());
+  struct Row {
+    const char* target;
+    bool answered;
+  };
+  const Row rows[] = {{"/says-close", true}, {"/closes", true},       {"/no-length", true},
+                      {"/cuts", false},      {"/half-a-body", false}, {"/resets", false}};
+  for (const Row& row : rows) {
+    CAPTURE(row.target);
+    const auto first = Put(*client, row.target);
+    CHECK(first.has_value() == row.answered);
+    if (first) CHECK(first->body == "bye");
+    if (!first) CHECK(first.error().code == base::Code::kUnavailable);
+    CHECK(support::Eventually([&] { return server.Open() == 0; }));
+    const auto next = Put(*client, "/fine");
+    REQUIRE_MESSAGE(next, (next ? "" : next.error().message));
+    CHECK(next->body == "hello");
+    CHECK(server.Count(row.target) == 1);
+  }
+  CHECK(server.Count("/fine") == std::size(rows));
+}
+
+TEST_CASE("an answer that comes too late is not taken for the next one's") {
+  std::promise<void> let;
+  auto answers = let.get_future().share();
+  support::ByteServer server(
+      [&](support::ByteConnection& connection, const support::ByteRequest& request) {
+        if (request.target == "/late") answers.wait();
+        connection.Answer(200, request.target);
+      });
+  const auto client = OwnConnectionTo(server.Url());
+  REQUIRE(Put(*client, "/first"));
+  const auto late = Put(*client, "/late", 100ms);
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code == base::Code::kTimeout);
+  let.set_value();
+  const auto next = Put(*client, "/next");
+  REQUIRE(next);
+  CHECK(next->body == "/next");
+  CHECK(server.Accepted() == 2);
+}
+
+TEST_CASE("who waits for a turn waits no longer than allowed") {
+  std::promise<void> let;
+  auto answers = let.get_future().share();
+  support::ByteServer server([&](support::ByteConnection& connection, const support::ByteRequest&) {
+    answers.wait();
+    connection.Answer(200, "");
+  });
+  const auto client = OwnConnectionTo(server.Url());
+  auto first = std::async(std::launch::async, [&] { return Put(*client, "/first").has_value(); });
+  CHECK(support::Eventually([&] { return server.Count("/first") == 1; }));
+  const auto second = Put(*client, "/second", 50ms);
+  REQUIRE_FALSE(second);
+  CHECK(second.error().code == base::Code::kTimeout);
+  let.set_value();
+  CHECK(first.get());
+}
+
+TEST_CASE("what would end its line in a head is refused") {
+  const auto client = OwnConnectionTo("http://127.0.0.1:1");
+  for (const http::Request& request :
+       {http::Request{"GET", "/a b", {}, ""}, http::Request{"GET", "/a\r\nX: y", {}, ""},
+        http::Request{"GET", "/", {{"X", "a\nb"}}, ""}}) {
+    const auto answer = client->Send(request, {});
+    REQUIRE_FALSE(answer);
+    CHECK(answer.error().code == base::Code::kInvalid);
+  }
+}
