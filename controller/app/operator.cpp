@@ -36,6 +36,10 @@ namespace {
 
 using runtime::ObjectEventKind;
 
+/// What is declared, or becomes known, together comes one after the other: a workspace is looked at
+/// once for all of it.
+constexpr base::Millis kTogether{100};
+
 std::string HostName() {
   char name[256] = "";
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
@@ -231,8 +235,7 @@ class Operator {
     lookup_->Connect(*resolver_, [this](const reconcile::Asker& asker, bool more) {
       auto& controller = asker.kind == reconcile::AskerKind::kWorkspace ? workspace_controller_
                                                                         : plugin_controller_;
-      // Sources that are declared together become ready one after the other: one pass for many.
-      const auto gather = more ? settings_->Current()->policy.gather : base::Millis{100};
+      const auto gather = more ? settings_->Current()->policy.gather : kTogether;
       controller->Queue().AddAfter(asker.key, gather);
     });
     agents_ = std::make_unique<AgentKeeper>(base::OwnProgramPath(),
@@ -360,7 +363,8 @@ class Operator {
       // The workspaces of the old and of the new selection.
       for (const auto& plugin : {event.object, event.old_object})
         if (plugin)
-          for (const auto& workspace : SelectedByEither(*plugin)) Wake(workspace->meta.Key());
+          for (const auto& workspace : SelectedByEither(*plugin))
+            workspace_controller_->Queue().AddAfter(workspace->meta.Key(), kTogether);
     });
   }
 

@@ -39,21 +39,36 @@ class LruMap {
       order_.pop_back();
     }
     order_.emplace_front(key, std::move(value));
-    index_[key] = order_.begin();
+    index_[order_.front().first] = order_.begin();
     return order_.front().second;
   }
   void Erase(const std::string& key) {
     const auto found = index_.find(key);
     if (found == index_.end()) return;
-    order_.erase(found->second);
+    const auto at = found->second;
     index_.erase(found);
+    order_.erase(at);
+  }
+  template <typename Predicate>
+  void EraseIf(Predicate over) {
+    for (auto at = order_.begin(); at != order_.end();) {
+      if (over(at->second)) {
+        index_.erase(at->first);
+        at = order_.erase(at);
+      } else {
+        ++at;
+      }
+    }
   }
   std::list<std::pair<std::string, V>>& All() { return order_; }
+  size_t Size() const { return order_.size(); }
 
  private:
   const size_t limit_;
   std::list<std::pair<std::string, V>> order_;
-  std::unordered_map<std::string, typename std::list<std::pair<std::string, V>>::iterator> index_;
+  /// By the keys in order_.
+  std::unordered_map<std::string_view, typename std::list<std::pair<std::string, V>>::iterator>
+      index_;
 };
 
 struct Series {
@@ -126,6 +141,7 @@ struct EventRecorder::State {
   void Record(EventNote note);
   Event MakeEvent(EventNote note, base::Now now);
   bool Allowed(const std::string& object, base::MonoTime now);
+  double TokensOf(const Bucket& bucket, base::MonoTime now) const;
   bool Join(const std::string& key, base::Now now);
   bool Combined(const std::string& key, base::MonoTime now);
   void Enqueue(Item item);
@@ -197,9 +213,7 @@ bool EventRecorder::State::Allowed(const std::string& object, base::MonoTime now
   if (bucket == nullptr) {
     bucket = &buckets.Put(object, {static_cast<double>(options.burst), now});
   }
-  const std::chrono::duration<double> passed = now - bucket->filled;
-  const std::chrono::duration<double> refill = std::max(options.refill, base::Millis{1});
-  bucket->tokens = std::min(static_cast<double>(options.burst), bucket->tokens + passed / refill);
+  bucket->tokens = TokensOf(*bucket, now);
   bucket->filled = now;
   if (bucket->tokens < 1) return false;
   bucket->tokens -= 1;
@@ -263,13 +277,18 @@ void EventRecorder::State::Record(EventNote note) {
   Enqueue({false, key, std::move(event)});
 }
 
+double EventRecorder::State::TokensOf(const Bucket& bucket, base::MonoTime now) const {
+  const std::chrono::duration<double> passed = now - bucket.filled;
+  const std::chrono::duration<double> refill = std::max(options.refill, base::Millis{1});
+  return std::min(static_cast<double>(options.burst), bucket.tokens + passed / refill);
+}
+
 /// Writes counts that the API does not have: of running series now and then, of ended ones once
-/// more.
+/// more. Forgets what says no more than an object that was never heard of.
 void EventRecorder::State::Sweep(base::MonoTime now) {
   if (now < next_sweep) return;
   next_sweep = now + std::min({kSweep, options.series_idle, options.series_refresh});
   auto& all = series.All();
-  std::vector<std::string> ended;
   for (auto& [key, entry] : all) {
     const bool over = now - entry.last > options.series_idle;
     const bool behind = entry.count > 2 && entry.count > entry.sent;
@@ -277,14 +296,16 @@ void EventRecorder::State::Sweep(base::MonoTime now) {
       entry.refreshed = now;
       Enqueue({true, key, entry.event});
     }
-    if (over) ended.push_back(key);
   }
-  for (const std::string& key : ended) series.Erase(key);
+  series.EraseIf([&](const Series& entry) { return now - entry.last > options.series_idle; });
+  buckets.EraseIf([&](const Bucket& bucket) { return TokensOf(bucket, now) >= options.burst; });
+  similar.EraseIf([&](const Similar& one) { return now - one.begun > options.similar_window; });
 }
 
 base::MonoTime EventRecorder::State::NextTime(base::MonoTime now) {
   if (!queue.empty()) return now;
-  const base::MonoTime sweep = series.All().empty() ? kNever : next_sweep;
+  const bool rests = series.Size() + buckets.Size() + similar.Size() == 0;
+  const base::MonoTime sweep = rests ? kNever : next_sweep;
   return retries.empty() ? sweep : std::min(sweep, retries.begin()->first);
 }
 
@@ -395,6 +416,7 @@ EventRecorder::Stats EventRecorder::GetStats() const {
   std::lock_guard lock(state_->mutex);
   Stats stats = state_->stats;
   stats.queued = state_->queue.size() + state_->retries.size();
+  stats.remembered = state_->series.Size() + state_->buckets.Size() + state_->similar.Size();
   return stats;
 }
 

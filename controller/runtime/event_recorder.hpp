@@ -95,6 +95,7 @@ class EventRecorder {
   struct Stats {
     uint64_t recorded = 0, sent = 0, dropped = 0, suppressed = 0, failed = 0;
     size_t queued = 0;
+    size_t remembered = 0;  ///< Series, buckets and similar ones.
   };
   Stats GetStats() const;
 

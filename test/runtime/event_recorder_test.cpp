@@ -226,6 +226,21 @@ TEST_CASE("with the API blocked recording never blocks and memory is bounded") {
   run.sink.blocked = false;
 }
 
+TEST_CASE("objects that came and went are forgotten when nothing is owed to them any more") {
+  Running run;
+  for (int i = 0; i < 50; ++i) {
+    run.recorder.Record(Note("Made", "w" + std::to_string(i)));
+    run.recorder.Record(Note("Loaded", "w" + std::to_string(i)));
+  }
+  REQUIRE(Eventually([&] { return run.recorder.GetStats().sent == 100; }));
+  CHECK(run.recorder.GetStats().remembered == 50 * 5);
+  run.Pass(Millis{120'000});
+  CHECK(run.recorder.GetStats().remembered == 50 * 5);
+  // Two tokens come back in ten minutes; a window of similar ones takes as long.
+  run.Pass(Millis{550'000});
+  CHECK(Eventually([&] { return run.recorder.GetStats().remembered == 0; }));
+}
+
 TEST_CASE("what is queued at the stop is sent, within the limit") {
   FakeSink sink;
   runtime::EventRecorder recorder({.reporting_controller = "c", .reporting_instance = "i"}, sink);
