@@ -1,8 +1,6 @@
 #pragma once
 
-#include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -11,6 +9,7 @@
 #include "base/clock.hpp"
 #include "base/file.hpp"
 #include "base/result.hpp"
+#include "bundle/digest_cache.hpp"
 #include "bundle/limits.hpp"
 #include "bundle/receipt.hpp"
 
@@ -46,25 +45,6 @@ struct Inventory {
   std::vector<InstalledPlugin>
       plugins;  ///< One for each name asked, in that order, then others that have our receipt.
   std::vector<Tombstone> removals;  ///< Only removals that have really happened.
-};
-
-/// Remembers digests of unchanged trees, keyed by folder and a fingerprint (device, inode, size,
-/// mode, mtime and ctime of every file that counts). A tree touched within the last second is never
-/// remembered, so a change within one clock tick cannot hide. Thread safe, bounded.
-class DigestCache {
- public:
-  explicit DigestCache(size_t capacity = 200'000) : capacity_(capacity) {}
-  std::optional<std::string> Find(const std::string& key, const std::string& fingerprint) const;
-  void Store(const std::string& key, const std::string& fingerprint, const std::string& digest);
-
- private:
-  struct Entry {
-    std::string fingerprint;
-    std::string digest;
-  };
-  mutable std::mutex mutex_;
-  std::map<std::string, Entry> entries_;
-  size_t capacity_;
 };
 
 struct StageRequest {

@@ -194,21 +194,6 @@ Inventory NothingThere(const std::vector<std::string>& names) {
 
 }  // namespace
 
-std::optional<std::string> DigestCache::Find(const std::string& key,
-                                             const std::string& fingerprint) const {
-  const std::lock_guard lock(mutex_);
-  const auto found = entries_.find(key);
-  if (found == entries_.end() || found->second.fingerprint != fingerprint) return std::nullopt;
-  return found->second.digest;
-}
-
-void DigestCache::Store(const std::string& key, const std::string& fingerprint,
-                        const std::string& digest) {
-  const std::lock_guard lock(mutex_);
-  if (entries_.size() >= capacity_ && !entries_.contains(key)) entries_.erase(entries_.begin());
-  entries_[key] = {fingerprint, digest};
-}
-
 base::Result<Inventory> InstalledPlugins::Probe(const std::vector<std::string>& names,
                                                 std::stop_token stop) const {
   auto configs = OpenConfigs(options_.configs_path, false);

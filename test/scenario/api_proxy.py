@@ -1,8 +1,10 @@
 """A proxy between the operator and a real API server, with the API server's own certificate: what a broken load balancer or a slow watch cache does.
 
 `unavailable()` answers every request with 503 and ends the watches that run; `delay_watches(s)` hands on each piece of a watch s seconds after it came,
-so that nobody sees their own writes for that long; `healthy()` ends both. `before` looks at each request's target before it is passed on and may answer
-it with a Status of its own. Requests are counted by what was answered.
+so that nobody sees their own writes for that long; `freeze_watches(s)` hands nothing on for s seconds, then everything; `skip(s)` ends the watches, lets
+none begin for s seconds, and then only with a new initial set: what came and went in between is seen by nobody. `healthy()` ends all of it. `before`
+looks at each request's target before it is passed on and may answer it with a Status of its own; `written` hears of each write that was answered.
+Requests are counted by what was answered.
 """
 import collections
 import http.client
@@ -17,6 +19,7 @@ def status(code, reason, message):
     return code, json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": message}).encode()
 
 
+GONE = status(410, "Expired", "the proxy says: too old resource version")
 DOWN = status(503, "ServiceUnavailable", "the proxy says: service unavailable")
 HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
@@ -26,6 +29,9 @@ class ApiProxy:
         pki = cluster_folder / "pki"
         self.api_port, self.down, self.delay, self.answers = api_port, False, 0.0, collections.Counter()
         self.before = lambda target: None  # Or status(...), which is then the answer.
+        self.written = lambda method, target: None
+        self.frozen = self.away = 0.0  # Until when.
+        self.stale_versions = False  # A watch that goes on from a version is refused.
         self.upstream = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self.running, self.lock = set(), threading.Lock()  # Connections to the API server that carry a watch.
         handler = type("Handler", (Handler,), {"proxy": self})
@@ -46,8 +52,24 @@ class ApiProxy:
         """From now on, for watches that run too."""
         self.delay = seconds
 
+    def freeze_watches(self, seconds):
+        self.frozen = time.monotonic() + seconds
+
+    def skip(self, seconds):
+        self.away, self.stale_versions = time.monotonic() + seconds, True
+        self.cut()
+
     def healthy(self):
-        self.down, self.delay = False, 0.0
+        self.down, self.delay, self.frozen, self.away, self.stale_versions = False, 0.0, 0.0, 0.0, False
+
+    def watch_begins(self, target):
+        """Waits while watches are away. An answer of our own, or None."""
+        query = urllib.parse.parse_qs(urllib.parse.urlparse(target).query)
+        if "watch" not in query:
+            return None
+        time.sleep(max(0.0, self.away - time.monotonic()))
+        fresh = "sendInitialEvents" in query or "resourceVersion" not in query
+        return GONE if self.stale_versions and not fresh else None
 
     def cut(self):
         """Ends the watches that run."""
@@ -80,7 +102,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        own = DOWN if self.proxy.down else self.proxy.before(self.path)
+        own = DOWN if self.proxy.down else self.proxy.before(self.path) or self.proxy.watch_begins(self.path)
         if own:
             code, text = own
             self.proxy.answers[code] += 1
@@ -95,6 +117,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             connection.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k.lower() not in HOP | {"host", "accept-encoding"}})
             answer = connection.getresponse()
             self.proxy.answers[answer.status] += 1
+            if self.command != "GET":
+                self.proxy.written(self.command, self.path)
             watch = "watch" in urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query) and answer.status == 200
             (self._stream if watch else self._whole)(connection, answer)
         finally:
@@ -142,7 +166,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 if piece is None:
                     self.close_connection = True  # Cut: no end of the body.
                     return
-                time.sleep(max(0.0, due - time.monotonic()))
+                while (wait := max(due, self.proxy.frozen) - time.monotonic()) > 0:
+                    time.sleep(wait)
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 self.wfile.flush()
                 if not piece:
