@@ -36,8 +36,7 @@ namespace {
 
 using runtime::ObjectEventKind;
 
-/// What is declared, or becomes known, together comes one after the other: a workspace is looked at
-/// once for all of it.
+/// What belongs together comes one after the other: a workspace is looked at once for all of it.
 constexpr base::Millis kTogether{100};
 
 std::string HostName() {
@@ -360,7 +359,6 @@ class Operator {
       if (event.kind == ObjectEventKind::kUpdated && event.object && event.old_object &&
           reconcile::SameDeclaration(*event.old_object, *event.object))
         return;
-      // The workspaces of the old and of the new selection.
       for (const auto& plugin : {event.object, event.old_object})
         if (plugin)
           for (const auto& workspace : SelectedByEither(*plugin))
