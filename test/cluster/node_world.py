@@ -31,6 +31,15 @@ def expect(what, got, wanted):
         raise Failed(f"{what}: wanted {wanted!r}, observed {got!r}")
 
 
+def overfill(pod, volume, size):
+    """Puts more into an emptyDir of a Pod than its sizeLimit allows (bytes): the kubelet will evict the Pod. False where the kubelet cannot (node_setup)."""
+    if "localStorageCapacityIsolation: true" not in (DIR / "conf/kubelet.yaml").read_text():
+        return False
+    with open(DIR / f"kubelet/pods/{pod['metadata']['uid']}/volumes/kubernetes.io~empty-dir/{volume}/too-much", "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    return True
+
+
 def copy_with_libraries(program, root):
     """The program at /usr/bin and what ldd names, at the paths where its loader looks."""
     (root / "usr/bin").mkdir(parents=True, exist_ok=True)
