@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "api/workspace.hpp"
 #include "base/failpoint.hpp"
 #include "core/declared_set.hpp"
@@ -140,6 +142,19 @@ void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Obs
   }
 }
 
+/// A plugin without a row whose source nobody has looked up yet. A workspace that was never looked
+/// at has no rows: its box comes first.
+bool AwaitsSources(const api::Workspace& workspace, const core::DeclaredSet& desired) {
+  const auto& rows = workspace.status.plugins;
+  return workspace.status.observed_generation != 0 &&
+         std::any_of(desired.plugins.begin(), desired.plugins.end(), [&](const auto& plugin) {
+           return plugin.uri && plugin.blocked_reason.empty() && !plugin.suspended &&
+                  plugin.resolution.digest.empty() && !plugin.resolution.error &&
+                  std::none_of(rows.begin(), rows.end(),
+                               [&](const auto& row) { return row.name == plugin.name; });
+         });
+}
+
 }  // namespace
 
 Observed Observe(const Dependencies& on, const ObserveRequest& request, std::stop_token stop) {
@@ -168,6 +183,8 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     return seen;
   }
   ResolveSources(on, workspace, seen, stop);
+  seen.awaits_sources = AwaitsSources(workspace, seen.desired);
+  if (seen.awaits_sources && request.may_wait) return seen;
   if (seen.box) {
     {
       const base::FailpointScope failpoint("box.Provide");

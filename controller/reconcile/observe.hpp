@@ -16,12 +16,16 @@ struct Observed {
   std::unique_ptr<box::Box> box;  ///< Null: this box cannot be made; `box_error` says why.
   std::optional<base::Error> box_error;
   std::optional<base::Error> provide_error;  ///< Why the box could not be made.
+  /// Something new is declared whose source is being looked up for the first time.
+  bool awaits_sources = false;
 };
 
 struct ObserveRequest {
   const api::Workspace& workspace;
   core::WorkspaceMemory memory;
   const core::Policy& policy;
+  /// Nothing is asked of the box while sources are awaited: it would have to be asked again.
+  bool may_wait = false;
 };
 
 /// Gathers the facts about a workspace: cache, heartbeat, sources, the box's state, at most one

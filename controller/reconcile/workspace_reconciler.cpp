@@ -21,6 +21,10 @@ namespace {
 
 using codec::Json;
 
+/// A source is known after a fraction of this, or its host is slow: then the box is looked at
+/// without it.
+constexpr base::Millis kSourcesWait{1'000};
+
 /// External boxes have nothing that we could clean, managed Pods go away as a whole; the others
 /// hold our plugins and receipts.
 bool NeedsCleanup(const api::Workspace& workspace) {
@@ -59,12 +63,30 @@ core::WorkspaceMemory WorkspaceReconciler::Recall(const std::string& uid) {
   return found == memory_.end() ? core::WorkspaceMemory{} : found->second;
 }
 
+/// How much longer a pass may wait for the sources of new plugins.
+base::Millis WorkspaceReconciler::MayAwaitSources(const std::string& uid) {
+  const std::lock_guard lock(mutex_);
+  const auto since = awaiting_.find(uid);
+  if (since == awaiting_.end()) return kSourcesWait;
+  return std::max(base::Millis{0}, std::chrono::ceil<base::Millis>(since->second + kSourcesWait -
+                                                                   on_.clock->Read().mono));
+}
+
+void WorkspaceReconciler::NoteAwaited(const std::string& uid, bool awaits) {
+  const std::lock_guard lock(mutex_);
+  if (awaits)
+    awaiting_.try_emplace(uid, on_.clock->Read().mono);
+  else
+    awaiting_.erase(uid);
+}
+
 base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey& key) {
   on_.fleet.RemoveByKey(key);
   on_.sources.Forget({AskerKind::kWorkspace, key});
   const std::lock_guard lock(mutex_);
   if (const auto uid = uids_.find(key); uid != uids_.end()) {
     memory_.erase(uid->second);
+    awaiting_.erase(uid->second);
     deleting_since_.erase(uid->second);
     tokens_.Forget(uid->second);
     on_.downloads.Remove(uid->second);
@@ -102,9 +124,13 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     auto box = on_.make_box(workspace);
     return tokens_.Ensure(workspace, box && !workspace.spec.suspend ? box->get() : nullptr, stop);
   });
+  const base::Millis wait = MayAwaitSources(workspace.meta.uid);
   pass.seen = turn.Timed([&] {
-    return Observe(on_, {workspace, Recall(workspace.meta.uid), *pass.policy}, stop);
+    return Observe(on_, {workspace, Recall(workspace.meta.uid), *pass.policy, wait.count() > 0},
+                   stop);
   });
+  NoteAwaited(workspace.meta.uid, pass.seen.awaits_sources);
+  if (pass.seen.awaits_sources && wait.count() > 0) return runtime::Requeue::After(wait);
   core::WorkspaceObservation& observation = pass.seen.observation;
   const base::Now now = on_.clock->Read();
   const core::WorkspaceDecision decision =

@@ -40,6 +40,8 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   base::Error Shown(const api::Workspace& workspace, base::Error error) const;
   void Publish(const Pass& pass, const core::WorkspaceDecision& decision);
   core::WorkspaceMemory Recall(const std::string& uid);
+  base::Millis MayAwaitSources(const std::string& uid);
+  void NoteAwaited(const std::string& uid, bool awaits);
 
   const Dependencies on_;
   InstanceTokens tokens_;
@@ -48,6 +50,7 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   std::map<std::string, core::WorkspaceMemory> memory_;  ///< By uid.
   std::map<std::string, base::MonoTime>
       deleting_since_;  ///< By uid: when this process first tried to clean up.
+  std::map<std::string, base::MonoTime> awaiting_;  ///< By uid: sources of new plugins, since.
   std::map<meta::ObjectKey, std::string>
       uids_;  ///< Last seen uid of a key, to forget it when it is gone.
 };

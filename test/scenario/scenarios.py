@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The scenarios of the specification, end to end: scenarios.py PROGRAM [NAME...]. Prints one line each; ends with 'N passed, N failed'."""
 import inspect
+import re
 import signal
 import socket
 import sys
@@ -52,6 +53,30 @@ def sc2_convergence_depends_on_state_not_on_having_seen_a_transition(w):
     expect("beta", row(w.workspace("a"), "beta")["origin"], "Delivered")
     if agent.boots() > 4:
         raise Failed(f"{agent.boots()} starts for three changes")
+
+
+def what_is_declared_for_a_box_is_looked_for_once(w):
+    """Not once for each source that becomes known meanwhile."""
+    sources = {name: w.plugin(name) for name in ("alpha", "beta", "gamma")}
+    w.settings["timing"]["resyncSeconds"] = 3600
+    w.up()
+    box = w.box("a")
+    w.apply(workspace("a", box))
+    for name in sources:
+        w.boot_install(box, name)
+    w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+
+    def looks():
+        calls = re.findall(r'^workspace_operator_box_calls_total\{call="(probe|adopt|deliver)"[^}]*\} (\S+)$', w.metrics(), re.M)
+        return sum(float(count) for _, count in calls)
+
+    w.poke("a")
+    before = looks()
+    w.apply(*[declared(name, source, "a") for name, source in sources.items()])
+    until(20, "their rows", lambda: all(row(w.workspace("a"), name).get("loaded") for name in sources))
+    if looks() - before > 2:  # One more where the lookup takes longer than a second.
+        raise Failed(f"{looks() - before:.0f} looks at the box for three plugins that came together")
 
 
 def platform_world(w):
