@@ -22,8 +22,8 @@ namespace {
 using codec::Json;
 
 /// A source is known after a fraction of this, or its host is slow: then the box is looked at
-/// without it.
-constexpr base::Millis kSourcesWait{1'000};
+/// without it. (On a busy machine five repositories took a little more than one second.)
+constexpr base::Millis kSourcesWait{2'000};
 
 /// External boxes have nothing that we could clean, managed Pods go away as a whole; the others
 /// hold our plugins and receipts.

@@ -75,7 +75,7 @@ def what_is_declared_for_a_box_is_looked_for_once(w):
     before = looks()
     w.apply(*[declared(name, source, "a") for name, source in sources.items()])
     until(20, "their rows", lambda: all(row(w.workspace("a"), name).get("loaded") for name in sources))
-    if looks() - before > 2:  # One more where the lookup takes longer than a second.
+    if looks() - before > 2:  # One more where the lookup takes longer than two seconds.
         raise Failed(f"{looks() - before:.0f} looks at the box for three plugins that came together")
 
 
