@@ -8,6 +8,7 @@ places is taken, so that the suite stays short; every place that the reference r
 """
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -50,9 +51,15 @@ def life(w, failpoints):
     def apply(*objects):
         w.apply(*objects)
         return True
-    persist(w, 20, "apply", lambda: apply(workspace("a", box, [("alpha", alpha)])))
-    persist(w, 20, "token", lambda: (box / "configs/.molecule/token").exists())
-    agent = w.agent("a")
+    git = int((w.folder / "git/pid").read_text())
+    os.kill(git, signal.SIGSTOP)  # A source that takes longer than a pass waits for it: the box is looked at first, and recorded later.
+    try:
+        persist(w, 20, "apply", lambda: apply(workspace("a", box, [("alpha", alpha)])))
+        persist(w, 20, "token", lambda: (box / "configs/.molecule/token").exists())
+        agent = w.agent("a")
+        persist(w, 30, "looked at", lambda: row(w.workspace("a"), "alpha").get("reason") == "Resolving")
+    finally:
+        os.kill(git, signal.SIGCONT)
     persist(w, 30, "Ready", lambda: is_ready(w.workspace("a")))
     persist(w, 20, "declare", lambda: apply(declared("beta", beta, "a")))
     persist(w, 40, "Ready with beta", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "beta").get("loaded"))
