@@ -121,42 +121,33 @@ class KubeLeaseLock final : public runtime::LeaseLock {
       : client_(client), where_(std::move(where)) {}
 
   base::Result<runtime::LeaseRecord> Get(const Call& call) override {
-    return Kept(kube::GetLease(client_, where_, {call.deadline, call.stop}));
+    return Record(kube::GetLease(client_, where_, {call.deadline, call.stop}));
   }
   base::Result<runtime::LeaseRecord> Create(const runtime::LeaseRecord& record,
                                             const Call& call) override {
-    kube::Lease lease;
-    Fill(lease, record);
-    return Kept(kube::CreateLease(client_, where_, lease, {call.deadline, call.stop}));
+    return Record(kube::CreateLease(client_, where_, Of(record), {call.deadline, call.stop}));
   }
   base::Result<runtime::LeaseRecord> Update(const runtime::LeaseRecord& record,
                                             const Call& call) override {
-    kube::Lease lease = last_;
-    Fill(lease, record);
-    return Kept(kube::UpdateLease(client_, where_, lease, {call.deadline, call.stop}));
+    return Record(kube::PatchLease(client_, where_, Of(record), {call.deadline, call.stop}));
   }
 
  private:
-  static void Fill(kube::Lease& lease, const runtime::LeaseRecord& record) {
-    lease.resource_version = record.version;
-    lease.holder = record.holder;
-    lease.address = record.address;
-    lease.duration = std::chrono::ceil<base::Seconds>(record.duration);
-    lease.acquired = record.acquired;
-    lease.renewed = record.renewed;
-    lease.transitions = record.transitions;
+  static kube::Lease Of(const runtime::LeaseRecord& record) {
+    return {record.version,    record.holder,
+            record.address,    std::chrono::ceil<base::Seconds>(record.duration),
+            record.acquired,   record.renewed,
+            record.transitions};
   }
-  base::Result<runtime::LeaseRecord> Kept(base::Result<kube::Lease> lease) {
+  static base::Result<runtime::LeaseRecord> Record(base::Result<kube::Lease> lease) {
     if (!lease) return std::move(lease).error();
-    last_ = *std::move(lease);
-    return runtime::LeaseRecord{last_.resource_version, last_.holder,   last_.address,
-                                last_.duration,         last_.acquired, last_.renewed,
-                                last_.transitions};
+    return runtime::LeaseRecord{lease->resource_version, lease->holder,   lease->address,
+                                lease->duration,         lease->acquired, lease->renewed,
+                                lease->transitions};
   }
 
   kube::Client& client_;
   const kube::ObjectRef where_;
-  kube::Lease last_;  ///< Others' fields of the object survive our updates.
 };
 
 }  // namespace

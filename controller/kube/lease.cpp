@@ -1,32 +1,56 @@
 #include "kube/lease.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
+
+#include "base/log.hpp"
+#include "codec/json.hpp"
+#include "codec/merge_patch.hpp"
+#include "kube/json_span.hpp"
 
 namespace kube {
 namespace {
 
-using codec::Json;
+// A renewal comes every two seconds and finds every cache cold: texts are cut and put together
+// where they stand, no document is built.
 
-base::WallTime TimeOf(const Json& spec, const char* name) {
-  return base::ParseTime(codec::GetString(spec, name)).value_or(base::WallTime{});
+using Sink = std::function<void(std::string_view key, std::string_view value)>;
+
+/// Each member of an object; of anything else: none.
+void Members(std::string_view object, const Sink& sink) {
+  if (object.empty() || object.front() != '{') return;
+  (void)EachMember(object, [&](std::string_view key, std::string_view value) {
+    sink(key, value);
+    return true;
+  });
 }
 
-void SetOrErase(Json& object, const char* name, std::string value) {
-  if (value.empty())
-    object.erase(name);
-  else
-    object[name] = std::move(value);
+std::string TextOf(std::string_view value) {
+  if (const std::string_view plain = PlainString(value); !plain.empty()) return std::string(plain);
+  if (value.empty() || value.front() != '"') return {};
+  const auto json = codec::ParseJson(value);
+  return json && json->is_string() ? json->get<std::string>() : std::string();
 }
 
-std::string TimeText(base::WallTime time) {
-  return time == base::WallTime{} ? std::string() : base::FormatMicroTime(time);
+int64_t NumberOf(std::string_view value) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  return error == std::errc{} && end == value.data() + value.size() ? number : 0;
 }
 
-/// The member as an object, whatever was there.
-Json& ObjectAt(Json& parent, const char* name) {
-  Json& member = parent[name];
-  if (!member.is_object()) member = Json::object();
-  return member;
+base::WallTime TimeOf(std::string_view value) {
+  return base::ParseTime(PlainString(value)).value_or(base::WallTime{});
+}
+
+/// A merge patch removes what is null.
+std::string Text(const std::string& text) {
+  return text.empty() ? "null" : fmt::format("\"{}\"", base::EscapeJson(text));
+}
+
+std::string Text(base::WallTime time) {
+  return time == base::WallTime{} ? "null" : fmt::format("\"{}\"", base::FormatMicroTime(time));
 }
 
 base::Result<Lease> Parsed(const base::Result<std::string>& answer) {
@@ -37,44 +61,40 @@ base::Result<Lease> Parsed(const base::Result<std::string>& answer) {
 }  // namespace
 
 base::Result<Lease> ParseLease(std::string_view bytes) {
-  auto json = codec::ParseJson(bytes);
-  if (!json) return std::move(json).error();
-  if (!json->is_object())
-    return base::MakeError(base::Code::kInvalid, "read a Lease: it is no JSON object", "BadFrame");
+  std::string_view metadata, spec;
+  const auto scanned = EachMember(bytes, [&](std::string_view key, std::string_view value) {
+    if (key == "metadata") metadata = value;
+    if (key == "spec") spec = value;
+    return true;
+  });
+  if (!scanned) return scanned.error();
   Lease lease;
-  lease.document = *std::move(json);
-  const Json& metadata = codec::GetMember(lease.document, "metadata");
-  const Json& spec = codec::GetMember(lease.document, "spec");
-  lease.resource_version = codec::GetString(metadata, "resourceVersion");
-  lease.address = codec::GetString(codec::GetMember(metadata, "annotations"), kLeaseAddress);
-  lease.holder = codec::GetString(spec, "holderIdentity");
-  lease.duration =
-      base::Seconds{std::clamp<int64_t>(codec::GetInt(spec, "leaseDurationSeconds"), 0, 1'000'000)};
-  lease.transitions = std::max<int64_t>(0, codec::GetInt(spec, "leaseTransitions"));
-  lease.acquired = TimeOf(spec, "acquireTime");
-  lease.renewed = TimeOf(spec, "renewTime");
+  Members(metadata, [&](std::string_view key, std::string_view value) {
+    if (key == "resourceVersion") lease.resource_version = TextOf(value);
+    if (key != "annotations") return;
+    Members(value, [&](std::string_view name, std::string_view text) {
+      if (name == kLeaseAddress) lease.address = TextOf(text);
+    });
+  });
+  Members(spec, [&](std::string_view key, std::string_view value) {
+    if (key == "holderIdentity") lease.holder = TextOf(value);
+    if (key == "leaseDurationSeconds")
+      lease.duration = base::Seconds{std::clamp<int64_t>(NumberOf(value), 0, 1'000'000)};
+    if (key == "leaseTransitions") lease.transitions = std::max<int64_t>(0, NumberOf(value));
+    if (key == "acquireTime") lease.acquired = TimeOf(value);
+    if (key == "renewTime") lease.renewed = TimeOf(value);
+  });
   return lease;
 }
 
 std::string EncodeLease(const Lease& lease, const ObjectRef& where) {
-  Json document = lease.document.is_object() ? lease.document : Json::object();
-  document["apiVersion"] = "coordination.k8s.io/v1";
-  document["kind"] = "Lease";
-  Json& metadata = ObjectAt(document, "metadata");
-  metadata["name"] = where.name;
-  metadata["namespace"] = where.ns;
-  metadata.erase("managedFields");
-  SetOrErase(metadata, "resourceVersion", lease.resource_version);
-  if (lease.resource_version.empty())
-    for (const char* theirs : {"uid", "creationTimestamp", "generation"}) metadata.erase(theirs);
-  SetOrErase(ObjectAt(metadata, "annotations"), kLeaseAddress, lease.address);
-  Json& spec = ObjectAt(document, "spec");
-  SetOrErase(spec, "holderIdentity", lease.holder);
-  SetOrErase(spec, "acquireTime", TimeText(lease.acquired));
-  SetOrErase(spec, "renewTime", TimeText(lease.renewed));
-  spec["leaseDurationSeconds"] = std::max<int64_t>(1, lease.duration.count());
-  spec["leaseTransitions"] = lease.transitions;
-  return codec::Dump(document);
+  return fmt::format(
+      R"({{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{{"name":{},"namespace":{},)"
+      R"("resourceVersion":{},"annotations":{{"{}":{}}}}},"spec":{{"holderIdentity":{},)"
+      R"("leaseDurationSeconds":{},"acquireTime":{},"renewTime":{},"leaseTransitions":{}}}}})",
+      Text(where.name), Text(where.ns), Text(lease.resource_version), kLeaseAddress,
+      Text(lease.address), Text(lease.holder), std::max<int64_t>(1, lease.duration.count()),
+      Text(lease.acquired), Text(lease.renewed), lease.transitions);
 }
 
 base::Result<Lease> GetLease(Client& client, const ObjectRef& where, const CallOptions& call) {
@@ -85,16 +105,21 @@ base::Result<Lease> CreateLease(Client& client, const ObjectRef& where, const Le
                                 const CallOptions& call) {
   Lease fresh = lease;
   fresh.resource_version.clear();
+  // As a patch of nothing: without what is null.
+  const auto patch = codec::ParseJson(EncodeLease(fresh, where));
+  if (!patch) return patch.error();
   WriteOptions options;
   options.call = call;
-  return Parsed(client.Create({where.resource, where.ns}, EncodeLease(fresh, where), options));
+  return Parsed(client.Create({where.resource, where.ns},
+                              codec::Dump(codec::ApplyMergePatch(codec::Json::object(), *patch)),
+                              options));
 }
 
-base::Result<Lease> UpdateLease(Client& client, const ObjectRef& where, const Lease& lease,
-                                const CallOptions& call) {
+base::Result<Lease> PatchLease(Client& client, const ObjectRef& where, const Lease& lease,
+                               const CallOptions& call) {
   WriteOptions options;
   options.call = call;
-  return Parsed(client.Update(where, EncodeLease(lease, where), options));
+  return Parsed(client.Patch(where, {PatchType::kMerge, EncodeLease(lease, where)}, options));
 }
 
 }  // namespace kube

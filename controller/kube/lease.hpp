@@ -4,15 +4,12 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
-#include "codec/json.hpp"
 #include "kube/client.hpp"
 
 namespace kube {
 
-/// A coordination.k8s.io/v1 Lease. `document` is the object as read: what others put there
-/// survives our updates.
+/// A coordination.k8s.io/v1 Lease, as far as an election reads and writes it.
 struct Lease {
-  codec::Json document = codec::Json::object();
   std::string resource_version = {};
   std::string holder = {};
   std::string address = {};  ///< Annotation kLeaseAddress.
@@ -27,14 +24,15 @@ inline constexpr char kLeaseAddress[] = "workspace-operator.molecule.ai/leader-u
 
 /// Fields of other types or out of range count as absent. kInvalid: not a JSON object.
 base::Result<Lease> ParseLease(std::string_view bytes);
-/// `document` with our fields set; an empty holder, address or time is left out.
+/// A merge patch, so that what others put into the object stays. An empty holder, address, time or
+/// version is null, which removes it. With a version it is a compare-and-swap.
 std::string EncodeLease(const Lease& lease, const ObjectRef& where);
 
-/// The errors are the client's. Verbs used: get, create, update (a PUT with resourceVersion).
+/// The errors are the client's. Verbs used: get, create, patch (with resourceVersion).
 base::Result<Lease> GetLease(Client& client, const ObjectRef& where, const CallOptions& call);
 base::Result<Lease> CreateLease(Client& client, const ObjectRef& where, const Lease& lease,
                                 const CallOptions& call);
-base::Result<Lease> UpdateLease(Client& client, const ObjectRef& where, const Lease& lease,
-                                const CallOptions& call);
+base::Result<Lease> PatchLease(Client& client, const ObjectRef& where, const Lease& lease,
+                               const CallOptions& call);
 
 }  // namespace kube
