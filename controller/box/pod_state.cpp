@@ -32,7 +32,8 @@ std::string WaitingReason(const std::string& reason) {
   return reason == "ErrImagePull" ? "ImagePullBackOff" : reason;
 }
 
-std::string WaitingCause(const kube::PodContainer& c, const std::string& reason) {
+std::string WaitingCause(const kube::Pod& pod, const kube::PodContainer& c,
+                         const std::string& reason) {
   if (reason == "ImagePullBackOff" || reason == "ErrImageNeverPull" || reason == "InvalidImageName")
     return fmt::format(
         "container {}: image {} cannot be had ({}); correct the image or how it is "
@@ -41,13 +42,18 @@ std::string WaitingCause(const kube::PodContainer& c, const std::string& reason)
   if (reason == "CrashLoopBackOff")
     return fmt::format("container {}: it ended with {}{} again and again; look at its log", c.name,
                        c.exit_code, c.last_reason.empty() ? "" : " (" + c.last_reason + ")");
-  return fmt::format("container {}: {}", c.name, reason.empty() ? "not started yet" : reason);
+  // Why it takes long (volumes, network, a sandbox that cannot be made) the kubelet tells in events
+  // alone.
+  return fmt::format("container {}: {}; if that lasts, `kubectl describe pod {}` says why", c.name,
+                     reason.empty() ? "not started yet" : reason, pod.meta.name);
 }
 
-StateReport DecideWaiting(const kube::PodContainer& c, const std::string& identity) {
+StateReport DecideWaiting(const kube::Pod& pod, const kube::PodContainer& c,
+                          const std::string& identity) {
   const std::string reason = WaitingReason(c.reason);
   return Report(IsTransient(reason) ? BoxState::kUnknown : BoxState::kStopped,
-                reason.empty() ? "ContainerCreating" : reason, WaitingCause(c, reason), identity);
+                reason.empty() ? "ContainerCreating" : reason, WaitingCause(pod, c, reason),
+                identity);
 }
 
 StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
@@ -57,7 +63,7 @@ StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
                   fmt::format("container {} ended with {}{}", c.name, c.exit_code,
                               c.reason.empty() ? "" : " (" + c.reason + ")"),
                   identity);
-  if (c.state != "running") return DecideWaiting(c, identity);
+  if (c.state != "running") return DecideWaiting(pod, c, identity);
   // A node that stops reporting has its Pods marked not Ready from outside; what the kubelet said
   // last, that its containers are ready, stays.
   const bool all_ready = std::all_of(pod.statuses.begin(), pod.statuses.end(),
@@ -121,7 +127,8 @@ StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted) {
                   identity);
   if (auto whole = DecideWhole(*pod, identity)) return *std::move(whole);
   for (const kube::PodContainer& init : pod->init_statuses)
-    if (init.state == "waiting" && !IsTransient(init.reason)) return DecideWaiting(init, identity);
+    if (init.state == "waiting" && !IsTransient(init.reason))
+      return DecideWaiting(*pod, init, identity);
   const auto status = FindNamed(pod->statuses, container);
   if (status == pod->statuses.end())
     return Report(BoxState::kUnknown, "ContainerCreating",

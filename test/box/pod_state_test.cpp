@@ -105,7 +105,7 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
        "CreateContainerConfigError", "agent"},
       {"crashes", Waiting("CrashLoopBackOff"), BoxState::kStopped, "CrashLoopBackOff", "log"},
       {"is created", Waiting("ContainerCreating"), BoxState::kUnknown, "ContainerCreating",
-       "agent"},
+       "kubectl describe pod"},
       {"runs its init containers", Waiting("PodInitializing"), BoxState::kUnknown,
        "PodInitializing", "agent"},
       {"an init container has no image",
