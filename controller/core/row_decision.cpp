@@ -261,7 +261,10 @@ bool Refused(const Facts& f, const Policy& policy, TableDecision* out) {
   const bool withdraw = why == reason::kNotEntitled && f.Installed() &&
                         f.view.presence == Presence::kPresent &&
                         f.row->deletion_policy == api::DeletionPolicy::kRemove;
-  if (withdraw) d.action = RowAction::kRemove;
+  if (withdraw) {
+    d.action = RowAction::kRemove;
+    d.reload_none = false;  // A removal is owed a restart, whatever its manifest says.
+  }
   Explain(&d, RowHealth::kStalled, std::move(why), std::move(message));
   return true;
 }
@@ -367,7 +370,6 @@ RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservati
   }
   const bool answered = view.presence != Presence::kUnknown;
   d.action = answered ? RowAction::kRemove : RowAction::kWait;
-  d.reload_none = view.reload_none;
   Explain(&d, RowHealth::kPending, reason::kRemoving,
           answered ? "no longer declared; it is removed"
                    : "no longer declared; removed when the box answers");

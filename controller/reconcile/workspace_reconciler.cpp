@@ -47,6 +47,12 @@ kube::ObjectRef RefOf(const api::Workspace& workspace) {
   return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name};
 }
 
+/// No answer, and yet the write may have been taken.
+bool MayHaveHappened(const base::Error& error) {
+  return error.code == base::Code::kTimeout || error.code == base::Code::kUnavailable ||
+         error.code == base::Code::kCancelled || error.code == base::Code::kInternal;
+}
+
 }  // namespace
 
 /// Everything of one pass.
@@ -91,13 +97,43 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey
     tokens_.Forget(uid->second);
     on_.downloads.Remove(uid->second);
     slow_.Forget(uid->second);
+    unsure_.erase(uid->second);
     uids_.erase(uid);
   }
   return runtime::Requeue::None();
 }
 
+void WorkspaceReconciler::NoteWrite(const std::string& uid, const base::Error& error) {
+  if (!MayHaveHappened(error)) return;
+  const std::lock_guard lock(mutex_);
+  unsure_.insert(uid);
+}
+
+/// What became of a status write without an answer? The rows are written as a whole: who decides by
+/// those from before it drops what it has recorded, and what was recorded is never removed.
+base::Status WorkspaceReconciler::CatchUp(const meta::ObjectKey& key, std::stop_token stop) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto uid = uids_.find(key);
+    if (uid == uids_.end() || !unsure_.contains(uid->second)) return {};
+  }
+  const auto cached = on_.workspaces.Get(key);
+  if (!cached) return {};
+  auto live = on_.client.Get(RefOf(*cached), {.deadline = base::Seconds{30}, .stop = stop});
+  if (!live && live.error().code != base::Code::kNotFound) return std::move(live).error();
+  if (live) {
+    auto decoded = codec::DecodeWorkspace(*live);
+    if (!decoded) return std::move(decoded).error();
+    on_.workspaces.ObserveWrite(*std::move(decoded));
+  }
+  const std::lock_guard lock(mutex_);
+  unsure_.erase(cached->meta.uid);
+  return {};
+}
+
 base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::ObjectKey& key,
                                                               std::stop_token stop) {
+  if (auto current = CatchUp(key, stop); !current) return std::move(current).error();
   const std::shared_ptr<const api::Workspace> workspace = on_.workspaces.Get(key);
   if (!workspace) return Forget(key);
   {
@@ -158,7 +194,10 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
   auto wrote = WriteStatus(on_, workspace, pass.written, status, stop);
   if (!wrote && wrote.error().code == base::Code::kNotFound)
     return runtime::Requeue::After(base::Seconds{1});
-  if (!wrote) return Shown(workspace, std::move(wrote).error());
+  if (!wrote) {
+    NoteWrite(workspace.meta.uid, wrote.error());
+    return Shown(workspace, std::move(wrote).error());
+  }
   if (*wrote) {
     RecordNotes(on_, {workspace, status, pass.plan, outcome});
     WakeDeclared(on_, workspace);

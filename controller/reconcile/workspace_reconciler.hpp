@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "core/observation.hpp"
@@ -39,6 +40,8 @@ class WorkspaceReconciler final : public runtime::Reconciler {
                     std::stop_token stop);
   base::Error Shown(const api::Workspace& workspace, base::Error error) const;
   void Publish(const Pass& pass, const core::WorkspaceDecision& decision);
+  void NoteWrite(const std::string& uid, const base::Error& error);
+  base::Status CatchUp(const meta::ObjectKey& key, std::stop_token stop);
   core::WorkspaceMemory Recall(const std::string& uid);
   base::Millis MayAwaitSources(const std::string& uid);
   void NoteAwaited(const std::string& uid, bool awaits);
@@ -51,6 +54,7 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   std::map<std::string, base::MonoTime>
       deleting_since_;  ///< By uid: when this process first tried to clean up.
   std::map<std::string, base::MonoTime> awaiting_;  ///< By uid: sources of new plugins, since.
+  std::set<std::string> unsure_;  ///< Uids whose last status write was not answered.
   std::map<meta::ObjectKey, std::string>
       uids_;  ///< Last seen uid of a key, to forget it when it is gone.
 };

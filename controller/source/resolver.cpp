@@ -67,6 +67,10 @@ struct Resolver::State {
         random(o.jitter_seed != 0 ? o.jitter_seed : std::random_device{}()) {}
 
   void Work(std::stop_token stop);
+  /// Runs what is due, with `lock` (of `mutex`) given back meanwhile; else says when something will
+  /// be.
+  bool RunDue(std::unique_lock<std::mutex>& lock, const std::stop_token& stop,
+              std::optional<MonoTime>* next);
   /// The due entry that waits longest; else when the next one will be due.
   std::map<std::string, Entry>::iterator TakeDue(MonoTime now, std::optional<MonoTime>* next);
   void Attempt(const std::string& key, SourceRequest request, std::stop_token stop);
@@ -116,23 +120,27 @@ void Resolver::State::Work(std::stop_token stop) {
   std::unique_lock lock(mutex);
   while (!stop.stop_requested()) {
     std::optional<MonoTime> next;
-    const auto due = TakeDue(clock.Read().mono, &next);
-    if (due == entries.end()) {
-      const std::chrono::nanoseconds longest = options.longest_wait;
-      const auto wait = next ? std::min(*next - clock.Read().mono, longest) : longest;
-      changed.wait_for(lock, stop, std::max(wait, std::chrono::nanoseconds(0)),
-                       [this, seen = changes] { return changes != seen; });
-      continue;
-    }
-    due->second.running = true;
-    due->second.view.pending = true;
-    const std::string key = due->first;
-    SourceRequest request = due->second.request;
-    request.want_bytes = due->second.bytes_wanted;
-    lock.unlock();
-    Attempt(key, std::move(request), stop);
-    lock.lock();
+    if (RunDue(lock, stop, &next)) continue;
+    const std::chrono::nanoseconds longest = options.longest_wait;
+    const auto wait = next ? std::min(*next - clock.Read().mono, longest) : longest;
+    changed.wait_for(lock, stop, std::max(wait, std::chrono::nanoseconds(0)),
+                     [this, seen = changes] { return changes != seen; });
   }
+}
+
+bool Resolver::State::RunDue(std::unique_lock<std::mutex>& lock, const std::stop_token& stop,
+                             std::optional<MonoTime>* next) {
+  const auto due = TakeDue(clock.Read().mono, next);
+  if (due == entries.end()) return false;
+  due->second.running = true;
+  due->second.view.pending = true;
+  const std::string key = due->first;
+  SourceRequest request = due->second.request;
+  request.want_bytes = due->second.bytes_wanted;
+  lock.unlock();
+  Attempt(key, std::move(request), stop);
+  lock.lock();
+  return true;
 }
 
 void Resolver::State::Attempt(const std::string& key, SourceRequest request, std::stop_token stop) {
@@ -220,7 +228,7 @@ Resolver::Resolver(std::shared_ptr<PluginSource> source, std::shared_ptr<Artifac
                    Options options, Wake wake, const base::Clock& clock)
     : state_(std::make_unique<State>(std::move(source), std::move(store), options, std::move(wake),
                                      clock)) {
-  for (size_t i = 0; i < std::max<size_t>(1, options.workers); ++i)
+  for (size_t i = 0; i < options.workers; ++i)
     state_->workers.emplace_back(
         [state = state_.get()](std::stop_token stop) { state->Work(stop); });
 }
@@ -228,6 +236,19 @@ Resolver::Resolver(std::shared_ptr<PluginSource> source, std::shared_ptr<Artifac
 Resolver::~Resolver() {
   for (std::jthread& worker : state_->workers) worker.request_stop();
   state_->workers.clear();
+}
+
+bool Resolver::RunDue(std::stop_token stop) {
+  std::unique_lock lock(state_->mutex);
+  std::optional<MonoTime> next;
+  return state_->RunDue(lock, stop, &next);
+}
+
+std::optional<MonoTime> Resolver::NextDue() const {
+  const std::lock_guard lock(state_->mutex);
+  const MonoTime now = state_->clock.Read().mono;
+  std::optional<MonoTime> next;
+  return state_->TakeDue(now, &next) == state_->entries.end() ? next : now;
 }
 
 SourceView Resolver::Find(const SourceRequest& request) {

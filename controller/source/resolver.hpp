@@ -46,7 +46,7 @@ std::string SourceKeyOf(const core::SourceUri& uri, const std::string& scope);
 class Resolver {
  public:
   struct Options {
-    size_t workers = 4;
+    size_t workers = 4;  ///< 0: somebody calls RunDue (a test that decides what comes next).
     size_t max_sources = 20'000;  ///< The least recently looked up go first.
     base::Millis min_backoff{1'000};
     base::Millis max_backoff{300'000};
@@ -70,6 +70,11 @@ class Resolver {
   /// Replaces settings-dependent sources (settings were read again); everything known stays and is
   /// re-checked.
   void SetSource(std::shared_ptr<PluginSource> source);
+
+  /// What a worker does: the attempt that is due longest, on this thread. False: none is due.
+  bool RunDue(std::stop_token stop);
+  /// When RunDue has something to do: now, later, or (nothing) not before a Find.
+  std::optional<base::MonoTime> NextDue() const;
 
  private:
   struct State;

@@ -562,6 +562,24 @@ TEST_SUITE("behaviour.md section 4: restarts") {
     CHECK(w.Count(StepKind::kRestart) == 0);
     CHECK(w.Condition("Ready") == "True");
   }
+  TEST_CASE("the removal of a plugin with reload: none waits and is owed like any other") {
+    World w;
+    w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;
+    w.Declare("p", 'a');
+    w.sources[World::Source("p")].reload_none = true;
+    w.Settle(3);
+    w.ws.spec.plugins.clear();
+    w.hb.active_tasks = 1;
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kRemove) == 0);
+    REQUIRE(w.ws.status.pending_restart);
+    CHECK(w.ws.status.pending_restart->plugins == std::vector<std::string>{"p"});
+    w.hb.active_tasks = 0;
+    w.Settle(3);
+    CHECK(w.Count(StepKind::kRemove) == 1);
+    CHECK(w.Count(StepKind::kRestart) == 1);
+    CHECK(!w.ws.status.pending_restart);
+  }
   TEST_CASE("WhenIdle leaves the files of a busy agent alone until it is idle") {
     World w;
     w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;

@@ -1,0 +1,79 @@
+#include <doctest/doctest.h>
+
+#include "reconcile/simulation/process.hpp"
+#include "reconcile/simulation/user.hpp"
+#include "support/temp_folder.hpp"
+
+using namespace simulation;
+
+namespace {
+
+/// One workspace on a Pod, with two plugins declared; the Pod has brought one of them along.
+struct Bench {
+  Bench() {
+    machines["pod"] = std::make_unique<Machine>("pod", "pod:0c0ffee0/1", trace);
+    machines["pod"]->Bring("alpha", 'a', true);
+    api::Workspace workspace;
+    workspace.meta.name = "pod";
+    workspace.spec.box.type = api::BoxType::kPod;
+    workspace.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
+    REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(workspace)));
+    for (const char* name : {"alpha", "beta"}) Declare(name);
+    in.witness = [](const std::string&, const std::vector<std::string>&) {};
+    process = std::make_unique<Process>(in, 1);
+  }
+  void Declare(const std::string& name) {
+    api::DeclaredPlugin plugin;
+    plugin.meta.name = name;
+    plugin.spec.workspace_ref = api::LocalRef{"pod"};
+    plugin.spec.source = Repositories::Uri(name);
+    REQUIRE(
+        store.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin)));
+  }
+  void Pass(base::Millis later) {
+    clock.Advance(later);
+    process->PassOfWorkspace();
+  }
+  std::vector<api::PluginRow> Rows() {
+    const auto object = codec::DecodeWorkspace(codec::Dump(*store.Find(WorkspaceRef("pod"))));
+    REQUIRE(object);
+    return object->status.plugins;
+  }
+
+  support::FakeClock clock;
+  support::TempFolder folder;
+  Trace trace{clock};
+  Dice dice{1};
+  Weather weather{dice, trace};
+  ApiStore store{clock};
+  std::map<std::string, std::unique_ptr<Machine>> machines;
+  Surroundings in{clock,
+                  trace,
+                  weather,
+                  store,
+                  std::make_shared<Repositories>(weather, trace),
+                  folder / "store",
+                  machines,
+                  std::make_shared<core::Policy>(),
+                  nullptr};
+  std::unique_ptr<Process> process;
+};
+
+}  // namespace
+
+TEST_CASE("a row whose write had no answer outlives the next pass, which has not seen it yet") {
+  Bench b;
+  b.Pass(base::Millis{0});  // The finalizer.
+  b.weather.LoseAnswerOf("(status)");
+  b.Pass(base::Millis{1});
+  REQUIRE(b.Rows().size() == 2);
+  CHECK(b.Rows().front().name == "alpha");
+  CHECK(b.Rows().front().origin == api::PluginOrigin::kBootInstalled);
+  // Nobody declares it any more; of the workspace the watch has told nothing.
+  REQUIRE(b.store.Delete(PluginRef("alpha")));
+  while (b.process->plugins.Source().Next() != nullptr) b.process->plugins.Source().DeliverNext();
+  b.Pass(base::Seconds{2});
+  CAPTURE(b.trace.Text());
+  REQUIRE(b.Rows().size() == 2);
+  CHECK(b.Rows().front().name == "alpha");
+}

@@ -1,0 +1,145 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/declared_set.hpp"
+#include "core/reasons.hpp"
+#include "reconcile/simulation/machine.hpp"
+#include "reconcile/simulation/user.hpp"
+
+namespace simulation {
+
+/// What must hold once nothing disturbs any more, written down without the product's own planning:
+/// what is declared is on the box and loaded, what is not declared and had a row is gone, the rows
+/// say what the box holds.
+class Convergence {
+ public:
+  using Machines = std::map<std::string, std::unique_ptr<Machine>>;
+
+  Convergence(ApiStore& store, const Repositories& repositories, const Machines& machines)
+      : store_(store), repositories_(repositories), machines_(machines) {}
+
+  /// Empty: all is well.
+  std::vector<std::string> Missing() {
+    missing_.clear();
+    for (const auto& [name, machine] : machines_)
+      if (store_.Find(WorkspaceRef(name)) != nullptr) LookAtWorkspace(name);
+    for (const meta::ObjectKey& key : store_.Keys("declaredplugins")) LookAtPlugin(key.name);
+    return missing_;
+  }
+
+ private:
+  void Miss(std::string what) { missing_.push_back(std::move(what)); }
+
+  /// Name to digest.
+  std::map<std::string, std::string> Declared(const std::string& workspace, const Json& object) {
+    std::map<std::string, std::string> wanted;
+    const auto want = [&](const std::string& name, const std::string& source) {
+      const auto uri = core::ParseSourceUri(source);
+      if (uri) wanted[name] = Repositories::Digest(name, repositories_.RevisionOf(*uri));
+    };
+    if (workspace == "plat") want("mgmt", Repositories::TaggedUri("mgmt"));
+    for (const Json& plugin : codec::GetMember(object["spec"], "plugins"))
+      want(plugin["name"], plugin["source"]);
+    store_.Each("declaredplugins", [&](const Json& plugin) {
+      const Json& spec = plugin["spec"];
+      const Json& ref = codec::GetMember(spec, "workspaceRef");
+      if (!ref.is_object() || ref["name"] == workspace) {
+        const auto uri = core::ParseSourceUri(codec::GetString(spec, "source"));
+        if (uri) want(uri->DefaultPluginName(), uri->text);
+      }
+    });
+    return wanted;
+  }
+
+  void LookAtWorkspace(const std::string& name) {
+    const Json& object = *store_.Find(WorkspaceRef(name));
+    if (object["metadata"].contains("deletionTimestamp"))
+      return Miss(name + " is still being deleted");
+    const auto decoded = codec::DecodeWorkspace(codec::Dump(object));
+    if (!decoded) return Miss(name + " cannot be read: " + decoded.error().message);
+    const api::WorkspaceStatus& status = decoded->status;
+    const auto* ready = meta::FindCondition(status.conditions, "Ready");
+    if (ready == nullptr || ready->status != meta::ConditionStatus::kTrue)
+      Miss(fmt::format("{} is not ready: {} {}", name, ready == nullptr ? "" : ready->reason,
+                       ready == nullptr ? "" : ready->message));
+    if (status.observed_generation != decoded->meta.generation)
+      Miss(name + ": its generation was not observed");
+    if (status.pending_restart) Miss(name + " waits for a restart");
+    const auto wanted = Declared(name, object);
+    LookAtBox(name, wanted);
+    LookAtRows(name, wanted, status);
+  }
+  void LookAtBox(const std::string& name, const std::map<std::string, std::string>& wanted) {
+    const Machine& machine = *machines_.at(name);
+    for (const auto& [plugin, digest] : wanted) {
+      if (machine.DigestOf(plugin) != digest)
+        Miss(fmt::format("{}: {} is not on the box as declared", name, plugin));
+      if (machine.LoadedDigest(plugin) != digest && !Repositories::ReloadNone(plugin))
+        Miss(fmt::format("{}: {} is not loaded", name, plugin));
+    }
+    for (const std::string& plugin : machine.Plugins())
+      if (machine.HasReceipt(plugin) && !wanted.contains(plugin) && HadRow(name, plugin))
+        Miss(fmt::format("{}: {} is no longer declared and still there", name, plugin));
+    if (machine.HasTombstones()) Miss(name + ": removals are remembered for ever");
+    if (!machine.Has(Machine::kStranger)) Miss(name + ": somebody else's plugin is gone");
+  }
+  void LookAtRows(const std::string& name, const std::map<std::string, std::string>& wanted,
+                  const api::WorkspaceStatus& status) {
+    std::set<std::string> rows;
+    for (const api::PluginRow& row : status.plugins) {
+      rows.insert(row.name);
+      if (!wanted.contains(row.name)) {
+        Miss(fmt::format("{}: {} has a row and is not declared", name, row.name));
+        continue;
+      }
+      if (row.digest != wanted.at(row.name) || !row.loaded || !row.origin ||
+          row.reason != core::reason::kLoaded)
+        Miss(fmt::format("{}: the row of {} says {} {}", name, row.name, row.reason, row.digest));
+    }
+    for (const auto& [plugin, digest] : wanted)
+      if (!rows.contains(plugin)) Miss(fmt::format("{}: {} has no row", name, plugin));
+  }
+  void LookAtPlugin(const std::string& name) {
+    const auto decoded = codec::DecodeDeclaredPlugin(codec::Dump(*store_.Find(PluginRef(name))));
+    if (!decoded) return Miss(name + " cannot be read: " + decoded.error().message);
+    const auto uri = core::ParseSourceUri(decoded->spec.source);
+    const std::string digest =
+        Repositories::Digest(uri->DefaultPluginName(), repositories_.RevisionOf(*uri));
+    if (!decoded->status.resolved || decoded->status.resolved->digest != digest)
+      Miss(name + ": its status does not say what its source is now");
+    const auto* ready = meta::FindCondition(decoded->status.conditions, "Ready");
+    const bool matches =
+        decoded->spec.workspace_ref
+            ? store_.Find(WorkspaceRef(decoded->spec.workspace_ref->name)) != nullptr
+            : !store_.Keys("workspaces").empty();
+    if (matches && (ready == nullptr || ready->status != meta::ConditionStatus::kTrue))
+      Miss(fmt::format("{} is not ready: {} {}", name, ready == nullptr ? "" : ready->reason,
+                       ready == nullptr ? "" : ready->message));
+  }
+
+  /// In this life of the workspace.
+  bool HadRow(const std::string& workspace, const std::string& plugin) {
+    for (; read_ < store_.Log("workspaces").size(); ++read_) {
+      const auto seen = codec::DecodeWorkspace(store_.Log("workspaces")[read_].bytes);
+      if (!seen) continue;
+      for (const api::PluginRow& row : seen->status.plugins)
+        if (row.origin) rows_.insert(seen->meta.uid + "/" + row.name);
+    }
+    const Json& meta = (*store_.Find(WorkspaceRef(workspace)))["metadata"];
+    return rows_.contains(codec::GetString(meta, "uid") + "/" + plugin);
+  }
+
+  ApiStore& store_;
+  const Repositories& repositories_;
+  const Machines& machines_;
+  std::vector<std::string> missing_;
+  size_t read_ = 0;             ///< Of the log of workspaces.
+  std::set<std::string> rows_;  ///< uid/plugin of every row that there ever was.
+};
+
+}  // namespace simulation

@@ -1,0 +1,478 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/answer.hpp"
+#include "reconcile/simulation/convergence.hpp"
+#include "reconcile/simulation/process.hpp"
+#include "reconcile/simulation/user.hpp"
+#include "support/temp_folder.hpp"
+
+namespace simulation {
+
+/// One run: a rough time in which the seed picks what happens next out of all that could (how much
+/// of each differs from run to run, and there are calm whiles), then peace, in which everything
+/// that is due happens until nothing is.
+///
+///   rough (steps) --> peace: no faults, no edits --> converged --> a resync changes nothing
+class Simulation {
+ public:
+  Simulation(uint64_t seed, size_t rough_steps)
+      : seed_(seed), rough_steps_(rough_steps), dice_(seed * 0x9e3779b97f4a7c15ULL + 1) {}
+
+  void Run() {
+    Begin();
+    weather_.SetStrength(dice_.Upto(4));
+    edits_ = 1 + dice_.Upto(6);
+    troubles_ = dice_.Upto(6);
+    kills_ = dice_.Upto(3);
+    weather_.SetRough(true);
+    for (size_t i = 0; i < rough_steps_; ++i) RoughStep();
+    weather_.SetRough(false);
+    MakePeace();
+    if (Converge()) StayQuiet();
+    process_.reset();
+  }
+
+  const Trace& Outcome() const { return trace_; }
+
+ private:
+  struct Choice {
+    size_t weight;
+    std::function<void()> run;
+  };
+  static constexpr base::Millis kBeat = base::Seconds{120};
+  static constexpr base::Millis kLongestPeace = std::chrono::hours{8};
+  static constexpr size_t kMostSteps = 20'000;
+
+  void Begin() {
+    in_.witness = [this](const std::string& workspace, const std::vector<std::string>& names) {
+      CheckDebt(workspace, names);
+      CheckRecovery(workspace);
+    };
+    weather_.meanwhile = [this] { Meanwhile(); };
+    weather_.pass_time = [this](base::Millis by) { PassTime(by); };
+    trace_.Step(fmt::format("seed {}", seed_));
+    for (const std::string& name : user_.Workspaces()) {
+      const std::string identity = name == "pod" ? "pod:0c0ffee0/1" : "box:" + name;
+      machines_[name] = std::make_unique<Machine>(name, identity, trace_);
+      machines_[name]->Bring(Machine::kStranger, 's', false);
+      for (const char* plugin : {"alpha", "beta", "common", "inner", "skill", "mgmt"})
+        if (dice_.Chance(300))
+          machines_[name]->Bring(plugin, static_cast<char>('a' + dice_.Upto(2)), dice_.Chance(500));
+    }
+    user_.Begin();
+    StartProcess();
+  }
+
+  // --- What can happen
+
+  void StartProcess() {
+    trace_.Step("an operator starts");
+    process_.reset();
+    weather_.Revive();
+    for (const auto& [name, machine] : machines_) machine->Forgotten();
+    process_ = std::make_unique<Process>(in_, dice_.Upto(1u << 30));
+  }
+  void RestartIfDead() {
+    if (weather_.Dead()) StartProcess();
+  }
+  void PassTime(base::Millis by) {
+    clock_.Advance(by);
+    trace_.Note(fmt::format("{} ms pass", by.count()));
+    if (process_) process_->fleet.Tick(clock_.Read().mono);
+  }
+  template <typename T>
+  void Deliver(Follower<T>& follower) {
+    const ApiStore::Change& next = *follower.Source().Next();
+    trace_.Step(fmt::format("watch event {} {} at {}", static_cast<int>(next.type), next.key.Text(),
+                            next.version));
+    follower.Source().DeliverNext();
+  }
+  template <typename T>
+  void Break(Follower<T>& follower) {
+    base::Status end;
+    if (dice_.Chance(600))
+      end = base::MakeError(dice_.Chance(500) ? base::Code::kGone : base::Code::kUnavailable,
+                            "the watch is over");
+    trace_.Step(fmt::format("a watch ends: {}", end ? "ok" : base::CodeName(end.error().code)));
+    follower.Source().End(end);
+  }
+  template <typename T>
+  void Wake(Follower<T>& follower) {
+    trace_.Step("an informer tries again");
+    follower.Source().Wake();
+  }
+  template <typename T>
+  bool WakeDue(Follower<T>& follower) const {
+    const auto until = follower.Source().AsleepUntil();
+    return until && *until <= clock_.Read().mono;
+  }
+  void Resolve() {
+    trace_.Step("a source is resolved");
+    process_->resolver.RunDue({});
+  }
+  bool ResolverDue() const {
+    const auto due = process_->resolver.NextDue();
+    return due && *due <= clock_.Read().mono;
+  }
+
+  void PassOfWorkspace() {
+    stamp_before_pass_ = RecoveryStamp();
+    process_->PassOfWorkspace();
+  }
+
+  /// An agent reports and does what it is told.
+  void Beat(const std::string& name) {
+    Machine& machine = *machines_.at(name);
+    const base::Now now = clock_.Read();
+    beats_[name] = now.mono + kBeat;
+    const auto slot = process_->fleet.Authenticate(machine.Token(), now.mono);
+    std::string outcome = slot ? "" : base::CodeName(slot.error().code);
+    if (slot) outcome = Report(name, *slot, now);
+    trace_.Note(fmt::format("agent of {} reports {} -> {}", name, machine.BootId(), outcome));
+    if (!slot) return;
+    const auto answer = protocol::DecodeHeartbeatAnswer(process_->fleet.Answer(*slot));
+    if (!answer || !answer->restart_expected_boot_id) return;
+    if (machine.Restart(*answer->restart_expected_boot_id))
+      trace_.Note(fmt::format("agent of {} restarts: {}", name, machine.BootId()));
+  }
+  std::string Report(const std::string& name, fleet::Slot slot, base::Now now) {
+    Machine& machine = *machines_.at(name);
+    const bool first = reported_[name] != machine.BootId();
+    if (first) installing_[name] = weather_.Rough() && dice_.Chance(250);
+    const bool installing = installing_[name] && weather_.Rough();
+    const auto said = machine.Report(std::string(kNamespace) + "." + name, installing);
+    base::Result<fleet::Change> change = [&] {
+      if (!first) return process_->fleet.Record(slot, said, now);
+      protocol::Register body;
+      body.heartbeat = said;
+      body.box_identity = name == "pod" ? "pod:0c0ffee0" : machine.Identity();
+      return process_->fleet.RecordRegister(slot, body, now);
+    }();
+    if (!change) return base::CodeName(change.error().code);
+    reported_[name] = machine.BootId();
+    if (change->Matters()) process_->Wake(change->key);
+    return change->Matters() ? "matters" : "taken";
+  }
+
+  /// A box loses something, stops, starts, gets work.
+  void Trouble() { Trouble(dice_.Pick(user_.Workspaces())); }
+  void Trouble(const std::string& name) {
+    Machine& machine = *machines_.at(name);
+    const std::string plugin =
+        dice_.Pick<std::string>({"alpha", "beta", "common", "inner", "skill", "mgmt"});
+    switch (dice_.Upto(machine.Running() ? 8 : 2)) {
+      case 0:
+      case 1:
+        trace_.Note(name + " starts anew");
+        machine.Boot();
+        return dice_.Chance(500) ? Beat(name) : void();
+      case 2:
+        trace_.Note(name + " stops");
+        return machine.Stop();
+      case 3:
+        trace_.Note(fmt::format("{} loses {}", name, plugin));
+        return machine.LoseTree(plugin);
+      case 4:
+        trace_.Note(fmt::format("a file of {} changes in {}", plugin, name));
+        return machine.ChangeFile(plugin);
+      case 5:
+        if (!dice_.Chance(300)) return;
+        trace_.Note(name + " gets an empty volume");
+        return machine.Wipe();
+      default:
+        trace_.Note(name + " has other tasks");
+        return machine.SetTasks(dice_.Chance(300) ? std::nullopt
+                                                  : std::optional<int32_t>(dice_.Upto(2)));
+    }
+  }
+
+  /// While a call of a pass is under way, others go on.
+  void Meanwhile() {
+    if (in_meanwhile_ || !dice_.Chance(60)) return;
+    in_meanwhile_ = true;
+    trace_.Note("meanwhile:");
+    for (size_t i = dice_.Upto(3) + 1; i > 0; --i) OneThing();
+    in_meanwhile_ = false;
+  }
+  void OneThing() {
+    switch (dice_.Upto(5)) {
+      case 0:
+        if (process_->workspaces.Source().Next() != nullptr) Deliver(process_->workspaces);
+        break;
+      case 1:
+        if (process_->plugins.Source().Next() != nullptr) Deliver(process_->plugins);
+        break;
+      case 2:
+        user_.Act();
+        break;
+      case 3:
+        Trouble();
+        break;
+      default:
+        BeatSomebody();
+    }
+  }
+  void BeatSomebody() {
+    const std::string name = dice_.Pick(user_.Workspaces());
+    if (machines_.at(name)->Running()) Beat(name);
+  }
+
+  // --- The rough time
+
+  void RoughStep() {
+    std::vector<Choice> choices;
+    Process& p = *process_;
+    const auto may = [&](bool enabled, size_t weight, std::function<void()> run) {
+      if (enabled) choices.push_back({weight, std::move(run)});
+    };
+    may(p.workspaces.Source().Next() != nullptr, 12, [&] { Deliver(p.workspaces); });
+    may(p.plugins.Source().Next() != nullptr, 12, [&] { Deliver(p.plugins); });
+    may(p.workspace_line.Ready(), 24, [&] { PassOfWorkspace(); });
+    may(p.plugin_line.Ready(), 10, [&] { p.PassOfPlugin(); });
+    may(ResolverDue(), 12, [&] { Resolve(); });
+    may(store_.HasGarbage(), 4, [&] {
+      trace_.Step("garbage is collected");
+      store_.CollectGarbage();
+    });
+    may(p.HasEvents(), 1, [&] {
+      trace_.Step("events are sent");
+      p.SendEvents();
+    });
+    may(true, 16, [&] { AdvanceToNext(); });
+    may(true, 12, [&] {
+      trace_.Step("somebody reports");
+      BeatSomebody();
+    });
+    may(true, edits_, [&] {
+      trace_.Step("the user acts");
+      user_.Act();
+    });
+    may(true, troubles_, [&] {
+      trace_.Step("a box has trouble");
+      Trouble();
+    });
+    may(!p.workspaces.Source().AsleepUntil(), 1, [&] { Break(p.workspaces); });
+    may(!p.plugins.Source().AsleepUntil(), 1, [&] { Break(p.plugins); });
+    may(WakeDue(p.workspaces), 6, [&] { Wake(p.workspaces); });
+    may(WakeDue(p.plugins), 6, [&] { Wake(p.plugins); });
+    may(true, kills_, [&] {
+      trace_.Step("the operator is killed");
+      weather_.Kill();
+    });
+    may(true, 1, [&] {
+      trace_.Step("resync");
+      p.Resync();
+    });
+    may(true, 2, [&] { LiveCalmly(); });
+    RunOne(choices);
+    RestartIfDead();
+  }
+  /// Nothing goes wrong for a while: what is rough afterwards finds something that works.
+  void LiveCalmly() {
+    trace_.Step("a calm while");
+    weather_.SetRough(false);
+    for (int i = 0; i < 60; ++i)
+      if (!FairStep()) AdvanceToNext();
+    weather_.SetRough(true);
+    trace_.Step("it gets rough again");
+  }
+  void RunOne(const std::vector<Choice>& choices) {
+    size_t total = 0;
+    for (const Choice& choice : choices) total += choice.weight;
+    size_t at = dice_.Upto(total);
+    for (const Choice& choice : choices) {
+      if (at < choice.weight) return choice.run();
+      at -= choice.weight;
+    }
+  }
+
+  // --- Peace
+
+  void MakePeace() {
+    user_.MakePeace();
+    for (const auto& [name, machine] : machines_) {
+      machine->SetTasks(0);
+      if (!machine->Running()) machine->Boot();
+    }
+    peace_ = clock_.Read().mono;
+    next_resync_ = peace_;
+  }
+  bool BeatDue(const std::string& name) {
+    return beats_[name] <= clock_.Read().mono || reported_[name] != machines_[name]->BootId();
+  }
+
+  /// One thing that is due now; false: nothing is.
+  bool FairStep() {
+    std::vector<Choice> choices;
+    Process& p = *process_;
+    const auto may = [&](bool enabled, std::function<void()> run) {
+      if (enabled) choices.push_back({1, std::move(run)});
+    };
+    may(p.workspaces.Source().Next() != nullptr, [&] { Deliver(p.workspaces); });
+    may(p.plugins.Source().Next() != nullptr, [&] { Deliver(p.plugins); });
+    may(p.workspace_line.Ready(), [&] { PassOfWorkspace(); });
+    may(p.plugin_line.Ready(), [&] { p.PassOfPlugin(); });
+    may(ResolverDue(), [&] { Resolve(); });
+    may(store_.HasGarbage(), [&] { store_.CollectGarbage(); });
+    may(WakeDue(p.workspaces), [&] { Wake(p.workspaces); });
+    may(WakeDue(p.plugins), [&] { Wake(p.plugins); });
+    may(next_resync_ <= clock_.Read().mono, [&] {
+      trace_.Step("resync");
+      next_resync_ = clock_.Read().mono + policy_->resync;
+      p.Resync();
+    });
+    for (const std::string& name : user_.Workspaces())
+      may(BeatDue(name) && machines_[name]->Running() &&
+              store_.Find(WorkspaceRef(name)) != nullptr && tried_[name] != clock_.Read().mono,
+          [this, name] {
+            trace_.Step(name + " reports");
+            tried_[name] = clock_.Read().mono;
+            Beat(name);
+          });
+    if (choices.empty()) return false;
+    RunOne(choices);
+    return true;
+  }
+  void AdvanceToNext() {
+    const base::MonoTime now = clock_.Read().mono;
+    base::MonoTime next = now + base::Seconds{60};
+    const auto consider = [&](std::optional<base::MonoTime> at) {
+      if (at && *at > now) next = std::min(next, *at);
+    };
+    consider(process_->workspace_line.NextDeadline());
+    consider(process_->plugin_line.NextDeadline());
+    consider(process_->resolver.NextDue());
+    consider(process_->workspaces.Source().AsleepUntil());
+    consider(process_->plugins.Source().AsleepUntil());
+    if (!weather_.Rough()) {
+      consider(next_resync_);
+      for (const auto& [name, at] : beats_) consider(at);
+    }
+    trace_.Step("the clock goes on");
+    PassTime(std::chrono::ceil<base::Millis>(next - now));
+  }
+  /// All that is due, then the clock, until `until`; false: it never ends.
+  bool LiveUntil(const std::function<bool()>& until) {
+    for (size_t i = 0; i < kMostSteps; ++i) {
+      if (FairStep()) continue;
+      if (until()) return true;
+      AdvanceToNext();
+    }
+    return false;
+  }
+
+  bool Converge() {
+    std::vector<std::string> missing;
+    std::pair<uint64_t, size_t> seen;  // Of API and boxes, when `missing` was found.
+    const auto settled = [&] {
+      const std::pair now{store_.Version(), BoxChanges()};
+      if (now != seen) missing = convergence_.Missing();
+      seen = now;
+      return missing.empty() || clock_.Read().mono - peace_ > kLongestPeace;
+    };
+    if (!LiveUntil(settled)) trace_.Break("it never comes to rest");
+    for (const std::string& what : missing) trace_.Break("not converged: " + what);
+    return missing.empty();
+  }
+  size_t BoxChanges() const {
+    size_t sum = 0;
+    for (const auto& [name, machine] : machines_) sum += machine->Changes();
+    return sum;
+  }
+  /// What is converged stays as it is: once every summary is written, a resync of everything writes
+  /// nothing and changes no box.
+  void StayQuiet() {
+    const auto live_for = [this](base::Millis time) {
+      const base::MonoTime end = clock_.Read().mono + time;
+      return LiveUntil([this, end] { return clock_.Read().mono >= end; });
+    };
+    live_for(policy_->resync + kBeat);
+    const size_t writes = process_->client.Writes(), changes = BoxChanges();
+    trace_.Step("from here on everything is quiet");
+    live_for(policy_->resync);
+    if (process_->client.Writes() != writes) trace_.Break("an idle operator writes to the API");
+    if (BoxChanges() != changes) trace_.Break("an idle operator changes boxes");
+    for (const std::string& what : convergence_.Missing()) trace_.Break("no longer so: " + what);
+  }
+
+  // --- Rules that hold at any time
+
+  /// The debt is written before a byte moves, and before a restart.
+  void CheckDebt(const std::string& workspace, const std::vector<std::string>& names) {
+    const Json* object = store_.Find(WorkspaceRef(workspace));
+    if (object == nullptr || (*object)["metadata"].contains("deletionTimestamp")) return;
+    const Json& pending = codec::GetMember(codec::GetMember(*object, "status"), "pendingRestart");
+    if (names.empty() && !pending.is_object())
+      trace_.Break(workspace + ": a restart is asked for that is not in status.pendingRestart");
+    for (const std::string& name : names) {
+      const Json& shown = codec::GetMember(pending, "plugins");
+      const bool there =
+          shown.is_array() && std::find(shown.begin(), shown.end(), name) != shown.end();
+      // Only bytes that are loaded without a restart owe none; a removal always does.
+      const bool owes = !Repositories::ReloadNone(name) || !machines_.at(workspace)->Has(name);
+      if (!there && owes)
+        trace_.Break(
+            fmt::format("{}: {} changes before status.pendingRestart says so", workspace, name));
+    }
+  }
+  /// The stamp of the last recovery attempt; nothing: there was none.
+  std::optional<base::WallTime> RecoveryStamp() const {
+    const Json* object = store_.Find(WorkspaceRef("plat"));
+    if (object == nullptr) return std::nullopt;
+    const Json& recovery = codec::GetMember(codec::GetMember(*object, "status"), "recovery");
+    if (!recovery.is_object()) return std::nullopt;
+    return base::ParseTime(codec::GetString(recovery, "lastAttemptTime"));
+  }
+  /// SC-4: of the attempts that change the box there is at most one per cool-down, however often
+  /// the operator is replaced. (One whose stamp's answer was lost changes nothing.)
+  void CheckRecovery(const std::string& workspace) {
+    const auto stamp = RecoveryStamp();
+    if (workspace != "plat" || !stamp || stamp == stamp_before_pass_) return;
+    if (recovered_ && *stamp != *recovered_ && *stamp > *recovered_ &&
+        *stamp - *recovered_ < policy_->recovery_cooldown - base::Seconds{1})
+      trace_.Break(fmt::format("{}: two recovery attempts within a cool-down: {} and {}", workspace,
+                               base::FormatTime(*recovered_), base::FormatTime(*stamp)));
+    recovered_ = stamp;
+  }
+
+  static std::shared_ptr<const core::Policy> MakePolicy() {
+    auto policy = std::make_shared<core::Policy>();
+    policy->privileged = {
+        {"mgmt", Repositories::TaggedUri("mgmt"), {Repositories::Digest("mgmt", 'z')}, true, {}}};
+    return policy;
+  }
+
+  const uint64_t seed_;
+  const size_t rough_steps_;
+  Dice dice_;
+  support::FakeClock clock_;
+  Trace trace_{clock_};
+  Weather weather_{dice_, trace_};
+  ApiStore store_{clock_};
+  support::TempFolder folder_;
+  const std::shared_ptr<Repositories> repositories_ =
+      std::make_shared<Repositories>(weather_, trace_);
+  const std::shared_ptr<const core::Policy> policy_ = MakePolicy();
+  std::map<std::string, std::unique_ptr<Machine>> machines_;
+  Surroundings in_{clock_,    trace_,  weather_, store_, repositories_, folder_ / "store",
+                   machines_, policy_, nullptr};
+  User user_{store_, *repositories_, dice_, trace_};
+  Convergence convergence_{store_, *repositories_, machines_};
+  std::unique_ptr<Process> process_;
+  std::map<std::string, base::MonoTime> beats_, tried_;  ///< When an agent reports next, or did.
+  std::map<std::string, std::string> reported_;          ///< The boot that was reported.
+  std::map<std::string, bool> installing_;
+  std::optional<base::WallTime> stamp_before_pass_, recovered_;  ///< Of recovery attempts.
+  base::MonoTime peace_{}, next_resync_ = clock_.Read().mono;
+  size_t edits_ = 0, troubles_ = 0, kills_ = 0;  ///< Weights of the rough time.
+  bool in_meanwhile_ = false;
+};
+
+}  // namespace simulation

@@ -1,0 +1,231 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "codec/resources.hpp"
+#include "reconcile/simulation/api_store.hpp"
+#include "reconcile/simulation/sources.hpp"
+
+namespace simulation {
+
+inline constexpr char kNamespace[] = "team";
+
+inline kube::ObjectRef WorkspaceRef(const std::string& name) {
+  return {kube::kWorkspaces, kNamespace, name};
+}
+inline kube::ObjectRef PluginRef(const std::string& name) {
+  return {kube::kDeclaredPlugins, kNamespace, name};
+}
+
+/// Somebody with kubectl: declares, edits and removes, without regard to what is going on.
+class User {
+ public:
+  User(ApiStore& store, Repositories& repositories, Dice& dice, Trace& trace)
+      : store_(store), repositories_(repositories), dice_(dice), trace_(trace) {
+    for (const char* name : {"dir", "pod", "plat"})
+      if (dice_.Chance(500)) workspaces_.push_back(name);
+    if (workspaces_.empty()) workspaces_.push_back("dir");
+  }
+
+  /// What this run has: a Directory box (restarted through its agent), a Pod and a Platform
+  /// workspace (restarted at once).
+  const std::vector<std::string>& Workspaces() const { return workspaces_; }
+
+  /// The world before the operator: all workspaces, and some declarations.
+  void Begin() {
+    store_.Create({kube::kNamespaces, ""}, {{"metadata", {{"name", kNamespace}}}}).has_value();
+    for (const std::string& name : workspaces_) Make(name);
+    for (int i = 0; i < 5; ++i) ToggleDeclaration();
+    if (dice_.Chance(500)) ToggleCommon();
+  }
+
+  /// One edit.
+  void Act() {
+    switch (dice_.Upto(14)) {
+      case 0:
+      case 1:
+      case 2:
+        return ToggleDeclaration();
+      case 3:
+        return ToggleCommon();
+      case 4:
+      case 5:
+        return ToggleInline();
+      case 6:
+        return ToggleTag();
+      case 7:
+        return Annotate(api::kReconcileRequestedAnnotation);
+      case 8:
+        return Annotate(api::kRestartRequestedAnnotation);
+      case 9:
+        return ToggleSuspended();
+      case 10:
+        return TogglePolicy();
+      case 11:
+        return ToggleRival();
+      case 12:
+        return Publish();
+      default:
+        return dice_.Chance(400) ? ToggleWorkspace() : Publish();
+    }
+  }
+
+  /// Takes back what would keep a workspace from ever being ready.
+  void MakePeace() {
+    trace_.Step("the user makes peace");
+    for (const std::string& name : workspaces_) {
+      if (store_.Find(PluginRef(Rival(name))) != nullptr) Remove(PluginRef(Rival(name)));
+      if (store_.Find(WorkspaceRef(name)) != nullptr)
+        Edit(WorkspaceRef(name), {{"spec", {{"suspend", nullptr}}}});
+      // What is depended on must be declared.
+      if (store_.Find(PluginRef(name + "-beta")) != nullptr &&
+          store_.Find(PluginRef(name + "-alpha")) == nullptr)
+        Declare(name, "alpha");
+    }
+    for (const meta::ObjectKey& key : store_.Keys("declaredplugins"))
+      Edit(PluginRef(key.name), {{"spec", {{"suspend", nullptr}}}});
+  }
+
+ private:
+  static std::string Rival(const std::string& workspace) { return "rival-" + workspace; }
+  std::string AnyWorkspace() { return dice_.Pick(workspaces_); }
+
+  void Make(const std::string& name) {
+    api::Workspace w;
+    w.meta.name = name;
+    w.meta.labels["team"] = "x";
+    w.spec.runtime = "claude-code";
+    w.spec.heartbeat = {120, 600};
+    if (name == "dir") {
+      w.spec.box.type = api::BoxType::kDirectory;
+      w.spec.box.directory = api::DirectoryBox{"/boxes/dir"};
+    } else if (name == "pod") {
+      w.spec.box.type = api::BoxType::kPod;
+      w.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
+    } else {
+      w.spec.kind = api::WorkspaceKind::kPlatform;
+      w.spec.box.type = api::BoxType::kSSH;
+      w.spec.box.ssh.emplace().host = "plat.example";
+    }
+    trace_.Note("user creates workspace " + name);
+    store_.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(w)).has_value();
+  }
+  void Declare(const std::string& workspace, const std::string& plugin) {
+    api::DeclaredPlugin d;
+    d.meta.name = workspace + "-" + plugin;
+    d.spec.workspace_ref = api::LocalRef{workspace};
+    d.spec.source = Repositories::Uri(plugin);
+    d.spec.update.interval_seconds = 600;
+    if (plugin == "beta" && dice_.Chance(300)) d.spec.depends_on = {"alpha"};
+    Create(d);
+  }
+  void Create(const api::DeclaredPlugin& plugin) {
+    trace_.Note("user declares " + plugin.meta.name + " " + plugin.spec.source);
+    store_.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin))
+        .has_value();
+  }
+  void Remove(const kube::ObjectRef& ref) {
+    trace_.Note("user deletes " + ref.Text());
+    store_.Delete(ref).has_value();
+  }
+  void Edit(const kube::ObjectRef& ref, const Json& patch) {
+    const bool done = store_.Patch(ref, patch).has_value();
+    trace_.Note(fmt::format("user edits {} {}{}", ref.Text(), codec::Dump(patch),
+                            done ? "" : ": not there"));
+  }
+
+  void ToggleDeclaration() {
+    const std::string workspace = AnyWorkspace();
+    const std::string plugin = dice_.Pick<std::string>({"alpha", "beta", "skill"});
+    const kube::ObjectRef ref = PluginRef(workspace + "-" + plugin);
+    if (store_.Find(ref) == nullptr)
+      Declare(workspace, plugin);
+    else
+      Remove(ref);
+  }
+  void ToggleCommon() {
+    if (store_.Find(PluginRef("common")) != nullptr) return Remove(PluginRef("common"));
+    api::DeclaredPlugin d;
+    d.meta.name = "common";
+    d.spec.workspace_selector.emplace().match_labels["team"] = "x";
+    d.spec.source = Repositories::Uri("common");
+    d.spec.update.interval_seconds = 600;
+    Create(d);
+  }
+  void ToggleInline() {
+    const kube::ObjectRef ref = WorkspaceRef(AnyWorkspace());
+    const Json* workspace = store_.Find(ref);
+    if (workspace == nullptr) return;
+    const Json& plugins = codec::GetMember((*workspace)["spec"], "plugins");
+    const bool there = plugins.is_array() && !plugins.empty();
+    Json wanted = Json::array();
+    if (!there) wanted.push_back({{"name", "inner"}, {"source", Repositories::TaggedUri("inner")}});
+    Edit(ref, {{"spec", {{"plugins", wanted}}}});
+  }
+  void ToggleTag() {
+    const std::string workspace = AnyWorkspace();
+    const Json* plugin = store_.Find(PluginRef(workspace + "-alpha"));
+    if (plugin == nullptr) return;
+    const bool tagged = (*plugin)["spec"]["source"] == Repositories::TaggedUri("alpha");
+    Edit(PluginRef(workspace + "-alpha"),
+         {{"spec",
+           {{"source", tagged ? Repositories::Uri("alpha") : Repositories::TaggedUri("alpha")}}}});
+  }
+  void Annotate(const char* annotation) {
+    const Json patch{
+        {"metadata",
+         {{"annotations", {{annotation, fmt::format("2026-01-01T00:00:{:02}Z", ++asked_ % 60)}}}}}};
+    Edit(WorkspaceRef(AnyWorkspace()), patch);
+  }
+  void ToggleSuspended() {
+    const auto plugins = store_.Keys("declaredplugins");
+    const kube::ObjectRef ref = dice_.Chance(500) || plugins.empty()
+                                    ? WorkspaceRef(AnyWorkspace())
+                                    : PluginRef(dice_.Pick(plugins).name);
+    const Json* object = store_.Find(ref);
+    if (object == nullptr) return;
+    Edit(ref, {{"spec", {{"suspend", !codec::GetBool((*object)["spec"], "suspend")}}}});
+  }
+  void TogglePolicy() {
+    const kube::ObjectRef ref = WorkspaceRef(AnyWorkspace());
+    const Json* object = store_.Find(ref);
+    if (object == nullptr) return;
+    const Json& restart = codec::GetMember((*object)["spec"], "restart");
+    const bool idle = restart.is_object() && codec::GetString(restart, "policy") == "WhenIdle";
+    Edit(ref, {{"spec", {{"restart", {{"policy", idle ? "Immediate" : "WhenIdle"}}}}}});
+  }
+  void ToggleRival() {
+    const std::string workspace = AnyWorkspace();
+    if (store_.Find(PluginRef(Rival(workspace))) != nullptr)
+      return Remove(PluginRef(Rival(workspace)));
+    api::DeclaredPlugin d;
+    d.meta.name = Rival(workspace);
+    d.spec.workspace_ref = api::LocalRef{workspace};
+    d.spec.plugin_name = "alpha";
+    d.spec.source = "gitea://o/alpha#tag:v2";
+    Create(d);
+  }
+  void Publish() {
+    const std::string plugin = dice_.Pick<std::string>({"alpha", "beta", "skill", "common"});
+    const char revision = static_cast<char>('a' + dice_.Upto(4));
+    trace_.Note(fmt::format("{} is published at {}", plugin, revision));
+    repositories_.Publish(plugin, revision);
+  }
+  void ToggleWorkspace() {
+    const std::string name = AnyWorkspace();
+    if (store_.Find(WorkspaceRef(name)) != nullptr)
+      Remove(WorkspaceRef(name));
+    else
+      Make(name);
+  }
+
+  ApiStore& store_;
+  Repositories& repositories_;
+  Dice& dice_;
+  Trace& trace_;
+  std::vector<std::string> workspaces_;
+  int asked_ = 0;
+};
+
+}  // namespace simulation
