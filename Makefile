@@ -31,6 +31,8 @@ test: build ## set everything up and pass all tests: unit, contract, end to end
 	@test/run $(RELEASE)
 
 campaign: build ## the long tests: every fault against every scenario, on a real node with real Pods too (PARTS='names' for some)
+	@cmake --preset dev > /dev/null
+	@cmake --build --preset dev --target test_reconcile -j $(JOBS)
 	@test/cluster/build node
 	@test/campaign $(RELEASE) $(PARTS)
 
