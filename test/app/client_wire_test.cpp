@@ -7,6 +7,7 @@
 
 #include "app/kube_ports.hpp"
 #include "codec/json.hpp"
+#include "codec/merge_patch.hpp"
 #include "kube/client.hpp"
 #include "kube/lease.hpp"
 #include "runtime/informer/scripted_list_watch.hpp"
@@ -51,13 +52,13 @@ struct LeaseApi {
     std::unique_lock lock(mutex);
     if (in.method != "GET") last_write = Clock::now();
     const Mode now = mode;
-    if (mode == Mode::kHangOnce && in.method == "PUT") mode = Mode::kServe;
+    if (mode == Mode::kHangOnce && in.method == "PATCH") mode = Mode::kServe;
     if (now == Mode::kFail) {
       lock.unlock();
       to.Answer(500, "");
       return;
     }
-    if (now == Mode::kHangOnce && in.method == "PUT") {
+    if (now == Mode::kHangOnce && in.method == "PATCH") {
       lock.unlock();
       to.FallSilent();
       return;
@@ -75,6 +76,7 @@ struct LeaseApi {
                          R"(","code":409})");
       return;
     }
+    if (in.method == "PATCH") sent = codec::ApplyMergePatch(*codec::ParseJson(stored), sent);
     sent["metadata"]["resourceVersion"] = std::to_string(++at);
     stored = codec::Dump(sent);
     ++writes;
