@@ -24,7 +24,7 @@ enum Flag : unsigned {
   kUid = 8,       ///< A text that usually is a UUID: packed as 16 bytes when it is.
   kTrimmed = 16,  ///< Annotations: decoded without what kubectl keeps there for itself; values are
                   ///< not shared.
-  kPerhaps = 32,  ///< A text for people, often the same, often unique: shared from its second
+  kPerhaps = 32,  ///< A text for people, often the same, often unique: shared from its third
                   ///< appearance on.
   kGeneration = 64,  ///< An observed generation: packed as the distance from the object's own.
 };

@@ -39,10 +39,12 @@ std::optional<uint32_t> StringInterner::InternRepeated(std::string_view text) {
   const auto hash = static_cast<uint32_t>(full);
   const std::lock_guard lock(mutex_);
   if (const uint32_t number = PlaceOf(text, hash).number; number != kNone) return number;
-  uint32_t& seen = seen_[full % kSeen];
-  const auto mark = static_cast<uint32_t>(full >> 32) | 1;
-  if (std::exchange(seen, mark) != mark) return std::nullopt;
-  return Add(text, hash);
+  uint32_t& seen = seen_[full % kSeen];  // A mark of the text, and in its low bits how often.
+  const uint32_t mark = static_cast<uint32_t>(full >> 32) & ~kTimes;
+  if ((seen & ~kTimes) != mark) seen = mark;
+  if ((seen & kTimes) == 2) return Add(text, hash);
+  ++seen;
+  return std::nullopt;
 }
 
 /// Where `text` is, or the empty place where it belongs.

@@ -32,9 +32,10 @@ class StringInterner {
 
   /// The number of `text`, the same for equal texts; nothing when it cannot be taken in.
   std::optional<uint32_t> Intern(std::string_view text);
-  /// The same, but a text gets its number only when it comes a second time (roughly: as far as a
+  /// The same, but a text gets its number only when it comes a third time (roughly: as far as a
   /// small table remembers), so that texts that never come again, such as messages with a time in
-  /// them, do not fill the interner.
+  /// them, do not fill the interner. Not the second: an own write comes twice, by its answer and by
+  /// its echo.
   std::optional<uint32_t> InternRepeated(std::string_view text);
   /// The text of a number that Intern() gave; it lives as long as the interner. An unknown number
   /// is nothing.
@@ -49,6 +50,7 @@ class StringInterner {
  private:
   static constexpr uint32_t kChunk = 4096;
   static constexpr size_t kSeen = 1 << 15;
+  static constexpr uint32_t kTimes = 3;
   static constexpr uint32_t kNone = UINT32_MAX;
   /// A place of the open-addressed table: a text is looked at only when its hash is the same.
   struct Place {
@@ -67,7 +69,7 @@ class StringInterner {
   size_t block_left_ = 0;
   char* block_at_ = nullptr;
   size_t bytes_ = 0;
-  std::unique_ptr<uint32_t[]> seen_;  ///< Hashes of texts seen once, by their low bits.
+  std::unique_ptr<uint32_t[]> seen_;  ///< Of texts seen once or twice, by their hashes' low bits.
   uint32_t chunk_count_;
   std::unique_ptr<std::atomic<std::string_view*>[]>
       chunks_;  ///< A reader that has a number sees its chunk.
