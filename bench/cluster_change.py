@@ -1,4 +1,4 @@
-"""How long one change takes to reach its reconcile while all else is idle, for bench/cluster, and how much of that is the server's."""
+"""How long one change takes to reach its reconcile while all else is idle, for bench/cluster, and how late a watch is that only reads."""
 import http.client
 import json
 import pathlib
@@ -67,7 +67,7 @@ def one_change(fleet, replica, workspaces, figure):
 
 
 def beside_a_bare_watch(fleet, replica, workspaces, figure):
-    """The same once more, beside a watch that does nothing but read: what that one waits is the server's."""
+    """The same once more, beside a watch that does nothing but read. What that one waits is the server's, and what the two cores cost it."""
     with tempfile.TemporaryFile("w+") as seen:
         watch = subprocess.Popen([sys.executable, BARE, fleet.api.kubeconfig], stdout=seen)
         try:
@@ -83,4 +83,4 @@ def beside_a_bare_watch(fleet, replica, workspaces, figure):
     told = [told.get(workspaces + n) for n in range(len(answered))]
     if None in told:
         raise Failed("the bare watch has missed a change")
-    figure("the same, from the answer to a bare watch that only reads (the server's part), p99", percentile(waits(told, answered.values()), 0.99), "ms")
+    figure("the same, from the answer to a bare watch that only reads (beside ours), p99", percentile(waits(told, answered.values()), 0.99), "ms")
