@@ -74,7 +74,7 @@ def beside_a_bare_watch(fleet, replica, workspaces, figure):
             until(60, "the bare watch is open", lambda: pathlib.Path(f"/proc/self/fd/{seen.fileno()}").stat().st_size > 0)
             begin = replica.log.stat().st_size
             answered = change_each(fleet, workspaces, workspaces)
-            reconciled(replica, begin, answered)
+            found = reconciled(replica, begin, answered)
         finally:
             watch.kill()
             watch.wait()
@@ -84,3 +84,6 @@ def beside_a_bare_watch(fleet, replica, workspaces, figure):
     if None in told:
         raise Failed("the bare watch has missed a change")
     figure("the same, from the answer to a bare watch that only reads (beside ours), p99", percentile(waits(told, answered.values()), 0.99), "ms")
+    behind = waits([found[key] for key in answered], told)
+    figure("from a bare watch's event to our reconcile, p50", percentile(behind, 0.5), "ms")
+    figure("from a bare watch's event to our reconcile, p99", percentile(behind, 0.99), "ms")
