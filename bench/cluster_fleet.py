@@ -27,6 +27,7 @@ from world import Failed, World, condition, declared, is_ready, until, workspace
 OPERATOR = "workspace-operator"  # Its namespace, its account and its Lease.
 EACH = 5  # Plugins of a workspace.
 TEAM = 50  # Workspaces of a namespace.
+NEVER = {"resyncSeconds": 2592000}  # The longest there is: 30 days.
 PATIENT = ["--lease-seconds", 300, "--lease-renew-seconds", 290]  # A leader that outlives the restart of an API server on a busy machine.
 TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a long life costs: soak.py PROGRAM. Rounds of everyday work (workspaces made, plugins declared, replaced, withdrawn, boxes restarted, all
 deleted again) for WO_SOAK_SECONDS (default 600; a day is 86400), while the operator's memory, descriptors and threads are looked at after each
-round. With WO_API=cluster on a real API server. Prints the figures; ends with 'N passed, N failed'.
+round. WO_SOAK_BOXES: workspaces of a round (4). With WO_API=cluster on a real API server. Prints the figures; ends with 'N passed, N failed'.
 
 After a first third, in which caches and pools take their size, memory may grow by 4 MB (the recorder of events remembers the last 4,096) and
 256 kB an hour; descriptors and threads by a handful of connections.
@@ -15,7 +15,7 @@ from scenarios import expect, run_all
 from world import Failed, declared, is_ready, row, until, workspace
 
 SECONDS = float(os.environ.get("WO_SOAK_SECONDS", "600"))
-BOXES = 4
+BOXES = int(os.environ.get("WO_SOAK_BOXES", "4"))
 
 
 def work(w, sources, number):
