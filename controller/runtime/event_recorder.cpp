@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/log.hpp"
-#include "base/sha256.hpp"
 #include "runtime/backoff.hpp"
 #include "runtime/deadline_watch.hpp"
 #include "runtime/metrics.hpp"
@@ -21,33 +20,38 @@
 namespace runtime {
 namespace {
 
+/// Stands for a text: what is remembered for thousands of objects keeps no texts. Two that are
+/// equal by chance (once in 2^64) share a series or a bucket.
+using Key = uint64_t;
+
+Key KeyOf(std::string_view text) { return std::hash<std::string_view>{}(text); }
+
 /// A map that forgets what was used longest ago.
 template <typename V>
 class LruMap {
  public:
   explicit LruMap(size_t limit) : limit_(std::max<size_t>(limit, 1)) {}
-  V* Find(const std::string& key) {
+  V* Find(Key key) {
     const auto found = index_.find(key);
     if (found == index_.end()) return nullptr;
     order_.splice(order_.begin(), order_, found->second);
     return &found->second->second;
   }
-  V& Put(const std::string& key, V value) {
+  V& Put(Key key, V value) {
     Erase(key);
     if (order_.size() >= limit_) {
       index_.erase(order_.back().first);
       order_.pop_back();
     }
     order_.emplace_front(key, std::move(value));
-    index_[order_.front().first] = order_.begin();
+    index_[key] = order_.begin();
     return order_.front().second;
   }
-  void Erase(const std::string& key) {
+  void Erase(Key key) {
     const auto found = index_.find(key);
     if (found == index_.end()) return;
-    const auto at = found->second;
+    order_.erase(found->second);
     index_.erase(found);
-    order_.erase(at);
   }
   template <typename Predicate>
   void EraseIf(Predicate over) {
@@ -60,15 +64,13 @@ class LruMap {
       }
     }
   }
-  std::list<std::pair<std::string, V>>& All() { return order_; }
+  std::list<std::pair<Key, V>>& All() { return order_; }
   size_t Size() const { return order_.size(); }
 
  private:
   const size_t limit_;
-  std::list<std::pair<std::string, V>> order_;
-  /// By the keys in order_.
-  std::unordered_map<std::string_view, typename std::list<std::pair<std::string, V>>::iterator>
-      index_;
+  std::list<std::pair<Key, V>> order_;
+  std::unordered_map<Key, typename std::list<std::pair<Key, V>>::iterator> index_;
 };
 
 struct Series {
@@ -92,7 +94,7 @@ struct Similar {
 
 struct Item {
   bool patch = false;
-  std::string series;  ///< Key.
+  Key series = 0;
   Event event;
   int tries = 0;
 };
@@ -140,10 +142,10 @@ struct EventRecorder::State {
 
   void Record(EventNote note);
   Event MakeEvent(EventNote note, base::Now now);
-  bool Allowed(const std::string& object, base::MonoTime now);
+  bool Allowed(Key object, base::MonoTime now);
   double TokensOf(const Bucket& bucket, base::MonoTime now) const;
-  bool Join(const std::string& key, base::Now now);
-  bool Combined(const std::string& key, base::MonoTime now);
+  bool Join(Key key, base::Now now);
+  bool Combined(Key key, base::MonoTime now);
   void Enqueue(Item item);
   void Sweep(base::MonoTime now);
   base::MonoTime NextTime(base::MonoTime now);
@@ -208,7 +210,7 @@ Event EventRecorder::State::MakeEvent(EventNote note, base::Now now) {
 }
 
 /// The token bucket of the regarded object.
-bool EventRecorder::State::Allowed(const std::string& object, base::MonoTime now) {
+bool EventRecorder::State::Allowed(Key object, base::MonoTime now) {
   Bucket* bucket = buckets.Find(object);
   if (bucket == nullptr) {
     bucket = &buckets.Put(object, {static_cast<double>(options.burst), now});
@@ -231,7 +233,7 @@ void EventRecorder::State::Enqueue(Item item) {
 }
 
 /// True if the note goes on with a series.
-bool EventRecorder::State::Join(const std::string& key, base::Now now) {
+bool EventRecorder::State::Join(Key key, base::Now now) {
   Series* known = series.Find(key);
   if (known == nullptr || now.mono - known->last > options.series_idle) return false;
   ++known->count;
@@ -243,7 +245,7 @@ bool EventRecorder::State::Join(const std::string& key, base::Now now) {
 }
 
 /// Counts a new text; true if there are too many of its kind.
-bool EventRecorder::State::Combined(const std::string& key, base::MonoTime now) {
+bool EventRecorder::State::Combined(Key key, base::MonoTime now) {
   Similar* known = similar.Find(key);
   if (known == nullptr || now - known->begun > options.similar_window)
     known = &similar.Put(key, {0, now});
@@ -258,17 +260,17 @@ void EventRecorder::State::Record(EventNote note) {
   const std::string kind =
       fmt::format("{}\n{}\n{}\n{}\n{}\n", object, note.related ? ObjectText(*note.related) : "",
                   note.type == EventType::kWarning, note.reason, note.action);
-  std::string key = kind + note.note;
+  Key key = KeyOf(kind + note.note);
   std::lock_guard lock(mutex);
   ++stats.recorded;
   const base::Now now = options.clock->Read();
   if (Join(key, now)) return;
-  if (Combined(kind, now.mono)) {
-    key = kind;  // No note is empty.
+  if (const Key similar_ones = KeyOf(kind); Combined(similar_ones, now.mono)) {
+    key = similar_ones;  // No note is empty.
     if (Join(key, now)) return;
     note.note = Cut("(combined from similar events): " + note.note, 1024);
   }
-  if (!Allowed(object, now.mono)) {
+  if (!Allowed(KeyOf(object), now.mono)) {
     ++stats.suppressed;
     return;
   }

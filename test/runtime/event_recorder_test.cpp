@@ -201,8 +201,10 @@ TEST_CASE("notes that differ in their text only are combined from the eleventh o
     note.note = "attempt " + std::to_string(number);
     run.recorder.Record(std::move(note));
   };
+  run.sink.blocked = true;  // All are recorded before the series is written.
   for (int i = 0; i < 30; ++i) record(i);
   run.recorder.Record(Note("Other", "w"));
+  run.sink.blocked = false;
   // Ten of their own, one combined with its series of 20, one of another reason.
   REQUIRE(Eventually([&] { return run.recorder.GetStats().sent == 13; }));
   const auto calls = run.sink.Calls();
