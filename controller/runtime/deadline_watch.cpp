@@ -1,5 +1,6 @@
 #include "runtime/deadline_watch.hpp"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/thread_name.hpp"
@@ -34,7 +35,9 @@ void DeadlineWatch::Run(const std::stop_token& stop) {
       continue;
     }
     const auto next = entries_.upper_bound(now);
-    WaitUntil(clock_, changed_, lock, next == entries_.end() ? kNever : next->first);
+    const base::MonoTime first = next == entries_.end() ? kNever : next->first;
+    watched_ = watched_ <= now ? first : std::min(watched_, first);
+    WaitUntil(clock_, changed_, lock, watched_);
   }
 }
 
@@ -42,9 +45,12 @@ DeadlineWatch::Guard::Guard(DeadlineWatch& watch, base::Millis limit, const std:
     : watch_(watch),
       entry_(std::make_shared<Entry>()),
       forward_(outer, [entry = entry_] { entry->source.request_stop(); }) {
-  std::lock_guard lock(watch_.mutex_);
+  std::unique_lock lock(watch_.mutex_);
   place_ = watch_.entries_.emplace(watch_.clock_.Read().mono + ClampDelay(limit), entry_);
-  if (place_ == watch_.entries_.begin()) watch_.changed_.notify_all();
+  const bool sooner = place_->first < watch_.watched_;
+  if (sooner) watch_.watched_ = place_->first;
+  lock.unlock();
+  if (sooner) watch_.changed_.notify_all();
 }
 
 DeadlineWatch::Guard::~Guard() {

@@ -52,6 +52,9 @@ class DeadlineWatch {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::multimap<base::MonoTime, std::shared_ptr<Entry>> entries_;
+  /// Until when the thread sleeps. It is not woken for deadlines that come later and sleeps on when
+  /// one is taken back (the next is probably no sooner): a pass that ends in time costs no wake-up.
+  base::MonoTime watched_ = kNever;
   std::jthread thread_;  ///< Last: it uses all of the above.
 };
 

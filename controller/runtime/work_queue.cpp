@@ -107,11 +107,12 @@ struct WorkQueue::State {
 
   Entry& EntryOf(const meta::ObjectKey& key);
   void DropIfIdle(Entry& entry);
-  void Enqueue(Entry& entry, base::MonoTime ready_at, Priority priority);
-  void Requeue(Entry& entry, base::MonoTime ready_at, Priority priority, base::MonoTime now);
+  bool Enqueue(Entry& entry, base::MonoTime ready_at, Priority priority);
+  bool Requeue(Entry& entry, base::MonoTime ready_at, Priority priority, base::MonoTime now);
   Entry* Pick(base::MonoTime now);
   meta::ObjectKey HandOut(Entry* entry, base::MonoTime now);
   base::MonoTime NextReady() const;
+  bool Watched(base::MonoTime at) const;
   ReadyHeap& HeapOf(const Entry& entry) { return heaps[entry.priority == Priority::kLow]; }
   void AddAt(const meta::ObjectKey& key, base::Millis delay, Priority priority);
   WorkQueueStats StatsLocked() const;
@@ -126,6 +127,7 @@ struct WorkQueue::State {
   std::unordered_map<meta::ObjectKey, Entry> entries;
   ReadyHeap heaps[2];  ///< Normal, low.
   std::vector<Entry*> processing;
+  std::vector<base::MonoTime> watched;  ///< Until when each waiter of Get sleeps at most.
   uint64_t sequence = 0;
   int since_low = 0;
   bool shut_down = false;
@@ -155,15 +157,16 @@ void WorkQueue::State::DropIfIdle(Entry& entry) {
   entries.erase(entries.find(*entry.key));
 }
 
-/// Makes `entry` wait: earliest time, highest priority of all that was asked for.
-void WorkQueue::State::Enqueue(Entry& entry, base::MonoTime ready_at, Priority priority) {
+/// Makes `entry` wait: earliest time, highest priority of all that was asked for. True: a waiter
+/// has to be woken for it, once the lock is given back (one that is woken before only runs into
+/// it).
+bool WorkQueue::State::Enqueue(Entry& entry, base::MonoTime ready_at, Priority priority) {
   const base::MonoTime now = options.clock->Read().mono;
   if (options.strict_backoff && entry.failures > 0) {
     ready_at = std::max(ready_at, entry.backoff_until);
   }
   if (entry.queued) {
-    Requeue(entry, ready_at, priority, now);
-    return;
+    return Requeue(entry, ready_at, priority, now);
   }
   entry.queued = true;
   entry.priority = priority;
@@ -171,17 +174,17 @@ void WorkQueue::State::Enqueue(Entry& entry, base::MonoTime ready_at, Priority p
   entry.sequence = ++sequence;
   ++adds;
   if (adds_total != nullptr) adds_total->Add();
-  if (entry.processing) return;  // Done() puts it into its heap.
+  if (entry.processing) return false;  // Done() puts it into its heap.
   HeapOf(entry).Push(&entry);
-  ready.notify_one();
+  return !Watched(entry.ready_at);
 }
 
-void WorkQueue::State::Requeue(Entry& entry, base::MonoTime ready_at, Priority priority,
+bool WorkQueue::State::Requeue(Entry& entry, base::MonoTime ready_at, Priority priority,
                                base::MonoTime now) {
   const bool raised = priority == Priority::kNormal && entry.priority == Priority::kLow;
   const bool earlier = ready_at < entry.ready_at;
   // Something that is ready already has its place in the line; it does not lose it to another Add.
-  if (!raised && (!earlier || entry.ready_at <= now)) return;
+  if (!raised && (!earlier || entry.ready_at <= now)) return false;
   const bool in_heap = entry.position != kNotInHeap;
   if (in_heap) HeapOf(entry).Erase(&entry);
   entry.ready_at = std::min(entry.ready_at, ready_at);
@@ -190,14 +193,17 @@ void WorkQueue::State::Requeue(Entry& entry, base::MonoTime ready_at, Priority p
   entry.sequence = ++sequence;
   ++adds;
   if (adds_total != nullptr) adds_total->Add();
-  if (in_heap) HeapOf(entry).Push(&entry);
-  if (in_heap) ready.notify_one();
+  if (!in_heap) return false;
+  HeapOf(entry).Push(&entry);
+  return !Watched(entry.ready_at);
 }
 
 void WorkQueue::State::AddAt(const meta::ObjectKey& key, base::Millis delay, Priority priority) {
-  std::lock_guard lock(mutex);
+  std::unique_lock lock(mutex);
   if (shut_down) return;
-  Enqueue(EntryOf(key), options.clock->Read().mono + ClampDelay(delay), priority);
+  const bool wake = Enqueue(EntryOf(key), options.clock->Read().mono + ClampDelay(delay), priority);
+  lock.unlock();
+  if (wake) ready.notify_one();
 }
 
 /// The entry whose turn it is, or null.
@@ -221,8 +227,6 @@ meta::ObjectKey WorkQueue::State::HandOut(Entry* entry, base::MonoTime now) {
   entry->early = entry->failures > 0 && now < entry->backoff_until;
   processing.push_back(entry);
   if (queue_duration != nullptr) queue_duration->Observe(SecondsOf(now - entry->ready_at));
-  // One waiter watches the time; it leaves with this key, so another one takes its place.
-  if (!heaps[0].Empty() || !heaps[1].Empty()) ready.notify_one();
   return *entry->key;
 }
 
@@ -232,6 +236,13 @@ base::MonoTime WorkQueue::State::NextReady() const {
     if (heap.Top() != nullptr) next = std::min(next, heap.Top()->ready_at);
   }
   return next;
+}
+
+/// Some waiter wakes up by itself at that time or earlier. It takes the key, or another one, and
+/// then sees to it that what comes next is watched.
+bool WorkQueue::State::Watched(base::MonoTime at) const {
+  return std::any_of(watched.begin(), watched.end(),
+                     [&](base::MonoTime until) { return until <= at; });
 }
 
 WorkQueueStats WorkQueue::State::StatsLocked() const {
@@ -314,7 +325,7 @@ void WorkQueue::AddAfter(const meta::ObjectKey& key, base::Millis delay, Priorit
 
 base::Millis WorkQueue::AddRateLimited(const meta::ObjectKey& key, base::Millis at_least) {
   State& s = *state_;
-  std::lock_guard lock(s.mutex);
+  std::unique_lock lock(s.mutex);
   if (s.shut_down) return base::Millis{0};
   Entry& entry = s.EntryOf(key);
   const base::MonoTime now = s.options.clock->Read().mono;
@@ -333,7 +344,10 @@ base::Millis WorkQueue::AddRateLimited(const meta::ObjectKey& key, base::Millis 
   entry.backoff_until = now + delay;
   ++s.retries;
   if (s.retries_total != nullptr) s.retries_total->Add();
-  s.Enqueue(entry, entry.backoff_until, entry.processing ? entry.run_priority : Priority::kNormal);
+  const bool wake = s.Enqueue(entry, entry.backoff_until,
+                              entry.processing ? entry.run_priority : Priority::kNormal);
+  lock.unlock();
+  if (wake) s.ready.notify_one();
   return delay;
 }
 
@@ -369,8 +383,19 @@ std::optional<meta::ObjectKey> WorkQueue::Get(std::stop_token stop) {
   std::unique_lock lock(s.mutex);
   while (!s.shut_down && !stop.stop_requested()) {
     const base::MonoTime now = s.options.clock->Read().mono;
-    if (Entry* entry = s.Pick(now)) return s.HandOut(entry, now);
-    WaitUntil(*s.options.clock, s.ready, lock, s.NextReady());
+    if (Entry* entry = s.Pick(now)) {
+      meta::ObjectKey key = s.HandOut(entry, now);
+      // Who watched the time leaves with this key: another one takes its place.
+      const base::MonoTime next = s.NextReady();
+      const bool unwatched = next != kNever && !s.Watched(next);
+      lock.unlock();
+      if (unwatched) s.ready.notify_one();
+      return key;
+    }
+    const base::MonoTime until = s.NextReady();
+    s.watched.push_back(until);
+    WaitUntil(*s.options.clock, s.ready, lock, until);
+    s.watched.erase(std::find(s.watched.begin(), s.watched.end(), until));
   }
   // The notification that woke this thread may have been meant for a key: pass it on.
   s.ready.notify_one();
@@ -387,7 +412,7 @@ std::optional<meta::ObjectKey> WorkQueue::TryGet() {
 
 void WorkQueue::Done(const meta::ObjectKey& key) {
   State& s = *state_;
-  std::lock_guard lock(s.mutex);
+  std::unique_lock lock(s.mutex);
   const auto found = s.entries.find(key);
   if (found == s.entries.end() || !found->second.processing) return;
   Entry& entry = found->second;
@@ -397,12 +422,15 @@ void WorkQueue::Done(const meta::ObjectKey& key) {
     s.work_duration->Observe(SecondsOf(s.options.clock->Read().mono - entry.started));
   }
   if (s.processing.empty()) s.idle.notify_all();
+  bool wake = false;
   if (entry.queued) {
     s.HeapOf(entry).Push(&entry);
-    s.ready.notify_one();
+    wake = !s.Watched(entry.ready_at);
   } else {
     s.DropIfIdle(entry);
   }
+  lock.unlock();
+  if (wake) s.ready.notify_one();
 }
 
 void WorkQueue::ShutDown() {

@@ -12,6 +12,8 @@
 
 #include "runtime/metrics.hpp"
 #include "runtime/timed_wait.hpp"
+#include "support/counted_waits.hpp"
+#include "support/eventually.hpp"
 #include "support/fake_clock.hpp"
 
 using base::Millis;
@@ -288,6 +290,48 @@ TEST_CASE("a delayed key wakes a waiting worker when its time comes") {
   worker.join();
   REQUIRE(got);
   CHECK(got->name == "soon");
+}
+
+TEST_CASE("a key that is due later than what is watched already wakes nobody") {
+  support::CountedWaits clock;
+  runtime::WorkQueueOptions options;
+  options.clock = &clock;
+  WorkQueue queue(options);
+  std::vector<std::jthread> workers;
+  for (int i = 0; i < 3; ++i)
+    workers.emplace_back([&] {
+      while (queue.Get({})) continue;
+    });
+  CHECK(support::Eventually([&] { return clock.waits == 3; }));
+  queue.AddAfter(K("first"), Millis{60'000});
+  CHECK(support::Eventually([&] { return clock.waits == 4; }));  // One watches the time now.
+  for (int i = 0; i < 100; ++i) queue.AddAfter(K(std::to_string(i)), Millis{70'000 + i});
+  queue.AddAfter(K("earlier"), Millis{50'000});
+  CHECK(support::Eventually([&] { return clock.waits >= 5; }));
+  CHECK(clock.waits == 5);
+  queue.ShutDown();
+}
+
+TEST_CASE("no wake-up is lost among workers that wait for times") {
+  WorkQueue queue(runtime::WorkQueueOptions{});
+  std::atomic<int> seen{0};
+  std::vector<std::jthread> workers;
+  for (int i = 0; i < 4; ++i)
+    workers.emplace_back([&] {
+      while (const auto key = queue.Get({})) {
+        ++seen;
+        queue.Done(*key);
+      }
+    });
+  // Watches that end late must not hide what is due early: one round for each mix of the two.
+  std::mt19937 random(5);
+  for (int round = 1; round <= 300; ++round) {
+    queue.AddAfter(K("far" + std::to_string(round)), Millis{600'000 - round});
+    queue.AddAfter(K(std::to_string(round)), Millis{static_cast<int>(random() % 3)});
+    if (!support::Eventually([&] { return seen == round; })) break;
+  }
+  CHECK(seen == 300);
+  queue.ShutDown();
 }
 
 TEST_CASE("a stop token wakes its worker and no other") {
