@@ -59,7 +59,7 @@ void InitialiseOnce(int threads) {
 class CpprestClient final : public Client {
  public:
   CpprestClient(std::shared_ptr<web::http::client::http_client> client, DirectServer direct)
-      : client_(std::move(client)), direct_(std::move(direct)) {}
+      : client_(std::move(client)), direct_(direct), streams_(std::move(direct)) {}
 
   base::Result<Response> Send(const Request& request, const CallOptions& call) override {
     const auto running = std::make_shared<ClientCall>(client_);
@@ -71,30 +71,31 @@ class CpprestClient final : public Client {
   }
   base::Result<Response> Stream(const Request& request, const CallOptions& call,
                                 const BodySink& sink) override {
-    return RunStream(direct_, request, call, sink);
+    return streams_.Run(request, call, sink);
   }
 
  private:
   const std::shared_ptr<web::http::client::http_client> client_;
   const DirectServer direct_;
+  StreamCalls streams_;
 };
 
 class DirectClient final : public Client {
  public:
   DirectClient(DirectServer server, int connections)
-      : server_(server), lines_(std::move(server), connections) {}
+      : lines_(server, connections), streams_(std::move(server)) {}
 
   base::Result<Response> Send(const Request& request, const CallOptions& call) override {
     return lines_.Send(request, call);
   }
   base::Result<Response> Stream(const Request& request, const CallOptions& call,
                                 const BodySink& sink) override {
-    return RunStream(server_, request, call, sink);
+    return streams_.Run(request, call, sink);
   }
 
  private:
-  const DirectServer server_;
   LinePool lines_;
+  StreamCalls streams_;
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ constexpr size_t kBuffer = 16 << 10;
 }  // namespace
 
 LinePool::LinePool(DirectServer server, int most)
-    : server_(std::move(server)), free_(std::clamp(most, 1, kMost)) {}
+    : server_(std::move(server)), free_(std::clamp(most, 1, kMost)), kept_(kMost) {}
 LinePool::~LinePool() = default;
 
 base::Result<Response> LinePool::Send(const Request& request, const CallOptions& call) {
@@ -31,29 +31,29 @@ base::Result<Response> LinePool::Ask(const Request& request, const std::string& 
   const auto composed = ComposeRequest(server_, request);
   if (!composed) return composed.error();
   const base::MonoTime until = std::chrono::steady_clock::now() + call.deadline;
-  if (!free_.try_acquire_until(until))
-    return base::MakeError(base::Code::kTimeout, what + ": no turn in time");
+  {
+    std::unique_lock lock(mutex_);
+    if (!given_back_.wait_until(lock, until, [this] { return free_ > 0; }))
+      return base::MakeError(base::Code::kTimeout, what + ": no turn in time");
+    --free_;
+  }
   struct Turn {
-    std::counting_semaphore<kMost>& free;
-    ~Turn() { free.release(); }
-  } const turn{free_};
-  auto line = TakeKept();
+    LinePool& pool;
+    ~Turn() {
+      {
+        const std::lock_guard lock(pool.mutex_);
+        ++pool.free_;
+      }
+      pool.given_back_.notify_one();
+    }
+  } const turn{*this};
+  auto line = kept_.Take();
   if (!line) {
     auto dialled = Line::Dial(server_, what, until, call.stop);
     if (!dialled) return dialled.error();
     line = *std::move(dialled);
   }
   return AskOn(std::move(line), *composed, what, until, call);
-}
-
-std::unique_ptr<Line> LinePool::TakeKept() {
-  const std::lock_guard lock(mutex_);
-  while (!kept_.empty()) {
-    auto line = std::move(kept_.back());
-    kept_.pop_back();
-    if (line->Quiet()) return line;
-  }
-  return nullptr;
 }
 
 base::Result<Response> LinePool::AskOn(std::unique_ptr<Line> line, const std::string& composed,
@@ -73,10 +73,7 @@ base::Result<Response> LinePool::AskOn(std::unique_ptr<Line> line, const std::st
       return base::MakeError(base::Code::kTimeout, what + ": no answer in time");
     return reader.Read();
   }();
-  if (answer && reader.MayGoOn() && !call.stop.stop_requested()) {
-    const std::lock_guard lock(mutex_);
-    kept_.push_back(std::move(line));
-  }
+  if (answer && reader.MayGoOn() && !call.stop.stop_requested()) kept_.Put(std::move(line));
   return answer;
 }
 

@@ -1,19 +1,17 @@
 #pragma once
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <semaphore>
 #include <string>
-#include <vector>
 
 #include "base/result.hpp"
 #include "http/client/client.hpp"
 #include "http/client/direct_request.hpp"
+#include "http/client/kept_lines.hpp"
 
 /// Inside this folder only.
 namespace http {
-
-class Line;
 
 /// Client::Send() on kept connections, each worked by the thread that calls: three system calls a
 /// request instead of about thirty, and nobody is woken. Thread safe: when all are taken, calls
@@ -33,13 +31,11 @@ class LinePool {
   base::Result<Response> AskOn(std::unique_ptr<Line> line, const std::string& composed,
                                const std::string& what, base::MonoTime until,
                                const CallOptions& call);
-  /// One that is of use, or null.
-  std::unique_ptr<Line> TakeKept();
-
   const DirectServer server_;
-  std::counting_semaphore<kMost> free_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Line>> kept_;  ///< By mutex_. The last one used is the last.
+  std::condition_variable given_back_;
+  int free_;  ///< By mutex_: how many more connections there may be.
+  KeptLines kept_;
 };
 
 }  // namespace http

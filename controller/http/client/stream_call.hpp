@@ -3,15 +3,26 @@
 #include "base/result.hpp"
 #include "http/client/client.hpp"
 #include "http/client/direct_request.hpp"
+#include "http/client/kept_lines.hpp"
 
 /// Inside this folder only: a request whose answer is read as it comes.
 namespace http {
 
-/// Client::Stream() on a connection of its own, worked by the calling thread alone: connect, send,
-/// then what the socket has goes from TLS through the parser to `sink`. A watch brings each event
-/// as a TLS record and a chunk of its own; cpprestsdk takes several tasks, locks and changes of
-/// thread for each (30 us), this none (bench/cluster).
-base::Result<Response> RunStream(const DirectServer& server, const Request& request,
-                                 const CallOptions& call, const BodySink& sink);
+/// Client::Stream(): each on a connection of its own, worked by the calling thread alone: connect,
+/// send, then what the socket has goes from TLS through the parser to `sink`. A watch brings each
+/// event as a TLS record and a chunk of its own; cpprestsdk takes several tasks, locks and changes
+/// of thread for each (30 us), this none (bench/cluster). A watch that its server has ended in
+/// order (every few minutes) leaves its connection to the next: no handshake. Thread safe.
+class StreamCalls {
+ public:
+  explicit StreamCalls(DirectServer server) : server_(std::move(server)) {}
+  base::Result<Response> Run(const Request& request, const CallOptions& call, const BodySink& sink);
+
+ private:
+  base::Result<Response> Ask(const Request& request, const CallOptions& call, const BodySink& sink);
+
+  const DirectServer server_;
+  KeptLines kept_{8};
+};
 
 }  // namespace http

@@ -137,3 +137,37 @@ TEST_CASE("what would end its line in a head is refused") {
     CHECK(answer.error().code == base::Code::kInvalid);
   }
 }
+
+TEST_CASE("a stream that was ended in order leaves its connection to the next; no other does") {
+  support::ByteServer server(
+      [](support::ByteConnection& connection, const support::ByteRequest& request) {
+        const std::string head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        connection.Send(head + "3\r\none\r\n");
+        if (request.target == "/ends") connection.Send("0\r\n\r\n");
+        if (request.target == "/cut") connection.Close();
+      });
+  for (const bool own : {false, true}) {
+    auto made = http::Client::Create({.base_url = server.Url(), .own_connection = own});
+    REQUIRE(made);
+    const auto client = *std::move(made);
+    const auto stream = [&](const std::string& target, bool go_on = true) {
+      std::string body;
+      const auto answer = client->Stream({"GET", target, {}, ""}, {.deadline = 10s, .idle = 10s},
+                                         [&](std::string_view bytes) {
+                                           body += bytes;
+                                           return go_on;
+                                         });
+      CHECK(body == "one");
+      return answer.has_value();
+    };
+    const auto before = server.Accepted();
+    for (int i = 0; i < 3; ++i) CHECK(stream("/ends"));
+    CHECK(server.Accepted() == before + 1);
+    CHECK_FALSE(stream("/cut"));  // On the kept one.
+    CHECK(stream("/ends"));
+    CHECK(server.Accepted() == before + 2);
+    CHECK_FALSE(stream("/goes-on", false));  // Ended by its reader.
+    CHECK(stream("/ends"));
+    CHECK(server.Accepted() == before + 3);
+  }
+}
