@@ -10,8 +10,8 @@
 #include <mutex>
 #include <thread>
 
+#include "app/cluster/kube_ports.hpp"
 #include "app/informer_format.hpp"
-#include "app/kube_ports.hpp"
 #include "codec/resources.hpp"
 #include "figure.hpp"
 #include "http/client/client.hpp"

@@ -11,7 +11,7 @@
 #include "base/file.hpp"
 #include "base/sha256.hpp"
 #include "bundle/folder.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 #include "protocol/box_frames.hpp"
 
 namespace agent {

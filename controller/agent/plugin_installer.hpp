@@ -5,7 +5,7 @@
 
 #include "agent/operator_link.hpp"
 #include "base/result.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 #include "protocol/answer.hpp"
 
 /// Private to agent/: puts one plugin that an answer names on the box.

@@ -9,7 +9,7 @@
 #include "agent/backoff.hpp"
 #include "agent/operator_link.hpp"
 #include "agent/shared_state.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 
 /// Private to agent/: registers, sends heartbeats, and hands the answers on.
 namespace agent {

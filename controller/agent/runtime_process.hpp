@@ -9,7 +9,7 @@
 #include "agent/shared_state.hpp"
 #include "base/child_process.hpp"
 #include "base/clock.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 
 /// Private to agent/: keeps one runtime process alive; each start is a new boot id.
 ///

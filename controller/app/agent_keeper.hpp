@@ -5,7 +5,7 @@
 #include <string>
 
 #include "api/workspace.hpp"
-#include "app/settings.hpp"
+#include "app/settings/settings.hpp"
 #include "box/agent_supervisor.hpp"
 
 namespace app {

@@ -5,17 +5,17 @@
 
 #include <atomic>
 
-#include "app/access_review.hpp"
 #include "app/agent_keeper.hpp"
 #include "app/build_info.hpp"
+#include "app/cluster/access_review.hpp"
+#include "app/cluster/kube_ports.hpp"
+#include "app/cluster/pod_parts.hpp"
 #include "app/endpoint_tls.hpp"
 #include "app/first_passes.hpp"
 #include "app/informer_format.hpp"
-#include "app/kube_ports.hpp"
 #include "app/operator_metrics.hpp"
 #include "app/plugin_routes.hpp"
-#include "app/pod_parts.hpp"
-#include "app/settings_file.hpp"
+#include "app/settings/settings_file.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/program_files.hpp"
@@ -349,8 +349,8 @@ class Operator {
         agents_->Forget(*event.old_object);
       else
         agents_->Look(*event.object);
-      for (const auto& workspace : {event.object, event.old_object})
-        if (workspace) WakeDeclarations(*workspace);
+      for (const auto& key : reconcile::Concerned(*on_, event.old_object.get(), event.object.get()))
+        plugin_controller_->Queue().Add(key);
     });
     plugins_->AddHandler([this](const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
       if (!leading_) return;
@@ -364,11 +364,6 @@ class Operator {
           for (const auto& workspace : SelectedByEither(*plugin))
             workspace_controller_->Queue().AddAfter(workspace->meta.Key(), kTogether);
     });
-  }
-
-  void WakeDeclarations(const api::Workspace& workspace) {
-    for (const auto& plugin : reconcile::DeclaredFor(*on_, workspace))
-      plugin_controller_->Queue().Add(plugin->meta.Key());
   }
 
   /// Selects() is false for a plugin that is being deleted, whose workspaces must be woken all the

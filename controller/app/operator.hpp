@@ -5,8 +5,8 @@
 #include <stop_token>
 #include <string>
 
-#include "app/election.hpp"
-#include "app/settings.hpp"
+#include "app/cluster/election.hpp"
+#include "app/settings/settings.hpp"
 #include "base/result.hpp"
 #include "kube/kubeconfig.hpp"
 #include "server/certificate_keeper.hpp"

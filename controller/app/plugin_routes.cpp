@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "app/access_review.hpp"
+#include "app/cluster/access_review.hpp"
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
 #include "codec/resources.hpp"

@@ -12,7 +12,7 @@
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
 #include "base/thread_name.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 
 namespace box {
 namespace {

@@ -9,7 +9,7 @@
 #include "api/workspace.hpp"
 #include "box/box.hpp"
 #include "box/pod_box.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 
 namespace box {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "box/box.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 
 namespace box {
 

@@ -7,7 +7,7 @@
 
 #include "box/box.hpp"
 #include "box/directory_box.hpp"
-#include "bundle/receipt.hpp"
+#include "bundle/installed/receipt.hpp"
 
 namespace box {
 

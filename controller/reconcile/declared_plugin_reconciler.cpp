@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "core/plugin_status.hpp"
+#include "core/plan/plugin_status.hpp"
 #include "reconcile/status_writer.hpp"
 
 namespace reconcile {

@@ -35,6 +35,13 @@ bool SameDeclaration(const api::DeclaredPlugin& before, const api::DeclaredPlugi
          before.meta.deletion_time == after.meta.deletion_time;
 }
 
+bool SameForDeclarations(const api::Workspace& before, const api::Workspace& after) {
+  return before.meta.uid == after.meta.uid && before.meta.generation == after.meta.generation &&
+         before.meta.labels == after.meta.labels &&
+         before.meta.deletion_time == after.meta.deletion_time && before.spec == after.spec &&
+         before.status == after.status;
+}
+
 std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
     const Dependencies& on, const api::Workspace& workspace) {
   std::vector<std::shared_ptr<const api::DeclaredPlugin>> found;
@@ -44,6 +51,19 @@ std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
       if (core::Selects(*plugin, workspace)) found.push_back(std::move(plugin));
   SortByName(found);
   return found;
+}
+
+std::vector<meta::ObjectKey> Concerned(const Dependencies& on, const api::Workspace* before,
+                                       const api::Workspace* after) {
+  std::vector<meta::ObjectKey> keys;
+  const bool both = before != nullptr && after != nullptr;
+  if (both && SameForDeclarations(*before, *after)) return keys;
+  // By labels that it has no more it was selected by others.
+  if (both && before->meta.labels == after->meta.labels) before = nullptr;
+  for (const api::Workspace* workspace : {after, before})
+    if (workspace != nullptr)
+      for (const auto& plugin : DeclaredFor(on, *workspace)) keys.push_back(plugin->meta.Key());
+  return keys;
 }
 
 std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies& on,

@@ -55,9 +55,16 @@ std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin);
 /// concerns no workspace's pass.
 bool SameDeclaration(const api::DeclaredPlugin& before, const api::DeclaredPlugin& after);
 
+/// Whether two versions of a workspace are the same to its DeclaredPlugins, whose status tells of
+/// its spec and status: a new annotation, say, concerns none of them.
+bool SameForDeclarations(const api::Workspace& before, const api::Workspace& after);
+
 /// The DeclaredPlugins that select the workspace, by name.
 std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
     const Dependencies& on, const api::Workspace& workspace);
+/// The DeclaredPlugins that a change concerns; null: the workspace is new, or gone.
+std::vector<meta::ObjectKey> Concerned(const Dependencies& on, const api::Workspace* before,
+                                       const api::Workspace* after);
 /// The workspaces that a DeclaredPlugin selects, by name; `examined` counts all that were looked at
 /// (SC-8).
 std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies& on,

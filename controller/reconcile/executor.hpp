@@ -2,7 +2,7 @@
 
 #include <stop_token>
 
-#include "core/plugin_plan.hpp"
+#include "core/plan/plugin_plan.hpp"
 #include "reconcile/dependencies.hpp"
 
 namespace reconcile {

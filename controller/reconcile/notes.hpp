@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "core/plugin_plan.hpp"
+#include "core/plan/plugin_plan.hpp"
 #include "reconcile/dependencies.hpp"
 
 namespace reconcile {

@@ -7,8 +7,8 @@
 #include "api/workspace.hpp"
 #include "base/failpoint.hpp"
 #include "core/declared_set.hpp"
-#include "core/plugin_plan.hpp"
-#include "core/row_decision.hpp"
+#include "core/plan/plugin_plan.hpp"
+#include "core/plan/row_decision.hpp"
 
 namespace reconcile {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "core/observation.hpp"
-#include "core/plugin_plan.hpp"
+#include "core/plan/plugin_plan.hpp"
 
 namespace reconcile {
 

@@ -9,7 +9,7 @@
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
 #include "core/entitlement.hpp"
-#include "core/plugin_status.hpp"
+#include "core/plan/plugin_status.hpp"
 #include "core/requeue.hpp"
 #include "reconcile/executor.hpp"
 #include "reconcile/notes.hpp"

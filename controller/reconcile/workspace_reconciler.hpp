@@ -7,7 +7,7 @@
 #include <string>
 
 #include "core/observation.hpp"
-#include "core/plugin_plan.hpp"
+#include "core/plan/plugin_plan.hpp"
 #include "core/workspace_state.hpp"
 #include "reconcile/dependencies.hpp"
 #include "reconcile/instance_tokens.hpp"

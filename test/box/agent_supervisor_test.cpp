@@ -4,7 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 #include "support/temp_folder.hpp"
 
 using box::AgentSupervisor;

@@ -8,7 +8,7 @@
 
 #include "base/child_process.hpp"
 #include "base/program_files.hpp"
-#include "bundle/installed_plugins.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 #include "contract/box_contract.hpp"
 
 namespace fs = std::filesystem;

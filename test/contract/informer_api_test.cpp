@@ -1,7 +1,7 @@
 #include <atomic>
 #include <map>
 
-#include "app/kube_ports.hpp"
+#include "app/cluster/kube_ports.hpp"
 #include "codec/packed_workspace.hpp"
 #include "codec/resources.hpp"
 #include "contract/served_api.hpp"

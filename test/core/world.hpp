@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/declared_set.hpp"
-#include "core/plugin_plan.hpp"
-#include "core/plugin_status.hpp"
+#include "core/plan/plugin_plan.hpp"
+#include "core/plan/plugin_status.hpp"
 #include "core/reasons.hpp"
 #include "core/workspace_state.hpp"
 

@@ -1,6 +1,6 @@
 #include "apiserver/rest/builtin_rules.hpp"
 
-#include "apiserver/rest/object_text.hpp"
+#include "apiserver/wire/object_text.hpp"
 #include "base/base64.hpp"
 
 namespace apiserver {

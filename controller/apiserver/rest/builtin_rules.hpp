@@ -1,6 +1,6 @@
 #pragma once
 
-#include "apiserver/rest/registry.hpp"
+#include "apiserver/wire/registry.hpp"
 #include "codec/json.hpp"
 
 namespace apiserver {

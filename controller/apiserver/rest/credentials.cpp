@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "apiserver/rest/object_text.hpp"
+#include "apiserver/wire/object_text.hpp"
 #include "base/base64.hpp"
 #include "base/file.hpp"
 #include "base/sha256.hpp"

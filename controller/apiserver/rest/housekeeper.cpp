@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "apiserver/rest/builtin_rules.hpp"
-#include "apiserver/rest/object_text.hpp"
+#include "apiserver/wire/object_text.hpp"
 #include "base/log.hpp"
 #include "base/thread_name.hpp"
 

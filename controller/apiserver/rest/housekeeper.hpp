@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "apiserver/rest/object_writer.hpp"
-#include "apiserver/rest/registry.hpp"
 #include "apiserver/store/store.hpp"
+#include "apiserver/wire/registry.hpp"
 #include "base/clock.hpp"
 
 namespace apiserver {

@@ -7,8 +7,8 @@
 #include <optional>
 #include <utility>
 
-#include "apiserver/rest/object_text.hpp"
 #include "apiserver/rest/watch_session.hpp"
+#include "apiserver/wire/object_text.hpp"
 #include "base/base64.hpp"
 
 namespace apiserver {

@@ -3,12 +3,12 @@
 #include <memory>
 #include <string>
 
-#include "apiserver/rest/presentation.hpp"
-#include "apiserver/rest/registry.hpp"
-#include "apiserver/rest/request_info.hpp"
-#include "apiserver/rest/selector.hpp"
-#include "apiserver/rest/status.hpp"
 #include "apiserver/store/store.hpp"
+#include "apiserver/wire/presentation.hpp"
+#include "apiserver/wire/registry.hpp"
+#include "apiserver/wire/request_info.hpp"
+#include "apiserver/wire/selector.hpp"
+#include "apiserver/wire/status.hpp"
 #include "base/clock.hpp"
 #include "http/server/server.hpp"
 

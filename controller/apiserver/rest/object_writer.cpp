@@ -7,9 +7,9 @@
 
 #include "apiserver/apply/patch.hpp"
 #include "apiserver/rest/builtin_rules.hpp"
-#include "apiserver/rest/object_text.hpp"
-#include "apiserver/rest/presentation.hpp"
 #include "apiserver/schema/validation.hpp"
+#include "apiserver/wire/object_text.hpp"
+#include "apiserver/wire/presentation.hpp"
 #include "base/sha256.hpp"
 
 namespace apiserver {

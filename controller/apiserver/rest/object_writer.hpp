@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "apiserver/apply/managed_fields.hpp"
-#include "apiserver/rest/registry.hpp"
-#include "apiserver/rest/status.hpp"
 #include "apiserver/store/store.hpp"
+#include "apiserver/wire/registry.hpp"
+#include "apiserver/wire/status.hpp"
 #include "base/clock.hpp"
 
 namespace apiserver {

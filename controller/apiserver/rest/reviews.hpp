@@ -1,8 +1,8 @@
 #pragma once
 
 #include "apiserver/authz/authz.hpp"
-#include "apiserver/rest/registry.hpp"
-#include "apiserver/rest/status.hpp"
+#include "apiserver/wire/registry.hpp"
+#include "apiserver/wire/status.hpp"
 
 namespace apiserver {
 

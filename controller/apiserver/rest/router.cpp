@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "apiserver/rest/object_text.hpp"
-#include "apiserver/rest/protobuf.hpp"
 #include "apiserver/rest/reviews.hpp"
+#include "apiserver/wire/object_text.hpp"
+#include "apiserver/wire/protobuf.hpp"
 #include "base/log.hpp"
 #include "base/sha256.hpp"
 

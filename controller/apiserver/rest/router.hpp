@@ -8,10 +8,10 @@
 #include "apiserver/authz/authz.hpp"
 #include "apiserver/rest/object_reader.hpp"
 #include "apiserver/rest/object_writer.hpp"
-#include "apiserver/rest/registry.hpp"
-#include "apiserver/rest/request_info.hpp"
-#include "apiserver/rest/status.hpp"
 #include "apiserver/store/store.hpp"
+#include "apiserver/wire/registry.hpp"
+#include "apiserver/wire/request_info.hpp"
+#include "apiserver/wire/status.hpp"
 #include "base/clock.hpp"
 #include "http/server/server.hpp"
 

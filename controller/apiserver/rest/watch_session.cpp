@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "apiserver/rest/object_text.hpp"
+#include "apiserver/wire/object_text.hpp"
 
 namespace apiserver {
 namespace {

@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "apiserver/rest/presentation.hpp"
-#include "apiserver/rest/registry.hpp"
-#include "apiserver/rest/selector.hpp"
 #include "apiserver/store/watch_hub.hpp"
+#include "apiserver/wire/presentation.hpp"
+#include "apiserver/wire/registry.hpp"
+#include "apiserver/wire/selector.hpp"
 #include "base/clock.hpp"
 #include "http/server/server.hpp"
 

@@ -10,8 +10,8 @@
 
 #include "apiserver/authz/authz.hpp"
 #include "apiserver/rest/object_writer.hpp"
-#include "apiserver/rest/registry.hpp"
 #include "apiserver/rest/router.hpp"
+#include "apiserver/wire/registry.hpp"
 #include "base/file.hpp"
 #include "base/sha256.hpp"
 #include "codec/json.hpp"

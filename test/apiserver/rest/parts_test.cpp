@@ -1,10 +1,10 @@
 #include <doctest/doctest.h>
 
-#include "apiserver/rest/object_text.hpp"
-#include "apiserver/rest/presentation.hpp"
-#include "apiserver/rest/protobuf.hpp"
-#include "apiserver/rest/request_info.hpp"
-#include "apiserver/rest/selector.hpp"
+#include "apiserver/wire/object_text.hpp"
+#include "apiserver/wire/presentation.hpp"
+#include "apiserver/wire/protobuf.hpp"
+#include "apiserver/wire/request_info.hpp"
+#include "apiserver/wire/selector.hpp"
 
 namespace apiserver {
 namespace {

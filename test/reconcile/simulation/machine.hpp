@@ -8,7 +8,7 @@
 
 #include "base/result.hpp"
 #include "box/box.hpp"
-#include "bundle/receipt.hpp"
+#include "bundle/installed/receipt.hpp"
 #include "protocol/heartbeat.hpp"
 #include "reconcile/simulation/sources.hpp"
 

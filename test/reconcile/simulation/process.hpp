@@ -266,10 +266,8 @@ class Process {
     workspaces.Get().AddHandler([this](const runtime::ObjectEvent<api::Workspace>& event) {
       if (!leading_) return;
       workspace_line.Add(event.key, event.WakePriority());
-      for (const auto& workspace : {event.object, event.old_object})
-        if (workspace)
-          for (const auto& plugin : reconcile::DeclaredFor(on_, *workspace))
-            plugin_line.Add(plugin->meta.Key());
+      for (const auto& key : reconcile::Concerned(on_, event.old_object.get(), event.object.get()))
+        plugin_line.Add(key);
     });
     plugins.Get().AddHandler([this](const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
       if (!leading_) return;

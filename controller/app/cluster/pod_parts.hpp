@@ -1,0 +1,60 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "app/cluster/pod_tokens.hpp"
+#include "app/settings/settings.hpp"
+#include "box/pod_box.hpp"
+#include "kube/client.hpp"
+#include "kube/kubeconfig.hpp"
+#include "kube/pod_exec.hpp"
+#include "runtime/informer/informer.hpp"
+#include "runtime/manager.hpp"
+
+namespace app {
+
+/// False: the API server has no Pods (the embedded one), so that Pod boxes are BoxTypeUnavailable.
+/// One that does not answer is taken to have them.
+bool ServesPods(kube::Client& client);
+
+/// Everything that serving Pod boxes needs of a running operator: the informer of labelled Pods,
+/// pods/exec, and the tokens of the agents in them.
+class PodParts {
+ public:
+  struct Needs {
+    const kube::ClientConfig& api;
+    kube::Client& client;
+    std::string ns;  ///< Watched; empty: all.
+    fleet::HeartbeatTable& table;
+    PodTokens::FindWorkspace find_workspace;
+    std::function<void(const meta::ObjectKey& workspace)> wake;
+    runtime::InformerOptions informer;
+  };
+  static base::Result<std::unique_ptr<PodParts>> Make(Needs needs);
+
+  /// For one pass; the settings as last read. `own_ca`: PEM of the authority of our own endpoint,
+  /// for agents that the settings give no other one; empty: none.
+  box::PodDependencies Dependencies(const Settings& settings, std::string own_ca) const;
+  bool Consider(std::string_view token) { return tokens_.Consider(token); }
+  /// The informer's end of the start-up, and the reviewer. Before the controllers.
+  void AddTo(runtime::Manager& manager);
+  bool HasSynced() const { return pods_.HasSynced(); }
+  runtime::InformerStats Stats() const { return pods_.Stats(); }
+
+ private:
+  PodParts(Needs needs, std::unique_ptr<kube::PodExec> exec);
+  void OnPod(const runtime::ObjectEvent<kube::Pod>& event);
+
+  Needs needs_;
+  std::unique_ptr<kube::PodExec> exec_;
+  std::unique_ptr<runtime::ListWatch> source_;
+  runtime::Informer<kube::Pod> pods_;
+  PodTokens tokens_;
+  std::shared_ptr<box::HelperMemory> helpers_ = std::make_shared<box::HelperMemory>();
+};
+
+}  // namespace app

@@ -1,0 +1,176 @@
+#include "app/cluster/pod_tokens.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/base64.hpp"
+#include "base/log.hpp"
+#include "box/managed_pod.hpp"
+#include "box/pod_box.hpp"
+#include "codec/json.hpp"
+
+namespace app {
+namespace {
+
+using codec::Json;
+
+constexpr size_t kMostWaiting = 1024;
+constexpr size_t kMostDenied = 10'000;
+constexpr base::Millis kDeniedFor{10'000};
+constexpr base::Millis kCall{10'000};
+constexpr base::Seconds kLongestTrust{3600};
+constexpr base::Seconds kUnsaidTrust{600};
+
+/// Three base64url parts, the first of which begins with {"
+bool LooksLikeJwt(std::string_view token) {
+  return token.starts_with("ey") && std::count(token.begin(), token.end(), '.') == 2 &&
+         token.size() < 4096;
+}
+
+/// The `exp` that the token carries. Only asked of a token that the API has vouched for.
+std::optional<int64_t> ExpiryOf(std::string_view token) {
+  const size_t first = token.find('.');
+  const size_t second = token.find('.', first + 1);
+  std::string part(token.substr(first + 1, second - first - 1));
+  std::replace(part.begin(), part.end(), '-', '+');
+  std::replace(part.begin(), part.end(), '_', '/');
+  part.append((4 - part.size() % 4) % 4, '=');
+  const auto text = base::DecodeBase64(part);
+  if (!text) return std::nullopt;
+  const auto claims = codec::ParseJson(*text);
+  if (!claims) return std::nullopt;
+  const int64_t expiry = codec::GetInt(*claims, "exp");
+  return expiry > 0 ? std::optional(expiry) : std::nullopt;
+}
+
+std::string FirstOf(const Json& extra, const char* name) {
+  const Json& values = codec::GetMember(extra, name);
+  return values.is_array() && !values.empty() && values[0].is_string()
+             ? values[0].get<std::string>()
+             : std::string();
+}
+
+base::Error Denied(std::string why) {
+  return base::MakeError(base::Code::kUnauthorized, std::move(why), "TokenDenied");
+}
+
+}  // namespace
+
+meta::ObjectKey PodTokens::WorkspaceOf(const kube::Pod& pod) {
+  for (const meta::OwnerRef& owner : pod.meta.owners)
+    if (owner.kind == "Workspace" && owner.api_version == api::kApiVersion)
+      return {pod.meta.ns, owner.name};
+  const auto label = pod.meta.labels.find(box::kWorkspaceLabel);
+  return {pod.meta.ns, label == pod.meta.labels.end() ? "" : label->second};
+}
+
+bool PodTokens::Consider(std::string_view token) {
+  if (!LooksLikeJwt(token)) return false;
+  const base::Sha256Digest hash = base::Sha256Of(token);
+  const base::MonoTime now = clock_.Read().mono;
+  const std::lock_guard lock(mutex_);
+  if (const auto denied = denied_.find(hash); denied != denied_.end()) {
+    if (now < denied->second) return false;
+    denied_.erase(denied);
+  }
+  if (pending_.contains(hash) || waiting_.size() >= kMostWaiting) return true;
+  pending_.insert(hash);
+  waiting_.emplace_back(token);
+  changed_.notify_one();
+  return true;
+}
+
+base::Status PodTokens::Run(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    std::string token;
+    {
+      std::unique_lock lock(mutex_);
+      if (!changed_.wait(lock, stop, [this] { return !waiting_.empty(); })) return {};
+      token = std::move(waiting_.front());
+      waiting_.pop_front();
+    }
+    Review(token, stop);
+  }
+  return {};
+}
+
+void PodTokens::Review(const std::string& token, std::stop_token stop) {
+  const base::Sha256Digest hash = base::Sha256Of(token);
+  const auto verdict = Decide(token, stop);
+  if (verdict) table_.AddReviewedToken(verdict->uid, hash, verdict->until);
+  if (!verdict)
+    base::LogWarning("a service account's token was not accepted",
+                     {{"cause", verdict.error().message}});
+  const std::lock_guard lock(mutex_);
+  pending_.erase(hash);
+  // What cannot be checked now is not denied: the agent sends it again.
+  if (verdict || verdict.error().code != base::Code::kUnauthorized) return;
+  if (denied_.size() >= kMostDenied) denied_.clear();
+  denied_[hash] = clock_.Read().mono + kDeniedFor;
+}
+
+/// The live Pod that the token is bound to.
+base::Result<kube::Pod> PodTokens::BoundPod(const std::string& token, std::stop_token stop) {
+  const Json review{
+      {"apiVersion", "authentication.k8s.io/v1"},
+      {"kind", "TokenReview"},
+      {"spec", {{"token", token}, {"audiences", Json::array({box::kTokenAudience})}}}};
+  auto answer = client_.PostRaw("/apis/authentication.k8s.io/v1/tokenreviews", codec::Dump(review),
+                                {kCall, stop});
+  if (!answer)
+    return base::MakeError(base::Code::kUnavailable,
+                           "the token cannot be checked now: " + answer.error().message);
+  auto json = codec::ParseJson(*answer, {.reject_duplicate_keys = false});
+  if (!json) return std::move(json).error();
+  const Json& status = codec::GetMember(*json, "status");
+  if (!codec::GetBool(status, "authenticated"))
+    return Denied("it is not valid: " + codec::GetString(status, "error").substr(0, 200));
+  // A server that does not know audiences answers without them: then it has not checked ours.
+  if (!codec::GetMember(status, "audiences").is_array())
+    return Denied("the API server has not checked its audience");
+  const Json& user = codec::GetMember(status, "user");
+  const std::string name = codec::GetString(user, "username");
+  constexpr std::string_view kAccount = "system:serviceaccount:";
+  const size_t colon = name.find(':', kAccount.size());
+  const Json& extra = codec::GetMember(user, "extra");
+  const std::string pod = FirstOf(extra, "authentication.kubernetes.io/pod-name");
+  if (!name.starts_with(kAccount) || colon == std::string::npos || pod.empty())
+    return Denied(name + " is no service account's token that is bound to a Pod");
+  const std::string ns = name.substr(kAccount.size(), colon - kAccount.size());
+  auto bytes = client_.Get({kube::kPods, ns, pod}, {kCall, stop});
+  if (!bytes && bytes.error().code == base::Code::kNotFound)
+    return Denied(fmt::format("its Pod {}/{} is gone", ns, pod));
+  if (!bytes) return std::move(bytes).error();
+  auto found = kube::DecodePod(*bytes);
+  if (found && found->meta.uid != FirstOf(extra, "authentication.kubernetes.io/pod-uid"))
+    return Denied(fmt::format("Pod {}/{} is another one by now", ns, pod));
+  return found;
+}
+
+base::Result<PodTokens::Verdict> PodTokens::Decide(const std::string& token, std::stop_token stop) {
+  auto pod = BoundPod(token, stop);
+  if (!pod) return std::move(pod).error();
+  const meta::ObjectKey key = WorkspaceOf(*pod);
+  const auto workspace = find_(key);
+  if (!workspace || !workspace->spec.box.pod)
+    return Denied(
+        fmt::format("Pod {} belongs to no Workspace with a Pod box", pod->meta.Key().Text()));
+  const auto& box = *workspace->spec.box.pod;
+  const bool adopted = box.pod_ref && box.pod_ref->name == pod->meta.name;
+  const bool managed =
+      !box.pod_ref && std::any_of(pod->meta.owners.begin(), pod->meta.owners.end(),
+                                  [&](const auto& o) { return o.uid == workspace->meta.uid; });
+  if (!adopted && !managed)
+    return Denied(
+        fmt::format("Pod {} is not the box of Workspace {}", pod->meta.Key().Text(), key.Text()));
+  const base::Now now = clock_.Read();
+  const auto wall = std::chrono::duration_cast<base::Seconds>(now.wall.time_since_epoch()).count();
+  const auto expiry = ExpiryOf(token);
+  const base::Seconds trust =
+      expiry ? std::clamp(base::Seconds(*expiry - wall), base::Seconds(0), kLongestTrust)
+             : kUnsaidTrust;
+  return Verdict{workspace->meta.uid, now.mono + trust};
+}
+
+}  // namespace app
