@@ -95,6 +95,12 @@ def the_api_server_is_away_for_longer_than_the_heartbeat_time_out(w):
     check_converged(w, box, agent, states)
 
 
+def _arenas(pid):
+    """The allocator's, beside the first: each reserves 64 MB, of which it opens a part."""
+    ranges = [(int(line.split("-")[0], 16), int(line.split("-")[1].split()[0], 16), line.split()[1]) for line in open(f"/proc/{pid}/maps")]
+    return sum(a[2] == "rw-p" and b[2] == "---p" and a[1] == b[0] and b[1] - a[0] == 64 << 20 for a, b in zip(ranges, ranges[1:]))
+
+
 def _used(w):
     """What an outage may not eat: descriptors and threads of the operator, its memory in kB, and the bytes of its log."""
     proc = f"/proc/{w.operator.pid}"
@@ -116,6 +122,9 @@ def an_outage_of_the_api_server_costs_little_however_long_it_lasts(w):
     for what, more in (("descriptors", 8), ("threads", 4), ("memory", 4096), ("log", 4096 + 16384 * minutes)):
         if after[what] > before[what] + more:
             raise Failed(f"{what}: {before[what]} grew to {after[what]} within {minutes:.1f} minutes of an outage")
+    # Were there eight a processor, the memory of a process of 40 threads would depend on the machine.
+    if _arenas(w.operator.pid) > 3:
+        raise Failed(f"{_arenas(w.operator.pid) + 1} arenas of the allocator, where four are shared")
     expect("the operator lives", w.operator.poll(), None)
     w.api.part("start", "apiserver")
     w.apply(declared("beta", beta, "a"))
