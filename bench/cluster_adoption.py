@@ -91,7 +91,7 @@ def adopt(program, team, figure, say):
         for n in range((BOXES - 1) // team + 1):
             fleet.admin.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"team-{n}"}})
         fill(fleet, boxes(fleet, team))
-        fleet.use(**NEVER)  # Regular looks, which boxes have anyway (16 of 2,000 in half a minute with an hour), would be counted as adoption's.
+        fleet.use(**NEVER)  # Regular looks, which boxes have anyway, would be counted as adoption's.
         leader = Replica(fleet, "leader", *PATIENT).warm()
         agents = Agents("-urls", leader.url, "-agents", BOXES, "-team", team, "-period", "30s").ready()
         until(900, "all boxes are Online", lambda: online(leader) >= BOXES)
