@@ -356,21 +356,9 @@ class Operator {
       if (!leading_) return;
       plugin_controller_->Queue().Add(event.key, event.WakePriority());
       if (event.kind == ObjectEventKind::kResync) return;
-      if (event.kind == ObjectEventKind::kUpdated && event.object && event.old_object &&
-          reconcile::SameDeclaration(*event.old_object, *event.object))
-        return;
-      for (const auto& plugin : {event.object, event.old_object})
-        if (plugin)
-          for (const auto& workspace : SelectedByEither(*plugin))
-            workspace_controller_->Queue().AddAfter(workspace->meta.Key(), kTogether);
+      for (const auto& key : reconcile::Concerned(*on_, event.old_object.get(), event.object.get()))
+        workspace_controller_->Queue().AddAfter(key, kTogether);
     });
-  }
-
-  /// Selects() is false for a plugin that is being deleted, whose workspaces must be woken all the
-  /// same.
-  std::vector<std::shared_ptr<const api::Workspace>> SelectedByEither(api::DeclaredPlugin plugin) {
-    plugin.meta.deletion_time.reset();
-    return reconcile::SelectedBy(*on_, plugin, nullptr);
   }
 
   /// In the order of the start; the stop goes backwards, so that the lease is given back last.

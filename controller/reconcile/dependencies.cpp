@@ -83,4 +83,18 @@ std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies
   return candidates;
 }
 
+std::vector<meta::ObjectKey> Concerned(const Dependencies& on, const api::DeclaredPlugin* before,
+                                       const api::DeclaredPlugin* after) {
+  std::vector<meta::ObjectKey> keys;
+  if (before != nullptr && after != nullptr && SameDeclaration(*before, *after)) return keys;
+  for (const api::DeclaredPlugin* plugin : {after, before}) {
+    if (plugin == nullptr) continue;
+    api::DeclaredPlugin selecting = *plugin;
+    selecting.meta.deletion_time.reset();
+    for (const auto& workspace : SelectedBy(on, selecting, nullptr))
+      keys.push_back(workspace->meta.Key());
+  }
+  return keys;
+}
+
 }  // namespace reconcile

@@ -62,9 +62,13 @@ bool SameForDeclarations(const api::Workspace& before, const api::Workspace& aft
 /// The DeclaredPlugins that select the workspace, by name.
 std::vector<std::shared_ptr<const api::DeclaredPlugin>> DeclaredFor(
     const Dependencies& on, const api::Workspace& workspace);
-/// The DeclaredPlugins that a change concerns; null: the workspace is new, or gone.
+/// Whom a change of a workspace or of a declaration concerns: declarations, or workspaces. Null: it
+/// is new, or gone. A declaration that is being deleted selects nothing (core::Selects), but whom
+/// it selected is concerned all the same.
 std::vector<meta::ObjectKey> Concerned(const Dependencies& on, const api::Workspace* before,
                                        const api::Workspace* after);
+std::vector<meta::ObjectKey> Concerned(const Dependencies& on, const api::DeclaredPlugin* before,
+                                       const api::DeclaredPlugin* after);
 /// The workspaces that a DeclaredPlugin selects, by name; `examined` counts all that were looked at
 /// (SC-8).
 std::vector<std::shared_ptr<const api::Workspace>> SelectedBy(const Dependencies& on,

@@ -12,11 +12,11 @@ constexpr size_t kBuffer = 16 << 10;
 }  // namespace
 
 LinePool::LinePool(DirectServer server, int most)
-    : server_(std::move(server)), free_(std::clamp(most, 1, kMost)), kept_(kMost) {}
+    : free_(std::clamp(most, 1, kMost)), lines_(std::move(server), kMost) {}
 LinePool::~LinePool() = default;
 
 base::Result<Response> LinePool::Send(const Request& request, const CallOptions& call) {
-  const std::string what = CallText(server_, request);
+  const std::string what = CallText(lines_.Server(), request);
   try {
     auto answer = Ask(request, what, call);
     if (answer || !call.stop.stop_requested()) return answer;
@@ -28,7 +28,7 @@ base::Result<Response> LinePool::Send(const Request& request, const CallOptions&
 
 base::Result<Response> LinePool::Ask(const Request& request, const std::string& what,
                                      const CallOptions& call) {
-  const auto composed = ComposeRequest(server_, request);
+  const auto composed = ComposeRequest(lines_.Server(), request);
   if (!composed) return composed.error();
   const base::MonoTime until = std::chrono::steady_clock::now() + call.deadline;
   {
@@ -47,20 +47,16 @@ base::Result<Response> LinePool::Ask(const Request& request, const std::string& 
       pool.given_back_.notify_one();
     }
   } const turn{*this};
-  auto line = kept_.Take();
-  if (!line) {
-    auto dialled = Line::Dial(server_, what, until, call.stop);
-    if (!dialled) return dialled.error();
-    line = *std::move(dialled);
-  }
-  return AskOn(std::move(line), *composed, what, until, call);
+  auto line = lines_.TakeOrDial(what, until, call.stop);
+  if (!line) return std::move(line).error();
+  return AskOn(*std::move(line), *composed, what, until, call);
 }
 
 base::Result<Response> LinePool::AskOn(std::unique_ptr<Line> line, const std::string& composed,
                                        const std::string& what, base::MonoTime until,
                                        const CallOptions& call) {
   AnswerReader reader(*line, {.what = what,
-                              .limit = server_.response_limit,
+                              .limit = lines_.Server().response_limit,
                               .buffer = kBuffer,
                               .until = until,
                               .stop = call.stop});
@@ -73,7 +69,7 @@ base::Result<Response> LinePool::AskOn(std::unique_ptr<Line> line, const std::st
       return base::MakeError(base::Code::kTimeout, what + ": no answer in time");
     return reader.Read();
   }();
-  if (answer && reader.MayGoOn() && !call.stop.stop_requested()) kept_.Put(std::move(line));
+  if (answer) lines_.PutBack(std::move(line), reader, call.stop);
   return answer;
 }
 

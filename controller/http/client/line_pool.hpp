@@ -31,11 +31,10 @@ class LinePool {
   base::Result<Response> AskOn(std::unique_ptr<Line> line, const std::string& composed,
                                const std::string& what, base::MonoTime until,
                                const CallOptions& call);
-  const DirectServer server_;
   std::mutex mutex_;
   std::condition_variable given_back_;
   int free_;  ///< By mutex_: how many more connections there may be.
-  KeptLines kept_;
+  KeptLines lines_;
 };
 
 }  // namespace http

@@ -20,22 +20,19 @@ base::Result<Response> StreamCalls::Run(const Request& request, const CallOption
 
 base::Result<Response> StreamCalls::Ask(const Request& request, const CallOptions& call,
                                         const BodySink& sink) {
-  const std::string what = CallText(server_, request);
+  const std::string what = CallText(lines_.Server(), request);
   const auto cancelled = [&] {
     return base::MakeError(base::Code::kCancelled, what + ": cancelled");
   };
   if (call.stop.stop_requested()) return cancelled();
-  const auto composed = ComposeRequest(server_, request);
+  const auto composed = ComposeRequest(lines_.Server(), request);
   if (!composed) return composed.error();
   const base::MonoTime until = std::chrono::steady_clock::now() + call.deadline;
-  auto line = kept_.Take();
-  if (!line) {
-    auto dialled = Line::Dial(server_, what, until, call.stop);
-    if (!dialled) return std::move(dialled).error();
-    line = *std::move(dialled);
-  }
+  auto dialled = lines_.TakeOrDial(what, until, call.stop);
+  if (!dialled) return std::move(dialled).error();
+  auto line = *std::move(dialled);
   AnswerReader reader(*line, {.what = what,
-                              .limit = server_.response_limit,
+                              .limit = lines_.Server().response_limit,
                               .buffer = kBuffer,
                               .until = until,
                               .sink = sink,
@@ -47,7 +44,7 @@ base::Result<Response> StreamCalls::Ask(const Request& request, const CallOption
       return call.stop.stop_requested() ? cancelled() : ConnectionBroke(what);
     return reader.Read();
   }();
-  if (answer && reader.MayGoOn() && !call.stop.stop_requested()) kept_.Put(std::move(line));
+  if (answer) lines_.PutBack(std::move(line), reader, call.stop);
   return answer;
 }
 

@@ -15,14 +15,13 @@ namespace http {
 /// order (every few minutes) leaves its connection to the next: no handshake. Thread safe.
 class StreamCalls {
  public:
-  explicit StreamCalls(DirectServer server) : server_(std::move(server)) {}
+  explicit StreamCalls(DirectServer server) : lines_(std::move(server), 8) {}
   base::Result<Response> Run(const Request& request, const CallOptions& call, const BodySink& sink);
 
  private:
   base::Result<Response> Ask(const Request& request, const CallOptions& call, const BodySink& sink);
 
-  const DirectServer server_;
-  KeptLines kept_{8};
+  KeptLines lines_;
 };
 
 }  // namespace http

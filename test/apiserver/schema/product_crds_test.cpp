@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "apiserver/product_crd.hpp"
 #include "apiserver/schema/resource_definition.hpp"
 #include "apiserver/schema/validation.hpp"
 #include "base/file.hpp"
@@ -27,15 +28,7 @@ const std::filesystem::path kRoot = WO_SOURCE_DIR;
 
 /// The definition of Workspace or DeclaredPlugin; null for another kind.
 const ResourceDefinition* Definition(const std::string& kind) {
-  static const std::vector<ResourceDefinition> all = [] {
-    std::vector<ResourceDefinition> loaded;
-    for (const char* name : {"workspaces.yaml", "declaredplugins.yaml"}) {
-      auto definition = LoadCrd(Documents(kRoot / "crds" / name).at(0));
-      REQUIRE_MESSAGE(definition, (definition ? "" : definition.error().message));
-      loaded.push_back(std::move(*definition));
-    }
-    return loaded;
-  }();
+  static const ResourceDefinition all[] = {ProductCrd("workspaces"), ProductCrd("declaredplugins")};
   for (const ResourceDefinition& definition : all) {
     if (definition.kind == kind) return &definition;
   }

@@ -272,21 +272,13 @@ class Process {
     plugins.Get().AddHandler([this](const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
       if (!leading_) return;
       plugin_line.Add(event.key, event.WakePriority());
-      if (event.object && event.old_object &&
-          reconcile::SameDeclaration(*event.old_object, *event.object))
-        return;
-      for (const auto& plugin : {event.object, event.old_object})
-        if (plugin) WakeSelected(*plugin);
+      for (const auto& key : reconcile::Concerned(on_, event.old_object.get(), event.object.get()))
+        workspace_line.AddAfter(key, kTogether);
     });
     lookup_.Connect(resolver, [this](const reconcile::Asker& asker, bool more) {
       Line& line = asker.kind == reconcile::AskerKind::kWorkspace ? workspace_line : plugin_line;
       line.AddAfter(asker.key, more ? in_.policy->gather : kTogether);
     });
-  }
-  void WakeSelected(api::DeclaredPlugin plugin) {
-    plugin.meta.deletion_time.reset();
-    for (const auto& workspace : reconcile::SelectedBy(on_, plugin, nullptr))
-      workspace_line.AddAfter(workspace->meta.Key(), kTogether);
   }
 
   const Surroundings& in_;
