@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -26,6 +27,8 @@ KUBECTL = ROOT / ".cache/bin/kubectl"
 GIT_SERVER = ROOT / "test/e2e/git_server"
 CLUSTER = ROOT / "test/cluster"
 PATIENCE = float(os.environ.get("WO_PATIENCE", "3"))  # Deadlines are for an idle machine, times this: others may be building on it.
+# Whoever ends a suite, or a time limit that does, wants what it has started gone too: what stands in `finally` is done.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 RUNTIME = ROOT / "manifests/samples/quickstart/runtime/sample-runtime"
 
 
