@@ -54,6 +54,8 @@ struct DesiredPlugin {
                                 ///< Conflict, NotEntitled,
   std::string blocked_message;  ///< InvalidSource, InvalidName, MissingDependency, DependencyCycle.
   ResolutionView resolution;    ///< Filled by the caller after BuildDeclaredSet.
+  /// What is known of ToPutBack(), where its bytes are not at hand. Filled after the probe.
+  std::optional<ResolutionView> put_back;
 };
 
 /// A declaration that is not part of the set (a rival of the management plugin, or one over the

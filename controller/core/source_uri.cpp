@@ -269,4 +269,16 @@ base::Result<SourceUri> ParseSourceUri(std::string_view text) {
   return Bad(text, fmt::format("unknown scheme; write one of {}", kForms));
 }
 
+base::Result<SourceUri> AtCommit(const SourceUri& uri, const std::string& commit) {
+  const bool history = uri.scheme != SourceScheme::kLocal && uri.scheme != SourceScheme::kOci;
+  if (!history || !IsFullSha(commit))
+    return base::MakeError(
+        base::Code::kNotFound,
+        fmt::format("source `{}` cannot be asked for its revision `{}`: it keeps "
+                    "no earlier ones",
+                    uri.text, commit),
+        "RevisionGone");
+  return ParseSourceUri(uri.text.substr(0, uri.text.find('#')) + "#sha:" + commit);
+}
+
 }  // namespace core

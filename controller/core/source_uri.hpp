@@ -33,4 +33,8 @@ struct SourceUri {
 /// 2048 bytes are refused.
 base::Result<SourceUri> ParseSourceUri(std::string_view text);
 
+/// The same source at that commit. Errors: kNotFound with reason RevisionGone for what keeps no
+/// history (local), or where `commit` is no full commit id.
+base::Result<SourceUri> AtCommit(const SourceUri& uri, const std::string& commit);
+
 }  // namespace core

@@ -142,6 +142,29 @@ void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Obs
   }
 }
 
+/// What is put back may be in no store any more: another replica fetched it, or an image brought
+/// it.
+void FindPutBack(const Dependencies& on, Observed& seen, std::stop_token stop) {
+  const api::Workspace& workspace = seen.observation.workspace;
+  for (core::DesiredPlugin& plugin : seen.desired.plugins) {
+    if (!plugin.blocked_reason.empty() || plugin.suspended) continue;
+    const auto revision = core::ToPutBack(plugin, seen.observation);
+    if (!revision || on.artifacts.Find(revision->digest)) continue;
+    auto uri = core::ParseSourceUri(revision->source);
+    if (uri) uri = core::AtCommit(*uri, revision->commit);
+    if (!uri) {
+      plugin.put_back.emplace();
+      plugin.put_back->state = core::ResolutionView::State::kFailed;
+      plugin.put_back->error = std::move(uri).error();
+      continue;
+    }
+    const SourceQuestion question{
+        .uri = *uri, .ns = workspace.meta.ns, .secret = plugin.source_secret_ref};
+    plugin.put_back =
+        on.sources.Find(question, {AskerKind::kWorkspace, workspace.meta.Key()}, stop);
+  }
+}
+
 /// A plugin without a row whose source nobody has looked up yet. A workspace that was never looked
 /// at has no rows: its box comes first.
 bool AwaitsSources(const api::Workspace& workspace, const core::DeclaredSet& desired) {
@@ -211,6 +234,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   } else {
     observation.probe = ProbeBox(on, request.policy, seen, stop);
   }
+  FindPutBack(on, seen, stop);
   HearAgain(on, workspace.meta.uid, observation.heartbeat);
   return seen;
 }

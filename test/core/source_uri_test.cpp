@@ -132,3 +132,16 @@ TEST_CASE("a password in a source never comes back in the message") {
   CHECK(uri.error().message.find("hunter2") == std::string::npos);
   CHECK(uri.error().message.find("sourceSecretRef") != std::string::npos);
 }
+
+TEST_CASE("a source at a commit is the same source without its ref; some keep no history") {
+  const std::string commit(40, 'c');
+  const auto at = [&](const char* text, const std::string& which) {
+    const auto uri = AtCommit(*ParseSourceUri(text), which);
+    return uri ? uri->text : uri.error().reason;
+  };
+  CHECK(at("gitea://o/p/sub#branch:main", commit) == "gitea://o/p/sub#sha:" + commit);
+  CHECK(at("git+https://h/p.git#v1", commit) == "git+https://h/p.git#sha:" + commit);
+  CHECK(at("gitea://o/p", commit) == "gitea://o/p#sha:" + commit);
+  CHECK(at("local://p", commit) == "RevisionGone");
+  CHECK(at("gitea://o/p#v1", "abc") == "RevisionGone");
+}

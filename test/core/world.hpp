@@ -9,6 +9,7 @@
 #include "core/declared_set.hpp"
 #include "core/plan/plugin_plan.hpp"
 #include "core/plan/plugin_status.hpp"
+#include "core/plan/row_decision.hpp"
 #include "core/reasons.hpp"
 #include "core/workspace_state.hpp"
 
@@ -31,7 +32,8 @@ struct OnBox {
 struct World {
   api::Workspace ws;
   std::vector<api::DeclaredPlugin> declared;
-  std::map<std::string, core::ResolutionView> sources;  ///< By source text.
+  std::map<std::string, core::ResolutionView> sources;   ///< By source text.
+  std::map<std::string, core::ResolutionView> put_back;  ///< By plugin: its bytes are not at hand.
   core::Policy policy;
   core::WorkspaceMemory memory;
   base::Now now{base::WallTime(base::Seconds(1'800'000'000)), base::MonoTime(base::Seconds(5000))};
@@ -147,6 +149,8 @@ struct World {
       if (const auto found = sources.find(p.source); found != sources.end())
         p.resolution = found->second;
     o.probe = Probe();
+    for (core::DesiredPlugin& p : set.plugins)
+      if (put_back.contains(p.name) && core::ToPutBack(p, o)) p.put_back = put_back[p.name];
     return o;
   }
   core::ProbeView Probe() const {

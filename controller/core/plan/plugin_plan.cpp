@@ -346,7 +346,9 @@ class Planner {
       if (work.row().action == RowAction::kFetch) {
         plan_.steps.push_back(MakeStep(StepKind::kFetch, work));
         plan_.steps.back().source = work.plugin->source;
-        plan_.steps.back().revision = work.plugin->resolution.commit;
+        const ResolutionView& wanted =
+            work.plugin->put_back ? *work.plugin->put_back : work.plugin->resolution;
+        plan_.steps.back().revision = wanted.commit;
       }
     }
     for (const Work& work : work_)

@@ -88,14 +88,41 @@ void Obtain(const Facts& f, TableDecision* out) {
           r.state == State::kResolved ? reason::kFetching : reason::kResolving, "");
 }
 
-/// Row "any | Absent": Pin and Manual put back what was approved, as far as it is known.
+/// What Pin and Manual hold on to, as far as it is known.
+std::optional<Revision> Approved(const Facts& f) {
+  const bool pinned = f.plugin.update != api::UpdatePolicy::kTrack;
+  if (!pinned || f.row == nullptr || f.row->digest.empty() || f.row->source != f.plugin.source)
+    return std::nullopt;
+  return Revision{f.row->source, f.row->revision, f.row->digest};
+}
+
+/// Brings these bytes, or says what they wait for: this process may never have had them.
+void PutBack(const Facts& f, const Revision& revision, TableDecision* out) {
+  const auto& known = f.plugin.put_back;
+  if (!known || known->digest == revision.digest)
+    return Deliver(out, revision.source, revision.commit, revision.digest);
+  RowDecision& d = out->decision;
+  if (known->state == State::kFailed) {
+    d.action = RowAction::kBlocked;
+    ExplainSource(&d, *known);
+  } else if (known->state == State::kFetched) {
+    d.action = RowAction::kBlocked;
+    Explain(&d, RowHealth::kStalled, reason::kRevisionGone,
+            fmt::format("revision {} of its source has other bytes than those that were installed; "
+                        "set the annotation {} to install what the source has now",
+                        revision.commit, api::kReconcileRequestedAnnotation));
+  } else {
+    d.action = RowAction::kFetch;
+    Explain(&d, RowHealth::kPending, reason::kFetching, "");
+  }
+}
+
+/// Row "any | Absent".
 void Install(const Facts& f, TableDecision* out) {
   out->decision.row.origin.reset();
   out->decision.row.loaded = false;
-  const bool pinned = f.plugin.update != api::UpdatePolicy::kTrack && !f.requested;
-  const bool approved =
-      f.row != nullptr && !f.row->digest.empty() && f.row->source == f.plugin.source;
-  if (pinned && approved) return Deliver(out, f.row->source, f.row->revision, f.row->digest);
+  if (const auto approved = Approved(f); approved && !f.requested)
+    return PutBack(f, *approved, out);
   out->decision.row.source = f.plugin.source;
   Obtain(f, out);
 }
@@ -119,12 +146,12 @@ void AwaitProbe(const Facts& f, const Policy& policy, TableDecision* out) {
     // Pin and Manual: the safety net must not bring another revision than the approved one, nor one
     // over what nobody has recorded yet.
     const bool track = f.plugin.update == api::UpdatePolicy::kTrack || f.SourceEdited();
-    const bool approved = f.Installed() && !f.row->digest.empty();
+    const auto approved = f.Installed() ? Approved(f) : std::nullopt;
     if (track)
       Deliver(out, f.plugin.source, f.plugin.resolution.commit, f.plugin.resolution.digest);
     else if (approved)
-      Deliver(out, f.row->source, f.row->revision, f.row->digest);
-    d.safety_net = track || approved;
+      PutBack(f, *approved, out);
+    d.safety_net = d.action == RowAction::kDeliver;
   }
   Explain(&d, RowHealth::kPending, reason::kProbeUnknown, f.view.cause);
 }
@@ -159,7 +186,8 @@ void KeepOrMend(const Facts& f, TableDecision* out) {
                                "annotation {}",
                                api::kReconcileRequestedAnnotation));
   }
-  Deliver(out, d.row.source, f.view.revision, f.view.receipt_digest);
+  PutBack(f, {d.row.source, f.view.revision, f.view.receipt_digest}, out);
+  if (d.action != RowAction::kDeliver) return;
   d.mends = drift;
   Explain(&d, RowHealth::kPending, reason::kDrifted,
           "files of the plugin were changed in the box; they are put back");
@@ -348,6 +376,20 @@ std::vector<const DesiredPlugin*> RecordedIfFound(const DeclaredSet& desired,
     if (!ours && !RefusalOf(plugin, workspace.spec.kind, policy)) out.push_back(&plugin);
   }
   return out;
+}
+
+std::optional<Revision> ToPutBack(const DesiredPlugin& plugin,
+                                  const WorkspaceObservation& observation) {
+  const Facts f{plugin, observation, FindPlugin(observation.probe, plugin.name),
+                FindRow(observation, plugin.name), ReconcileRequested(observation)};
+  std::optional<Revision> revision = Approved(f);
+  if (f.view.presence == Presence::kPresent) {
+    if (DriftKey(f.view).empty() || f.view.receipt_digest.empty()) return std::nullopt;
+    revision = {f.Installed() ? f.row->source : plugin.source, f.view.revision,
+                f.view.receipt_digest};
+  }
+  if (revision && revision->digest == plugin.resolution.digest) return std::nullopt;
+  return revision;
 }
 
 RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservation& observation) {

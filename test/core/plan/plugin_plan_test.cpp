@@ -171,6 +171,44 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     w.Settle(3);
     CHECK(w.box["p"].digest == Digest('a'));
   }
+  TEST_CASE("what is put back is fetched first where its bytes are not at hand, and says why not") {
+    core::ResolutionView known;
+    known.commit = std::string(40, 'a');
+    const auto fetched = [&](char digest) {
+      known.state = core::ResolutionView::State::kFetched;
+      known.digest = Digest(digest);
+      return known;
+    };
+    core::ResolutionView failed;
+    failed.state = core::ResolutionView::State::kFailed;
+    failed.error = base::MakeError(base::Code::kUnavailable, "no route", "SourceUnreachable");
+    struct Case {
+      core::ResolutionView known;
+      std::string reason;
+    };
+    const Case cases[] = {{known, "Fetching"},
+                          {failed, "SourceUnreachable"},
+                          {fetched('e'), "RevisionGone"},
+                          {fetched('a'), "UpdateAvailable"}};
+    for (const bool drifts : {false, true})
+      for (const auto& [state, reason] : cases) {
+        CAPTURE(drifts);
+        CAPTURE(reason);
+        World w;
+        w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kPin;
+        w.Settle(3);
+        w.Publish(World::Source("p"), 'b');
+        if (drifts)
+          w.box["p"].digest = Digest('d');
+        else
+          w.box.clear();
+        w.put_back["p"] = state;
+        w.Settle(3);
+        CHECK(w.Reason("p") == reason);
+        const bool there = w.box.contains("p") && w.box["p"].digest == Digest('a');
+        CHECK(there == (reason == "UpdateAvailable"));
+      }
+  }
   TEST_CASE("any row, absent: installed, also when a row claims it is there") {
     World w;
     w.Declare("p", 'a');

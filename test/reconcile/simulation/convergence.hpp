@@ -23,6 +23,18 @@ class Convergence {
   Convergence(ApiStore& store, const Repositories& repositories, const Machines& machines)
       : store_(store), repositories_(repositories), machines_(machines) {}
 
+  /// What a plugin's update policy other than Track holds on to, by workspace and plugin: digests.
+  std::map<std::string, std::string> Held() {
+    std::map<std::string, std::string> held;
+    for (const auto& [name, machine] : machines_) {
+      const Json* object = store_.Find(WorkspaceRef(name));
+      if (object == nullptr) continue;
+      for (const auto& [plugin, wanted] : Declared(name, *object))
+        if (wanted.size() > 1) held[name + "/" + plugin] = machine->DigestOf(plugin);
+    }
+    return held;
+  }
+
   /// Empty: all is well.
   std::vector<std::string> Missing() {
     missing_.clear();
@@ -35,12 +47,30 @@ class Convergence {
  private:
   void Miss(std::string what) { missing_.push_back(std::move(what)); }
 
-  /// Name to digest.
-  std::map<std::string, std::string> Declared(const std::string& workspace, const Json& object) {
-    std::map<std::string, std::string> wanted;
-    const auto want = [&](const std::string& name, const std::string& source) {
-      const auto uri = core::ParseSourceUri(source);
-      if (uri) wanted[name] = Repositories::Digest(name, repositories_.RevisionOf(*uri));
+  /// The digests that are right for a plugin: one, or all that there are if it is not to follow its
+  /// source: what was there first stays.
+  using Wanted = std::set<std::string>;
+
+  static bool Follows(const Json& plugin) {
+    const std::string policy =
+        codec::GetString(codec::GetMember(plugin["spec"], "update"), "policy");
+    return policy.empty() || policy == "Track";
+  }
+  Wanted WantedOf(const std::string& name, const std::string& source, bool follows) const {
+    const auto uri = core::ParseSourceUri(source);
+    if (!uri) return {};
+    if (follows) return {Repositories::Digest(name, repositories_.RevisionOf(*uri))};
+    Wanted all;
+    for (const char revision : {'a', 'b', 'c', 'd', Repositories::kTagged})
+      all.insert(Repositories::Digest(name, revision));
+    return all;
+  }
+
+  std::map<std::string, Wanted> Declared(const std::string& workspace, const Json& object) {
+    std::map<std::string, Wanted> wanted;
+    const auto want = [&](const std::string& name, const std::string& source, bool follows = true) {
+      if (auto digests = WantedOf(name, source, follows); !digests.empty())
+        wanted[name] = std::move(digests);
     };
     if (workspace == "plat") want("mgmt", Repositories::TaggedUri("mgmt"));
     for (const Json& plugin : codec::GetMember(object["spec"], "plugins"))
@@ -50,7 +80,7 @@ class Convergence {
       const Json& ref = codec::GetMember(spec, "workspaceRef");
       if (!ref.is_object() || ref["name"] == workspace) {
         const auto uri = core::ParseSourceUri(codec::GetString(spec, "source"));
-        if (uri) want(uri->DefaultPluginName(), uri->text);
+        if (uri) want(uri->DefaultPluginName(), uri->text, Follows(plugin));
       }
     });
     return wanted;
@@ -74,21 +104,22 @@ class Convergence {
     LookAtBox(name, wanted);
     LookAtRows(name, wanted, status);
   }
-  void LookAtBox(const std::string& name, const std::map<std::string, std::string>& wanted) {
+  void LookAtBox(const std::string& name, const std::map<std::string, Wanted>& wanted) {
     const Machine& machine = *machines_.at(name);
-    for (const auto& [plugin, digest] : wanted) {
-      if (machine.DigestOf(plugin) != digest)
+    for (const auto& [plugin, digests] : wanted) {
+      if (!digests.contains(machine.DigestOf(plugin)))
         Miss(fmt::format("{}: {} is not on the box as declared", name, plugin));
-      if (machine.LoadedDigest(plugin) != digest && !Repositories::ReloadNone(plugin))
+      if (machine.LoadedDigest(plugin) != machine.DigestOf(plugin) &&
+          !Repositories::ReloadNone(plugin))
         Miss(fmt::format("{}: {} is not loaded", name, plugin));
     }
     for (const std::string& plugin : machine.Plugins())
-      if (machine.HasReceipt(plugin) && !wanted.contains(plugin) && HadRow(name, plugin))
+      if (machine.HasReceipt(plugin) && !wanted.contains(plugin) && ToBeRemoved(name, plugin))
         Miss(fmt::format("{}: {} is no longer declared and still there", name, plugin));
     if (machine.HasTombstones()) Miss(name + ": removals are remembered for ever");
     if (!machine.Has(Machine::kStranger)) Miss(name + ": somebody else's plugin is gone");
   }
-  void LookAtRows(const std::string& name, const std::map<std::string, std::string>& wanted,
+  void LookAtRows(const std::string& name, const std::map<std::string, Wanted>& wanted,
                   const api::WorkspaceStatus& status) {
     std::set<std::string> rows;
     for (const api::PluginRow& row : status.plugins) {
@@ -97,20 +128,24 @@ class Convergence {
         Miss(fmt::format("{}: {} has a row and is not declared", name, row.name));
         continue;
       }
-      if (row.digest != wanted.at(row.name) || !row.loaded || !row.origin ||
-          row.reason != core::reason::kLoaded)
+      const bool newer = wanted.at(row.name).size() > 1;  // There may be, and the row says so.
+      if (!wanted.at(row.name).contains(row.digest) ||
+          row.digest != machines_.at(name)->DigestOf(row.name) || !row.loaded || !row.origin ||
+          (row.reason != core::reason::kLoaded &&
+           !(newer && row.reason == core::reason::kUpdateAvailable)))
         Miss(fmt::format("{}: the row of {} says {} {}", name, row.name, row.reason, row.digest));
     }
-    for (const auto& [plugin, digest] : wanted)
+    for (const auto& [plugin, digests] : wanted)
       if (!rows.contains(plugin)) Miss(fmt::format("{}: {} has no row", name, plugin));
   }
   void LookAtPlugin(const std::string& name) {
     const auto decoded = codec::DecodeDeclaredPlugin(codec::Dump(*store_.Find(PluginRef(name))));
     if (!decoded) return Miss(name + " cannot be read: " + decoded.error().message);
     const auto uri = core::ParseSourceUri(decoded->spec.source);
-    const std::string digest =
-        Repositories::Digest(uri->DefaultPluginName(), repositories_.RevisionOf(*uri));
-    if (!decoded->status.resolved || decoded->status.resolved->digest != digest)
+    // Of what is pinned nobody asks what is new.
+    const bool asks = decoded->spec.update.policy != api::UpdatePolicy::kPin;
+    const Wanted right = WantedOf(uri->DefaultPluginName(), uri->text, asks);
+    if (!decoded->status.resolved || !right.contains(decoded->status.resolved->digest))
       Miss(name + ": its status does not say what its source is now");
     const auto* ready = meta::FindCondition(decoded->status.conditions, "Ready");
     const bool matches =
@@ -122,24 +157,28 @@ class Convergence {
                        ready == nullptr ? "" : ready->message));
   }
 
-  /// In this life of the workspace.
-  bool HadRow(const std::string& workspace, const std::string& plugin) {
+  /// In this life of the workspace it had a row, of which the last one did not say Orphan.
+  bool ToBeRemoved(const std::string& workspace, const std::string& plugin) {
     for (; read_ < store_.Log("workspaces").size(); ++read_) {
       const auto seen = codec::DecodeWorkspace(store_.Log("workspaces")[read_].bytes);
       if (!seen) continue;
       for (const api::PluginRow& row : seen->status.plugins)
-        if (row.origin) rows_.insert(seen->meta.uid + "/" + row.name);
+        if (row.origin)
+          rows_[seen->meta.uid + "/" + row.name] =
+              row.deletion_policy == api::DeletionPolicy::kRemove;
     }
     const Json& meta = (*store_.Find(WorkspaceRef(workspace)))["metadata"];
-    return rows_.contains(codec::GetString(meta, "uid") + "/" + plugin);
+    const auto row = rows_.find(codec::GetString(meta, "uid") + "/" + plugin);
+    return row != rows_.end() && row->second;
   }
 
   ApiStore& store_;
   const Repositories& repositories_;
   const Machines& machines_;
   std::vector<std::string> missing_;
-  size_t read_ = 0;             ///< Of the log of workspaces.
-  std::set<std::string> rows_;  ///< uid/plugin of every row that there ever was.
+  size_t read_ = 0;  ///< Of the log of workspaces.
+  std::map<std::string, bool>
+      rows_;  ///< uid/plugin of every row that there ever was: is it Remove?
 };
 
 }  // namespace simulation

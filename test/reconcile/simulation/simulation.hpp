@@ -35,7 +35,7 @@ class Simulation {
     for (size_t i = 0; i < rough_steps_; ++i) RoughStep();
     weather_.SetRough(false);
     MakePeace();
-    if (Converge()) StayQuiet();
+    if (Converge() && StayQuiet()) FollowOrHold();
     process_.reset();
   }
 
@@ -47,12 +47,14 @@ class Simulation {
     std::function<void()> run;
   };
   static constexpr base::Millis kBeat = base::Seconds{120};
+  static constexpr base::Millis kLooksIn = base::Seconds{600};
   static constexpr base::Millis kLongestPeace = std::chrono::hours{8};
   static constexpr size_t kMostSteps = 20'000;
 
   void Begin() {
     in_.witness = [this](const std::string& workspace, const std::vector<std::string>& names) {
       CheckDebt(workspace, names);
+      CheckConsent(workspace, names);
       CheckRecovery(workspace);
     };
     weather_.meanwhile = [this] { Meanwhile(); };
@@ -329,6 +331,12 @@ class Simulation {
       p.Resync();
     });
     for (const std::string& name : user_.Workspaces())
+      may(clock_.Read().mono >= looks_in_[name], [this, name] {
+        trace_.Step("the user looks at " + name);
+        looks_in_[name] = clock_.Read().mono + kLooksIn;
+        user_.AllowRestart(name, clock_.Read().wall);
+      });
+    for (const std::string& name : user_.Workspaces())
       may(BeatDue(name) && machines_[name]->Running() &&
               store_.Find(WorkspaceRef(name)) != nullptr && tried_[name] != clock_.Read().mono,
           [this, name] {
@@ -388,7 +396,7 @@ class Simulation {
   }
   /// What is converged stays as it is: once every summary is written, a resync of everything writes
   /// nothing and changes no box.
-  void StayQuiet() {
+  bool StayQuiet() {
     const auto live_for = [this](base::Millis time) {
       const base::MonoTime end = clock_.Read().mono + time;
       return LiveUntil([this, end] { return clock_.Read().mono >= end; });
@@ -400,6 +408,19 @@ class Simulation {
     if (process_->client.Writes() != writes) trace_.Break("an idle operator writes to the API");
     if (BoxChanges() != changes) trace_.Break("an idle operator changes boxes");
     for (const std::string& what : convergence_.Missing()) trace_.Break("no longer so: " + what);
+    return trace_.Broken().empty();
+  }
+  /// Everything gets a new revision: what tracks its source follows, what is pinned stays.
+  void FollowOrHold() {
+    trace_.Step("everything is published anew");
+    const auto held = convergence_.Held();
+    user_.PublishAll();
+    peace_ = clock_.Read().mono;
+    if (!Converge()) return;
+    const auto now = convergence_.Held();
+    for (const auto& [plugin, digest] : held)
+      if (const auto found = now.find(plugin); found != now.end() && found->second != digest)
+        trace_.Break(plugin + " is not to follow its source and did");
   }
 
   // --- Rules that hold at any time
@@ -421,6 +442,21 @@ class Simulation {
         trace_.Break(
             fmt::format("{}: {} changes before status.pendingRestart says so", workspace, name));
     }
+  }
+  /// What its user wants to keep is kept, and where restarts are Manual none is asked for before
+  /// one was allowed.
+  void CheckConsent(const std::string& workspace, const std::vector<std::string>& names) {
+    const Json* object = store_.Find(WorkspaceRef(workspace));
+    if (object == nullptr) return;
+    const Json& rows = codec::GetMember(codec::GetMember(*object, "status"), "plugins");
+    for (const Json& row : rows)
+      for (const std::string& name : names)
+        if (row["name"] == name && !machines_.at(workspace)->Has(name) &&
+            codec::GetString(row, "deletionPolicy") == "Orphan")
+          trace_.Break(
+              fmt::format("{}: {} is removed although its row says Orphan", workspace, name));
+    if (names.empty() && user_.NeverAllowed(workspace))
+      trace_.Break(workspace + ": a restart is asked for that nobody has allowed");
   }
   /// The stamp of the last recovery attempt; nothing: there was none.
   std::optional<base::WallTime> RecoveryStamp() const {
@@ -444,8 +480,11 @@ class Simulation {
 
   static std::shared_ptr<const core::Policy> MakePolicy() {
     auto policy = std::make_shared<core::Policy>();
-    policy->privileged = {
-        {"mgmt", Repositories::TaggedUri("mgmt"), {Repositories::Digest("mgmt", 'z')}, true, {}}};
+    policy->privileged = {{"mgmt",
+                           Repositories::TaggedUri("mgmt"),
+                           {Repositories::Digest("mgmt", Repositories::kTagged)},
+                           true,
+                           {}}};
     return policy;
   }
 
@@ -467,6 +506,7 @@ class Simulation {
   Convergence convergence_{store_, *repositories_, machines_};
   std::unique_ptr<Process> process_;
   std::map<std::string, base::MonoTime> beats_, tried_;  ///< When an agent reports next, or did.
+  std::map<std::string, base::MonoTime> looks_in_;       ///< When the user looks next.
   std::map<std::string, std::string> reported_;          ///< The boot that was reported.
   std::map<std::string, bool> installing_;
   std::optional<base::WallTime> stamp_before_pass_, recovered_;  ///< Of recovery attempts.

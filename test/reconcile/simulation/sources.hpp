@@ -23,8 +23,10 @@ class Repositories final : public source::PluginSource {
   }
   /// Of what a source names now. A tag never moves.
   char RevisionOf(const core::SourceUri& uri) const {
-    return uri.ref_kind == core::RefKind::kTag ? 'z' : Revision(uri.DefaultPluginName());
+    if (uri.ref_kind == core::RefKind::kCommit) return uri.ref.front();
+    return uri.ref_kind == core::RefKind::kTag ? kTagged : Revision(uri.DefaultPluginName());
   }
+  static constexpr char kTagged = 'f';
 
   static std::string Uri(const std::string& plugin) {
     return "gitea://o/" + plugin + "#branch:main";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,7 @@ class User {
 
   /// One edit.
   void Act() {
-    switch (dice_.Upto(14)) {
+    switch (dice_.Upto(16)) {
       case 0:
       case 1:
       case 2:
@@ -66,9 +67,35 @@ class User {
         return ToggleRival();
       case 12:
         return Publish();
+      case 13:
+        return ToggleUpdate();
+      case 14:
+        return ToggleDeletion();
       default:
         return dice_.Chance(400) ? ToggleWorkspace() : Publish();
     }
+  }
+
+  /// Whoever has said Manual looks in from time to time, and allows the restart of what is not
+  /// ready. True: an edit was made.
+  bool AllowRestart(const std::string& workspace, base::WallTime now) {
+    const Json* object = store_.Find(WorkspaceRef(workspace));
+    if (object == nullptr || !IsManual(*object)) return false;
+    for (const Json& condition :
+         codec::GetMember(codec::GetMember(*object, "status"), "conditions"))
+      if (condition["type"] == "Ready" && condition["status"] == "True") return false;
+    Allow(workspace, base::FormatTime(now));
+    return true;
+  }
+  /// Its restarts were Manual from the beginning, and nobody has ever allowed one.
+  bool NeverAllowed(const std::string& workspace) const {
+    return never_allowed_.contains(workspace);
+  }
+
+  /// Something new of everything.
+  void PublishAll() {
+    for (const char* plugin : {"alpha", "beta", "skill", "common"})
+      Publish(plugin, repositories_.Revision(plugin) == 'd' ? 'a' : 'd');
   }
 
   /// Takes back what would keep a workspace from ever being ready.
@@ -108,6 +135,11 @@ class User {
       w.spec.box.type = api::BoxType::kSSH;
       w.spec.box.ssh.emplace().host = "plat.example";
     }
+    never_allowed_.erase(name);
+    if (dice_.Chance(200)) {
+      w.spec.restart.policy = api::RestartPolicy::kManual;
+      never_allowed_.insert(name);
+    }
     trace_.Note("user creates workspace " + name);
     store_.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(w)).has_value();
   }
@@ -118,6 +150,10 @@ class User {
     d.spec.source = Repositories::Uri(plugin);
     d.spec.update.interval_seconds = 600;
     if (plugin == "beta" && dice_.Chance(300)) d.spec.depends_on = {"alpha"};
+    if (dice_.Chance(300))
+      d.spec.update.policy =
+          dice_.Chance(500) ? api::UpdatePolicy::kPin : api::UpdatePolicy::kManual;
+    if (dice_.Chance(200)) d.spec.deletion_policy = api::DeletionPolicy::kOrphan;
     Create(d);
   }
   void Create(const api::DeclaredPlugin& plugin) {
@@ -172,11 +208,23 @@ class User {
          {{"spec",
            {{"source", tagged ? Repositories::Uri("alpha") : Repositories::TaggedUri("alpha")}}}});
   }
+  /// With a time that has not come yet: it is a request all the same.
   void Annotate(const char* annotation) {
-    const Json patch{
-        {"metadata",
-         {{"annotations", {{annotation, fmt::format("2026-01-01T00:00:{:02}Z", ++asked_ % 60)}}}}}};
-    Edit(WorkspaceRef(AnyWorkspace()), patch);
+    const std::string workspace = AnyWorkspace();
+    never_allowed_.erase(workspace);
+    SetAnnotation(workspace, annotation, fmt::format("2026-01-01T00:00:{:02}Z", ++asked_ % 60));
+  }
+  void Allow(const std::string& workspace, const std::string& time) {
+    never_allowed_.erase(workspace);
+    SetAnnotation(workspace, api::kRestartRequestedAnnotation, time);
+  }
+  void SetAnnotation(const std::string& workspace, const char* annotation,
+                     const std::string& value) {
+    Edit(WorkspaceRef(workspace), {{"metadata", {{"annotations", {{annotation, value}}}}}});
+  }
+  static bool IsManual(const Json& workspace) {
+    const Json& restart = codec::GetMember(workspace["spec"], "restart");
+    return restart.is_object() && codec::GetString(restart, "policy") == "Manual";
   }
   void ToggleSuspended() {
     const auto plugins = store_.Keys("declaredplugins");
@@ -188,12 +236,21 @@ class User {
     Edit(ref, {{"spec", {{"suspend", !codec::GetBool((*object)["spec"], "suspend")}}}});
   }
   void TogglePolicy() {
-    const kube::ObjectRef ref = WorkspaceRef(AnyWorkspace());
-    const Json* object = store_.Find(ref);
-    if (object == nullptr) return;
-    const Json& restart = codec::GetMember((*object)["spec"], "restart");
-    const bool idle = restart.is_object() && codec::GetString(restart, "policy") == "WhenIdle";
-    Edit(ref, {{"spec", {{"restart", {{"policy", idle ? "Immediate" : "WhenIdle"}}}}}});
+    const std::string workspace = AnyWorkspace();
+    never_allowed_.erase(workspace);
+    const auto policy = dice_.Pick<std::string>({"Immediate", "WhenIdle", "Manual"});
+    Edit(WorkspaceRef(workspace), {{"spec", {{"restart", {{"policy", policy}}}}}});
+  }
+  void ToggleUpdate() {
+    const auto policy = dice_.Pick<std::string>({"Track", "Pin", "Manual"});
+    EditAnyPlugin({{"spec", {{"update", {{"policy", policy}}}}}});
+  }
+  void ToggleDeletion() {
+    EditAnyPlugin({{"spec", {{"deletionPolicy", dice_.Chance(500) ? "Orphan" : "Remove"}}}});
+  }
+  void EditAnyPlugin(const Json& patch) {
+    const auto plugins = store_.Keys("declaredplugins");
+    if (!plugins.empty()) Edit(PluginRef(dice_.Pick(plugins).name), patch);
   }
   void ToggleRival() {
     const std::string workspace = AnyWorkspace();
@@ -207,8 +264,10 @@ class User {
     Create(d);
   }
   void Publish() {
-    const std::string plugin = dice_.Pick<std::string>({"alpha", "beta", "skill", "common"});
-    const char revision = static_cast<char>('a' + dice_.Upto(4));
+    const auto plugin = dice_.Pick<std::string>({"alpha", "beta", "skill", "common"});
+    Publish(plugin, static_cast<char>('a' + dice_.Upto(4)));
+  }
+  void Publish(const std::string& plugin, char revision) {
     trace_.Note(fmt::format("{} is published at {}", plugin, revision));
     repositories_.Publish(plugin, revision);
   }
@@ -225,6 +284,7 @@ class User {
   Dice& dice_;
   Trace& trace_;
   std::vector<std::string> workspaces_;
+  std::set<std::string> never_allowed_;
   int asked_ = 0;
 };
 
