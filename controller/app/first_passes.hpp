@@ -28,17 +28,31 @@ class FirstPasses final : public runtime::Reconciler {
   }
   base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key,
                                            std::stop_token stop) override {
-    auto result = inner_.Reconcile(key, stop);
+    // Also where it throws: one object must not keep all others waiting for the end.
+    const Passed passed(*this, key);
+    return inner_.Reconcile(key, stop);
+  }
+
+ private:
+  class Passed {
+   public:
+    Passed(FirstPasses& all, const meta::ObjectKey& key) : all_(all), key_(key) {}
+    Passed(const Passed&) = delete;
+    Passed& operator=(const Passed&) = delete;
+    ~Passed() { all_.NotePassed(key_); }
+
+   private:
+    FirstPasses& all_;
+    const meta::ObjectKey& key_;
+  };
+  void NotePassed(const meta::ObjectKey& key) {
     bool last = false;
     {
       const std::lock_guard lock(mutex_);
       last = waiting_.erase(key) > 0 && armed_ && waiting_.empty();
     }
     if (last) Fire();
-    return result;
   }
-
- private:
   void Fire() {
     std::function<void()> done;
     {

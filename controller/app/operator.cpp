@@ -241,7 +241,7 @@ class Operator {
                                             [this] { return settings_->Current(); });
     scrapes_ = std::make_unique<ScrapeAccess>(*client_, clock_);
     own_metrics_ = AddOperatorMetrics(
-        metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_, *artifacts_});
+        metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_, *artifacts_, *settings_});
   }
 
   runtime::ControllerOptions ControllerOptionsFor(const char* name) {
@@ -315,10 +315,13 @@ class Operator {
                       const std::string problem = options_.not_ready ? options_.not_ready() : "";
                       return problem.empty() ? std::nullopt : std::optional(problem);
                     }},
-                   {"settings", [this]() -> std::optional<std::string> {
+                   // The old ones hold: no reason to take a working endpoint from the agents.
+                   {"settings",
+                    [this]() -> std::optional<std::string> {
                       const std::string problem = settings_->Problem();
                       return problem.empty() ? std::nullopt : std::optional(problem);
-                    }}};
+                    },
+                    true}};
     routes_ = std::make_unique<server::OperatorServer>(*fleet_, clock_, std::move(ports));
     http::ServerOptions http;
     http.address = options_.address;
@@ -378,11 +381,9 @@ class Operator {
                     return {};
                   }});
     manager_.Add({"workspaces", [this](std::stop_token stop) { return workspaces_->Run(stop); },
-                  [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); },
-                  runtime::kLongestDelay});
+                  [this](std::stop_token stop) { return workspaces_->WaitForSync(stop); }});
     manager_.Add({"declaredplugins", [this](std::stop_token stop) { return plugins_->Run(stop); },
-                  [this](std::stop_token stop) { return plugins_->WaitForSync(stop); },
-                  runtime::kLongestDelay});
+                  [this](std::stop_token stop) { return plugins_->WaitForSync(stop); }});
     if (pods_) pods_->AddTo(manager_);
     // All of the above runs on every replica; what follows on the leader only.
     manager_.Add({"leadership", [](const std::stop_token&) { return base::Status{}; },
@@ -407,9 +408,9 @@ class Operator {
           fmt::format("{}://{}:{}", tls_ ? "https" : "http", options_.address, server_->Port());
       if (auto leading = election_->Lead(own, *events_, stop); !leading) return leading;
     }
+    leading_ = true;  // First: what comes from here on comes through the handlers, or is in Keys().
     const auto keys = workspaces_->Cache().Keys();
     first_passes_->Expect(keys);
-    leading_ = true;  // From here on changes come through the handlers.
     for (const auto& key : keys) workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
     for (const auto& key : plugins_->Cache().Keys())
       plugin_controller_->Queue().Add(key, runtime::Priority::kLow);
@@ -476,8 +477,11 @@ class Operator {
 }  // namespace
 
 base::Status RunOperator(OperatorOptions options, std::stop_token stop) {
-  Operator running(std::move(options));
-  return running.Run(std::move(stop));
+  auto running = std::make_unique<Operator>(std::move(options));
+  base::Status ended = running->Run(std::move(stop));
+  // Parts that did not stop in time still use all of this, until the process ends.
+  if (!ended) static_cast<void>(running.release());
+  return ended;
 }
 
 }  // namespace app

@@ -9,6 +9,7 @@
 #include "app/settings/settings.hpp"
 #include "base/result.hpp"
 #include "kube/kubeconfig.hpp"
+#include "runtime/timed_wait.hpp"
 #include "server/certificate_keeper.hpp"
 
 namespace app {
@@ -28,8 +29,8 @@ struct OperatorOptions {
   /// Serve the HTTP API over TLS with a certificate of our own making; absent: plain HTTP.
   std::optional<server::CertificateOptions> tls = {};
   int workers = 4;
-  /// For caches to fill, the Pod cache too; past it the run ends with reason NotReady.
-  base::Millis start_limit{120'000};
+  /// For each cache to fill, the Pod cache too; past it the run ends with reason NotReady.
+  base::Millis start_limit = runtime::kLongestDelay;
   ElectionOptions election;  ///< Replicas that share a Lease; off: this process is alone.
   bool pods = false;         ///< The API serves Pods: Pod boxes are.
   /// Further readiness: says what is wrong, or nothing.

@@ -120,6 +120,9 @@ void CollectCounts(Metrics& metrics, const MetricSources& sources) {
       static_cast<double>(sources.sweep.Examined()));
   set("workspace_operator_source_fetches", "Fetches of plugin sources since the start.",
       static_cast<double>(sources.artifacts.FetchCount()));
+  set("workspace_operator_settings_rejected",
+      "1 while the settings file cannot be used and the last good settings hold; 0 otherwise.",
+      sources.settings.Problem().empty() ? 0 : 1);
 }
 
 }  // namespace

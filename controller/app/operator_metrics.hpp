@@ -4,6 +4,7 @@
 
 #include "api/declared_plugin.hpp"
 #include "api/workspace.hpp"
+#include "app/settings/settings_file.hpp"
 #include "box/metered_box.hpp"
 #include "fleet/heartbeat_table.hpp"
 #include "reconcile/declared_plugin_reconciler.hpp"
@@ -20,6 +21,7 @@ struct MetricSources {
   const fleet::HeartbeatTable& fleet;
   const reconcile::DeclaredPluginReconciler& sweep;
   const source::ArtifactStore& artifacts;
+  const SettingsFile& settings;
 };
 
 /// workspace_operator_*: the names are listed in docs/reference/metrics.md.

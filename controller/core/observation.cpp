@@ -36,6 +36,23 @@ std::string CurrentBootId(const WorkspaceObservation& observation) {
   return "";
 }
 
+std::string FormerBootId(const WorkspaceObservation& observation) {
+  const WorkspaceMemory& memory = observation.memory;
+  const std::string identity = CurrentIdentity(observation);
+  if (memory.box_identity == identity) return memory.former_boot_id;
+  if (identity == memory.former_identity) return "";  // It is back.
+  if (!memory.boot_id.empty()) return memory.boot_id;
+  if (!memory.box_identity.empty()) return memory.former_boot_id;
+  const api::WorkspaceStatus& last = observation.workspace.status;
+  const bool other = last.box && !last.box->identity.empty() && last.box->identity != identity;
+  return other && last.agent ? last.agent->boot_id : "";
+}
+
+bool SpecChanged(const WorkspaceObservation& observation) {
+  return observation.memory.generation != 0 &&
+         observation.memory.generation != observation.workspace.meta.generation;
+}
+
 base::MonoTime ProvisioningDeadline(const WorkspaceObservation& observation, base::Now now) {
   const api::Workspace& w = observation.workspace;
   const base::Millis allowed = base::Seconds(w.spec.provisioning.deadline_seconds);
@@ -53,6 +70,8 @@ base::MonoTime ProvisioningDeadline(const WorkspaceObservation& observation, bas
   if (observation.memory.box_seen_at &&
       observation.memory.box_identity == CurrentIdentity(observation))
     deadline = std::min(deadline, *observation.memory.box_seen_at + allowed);
+  if (observation.memory.unreported_since)
+    deadline = std::min(deadline, *observation.memory.unreported_since + allowed);
   return std::max(deadline, grace);
 }
 

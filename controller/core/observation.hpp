@@ -138,7 +138,12 @@ struct WorkspaceMemory {
   std::optional<base::MonoTime> debt_seen_at;  ///< and a debt of this epoch: bounds of deadlines
                                                ///< whatever the wall clock does.
   int64_t debt_epoch = 0;
-  bool probe_again = false;  ///< The last pass wants a real probe at the next one.
+  bool probe_again = false;     ///< The last pass wants a real probe at the next one.
+  std::string former_identity;  ///< The box that was there before this one,
+  std::string former_boot_id;   ///< and its last known boot: it cannot be this one's.
+  std::optional<base::MonoTime> unreported_since;  ///< Of the first of the boxes in a row of which
+                                                   ///< none has ever reported.
+  int64_t generation = 0;                          ///< The workspace's, at the last pass.
 };
 
 /// Everything observed about one workspace.
@@ -159,12 +164,19 @@ bool HeartbeatIsFresh(const WorkspaceObservation& observation, base::Now now);
 /// True if an agent of this box has ever reported, in this process or according to the last written
 /// status.
 bool HasReported(const WorkspaceObservation& observation);
+/// A boot that belongs to a box which is gone; empty: none is known. An agent that does not say
+/// which container it runs in is told from its predecessor by this alone.
+std::string FormerBootId(const WorkspaceObservation& observation);
+/// True if the workspace's spec is another one than at the last pass: somebody may have mended what
+/// retrying alone could not.
+bool SpecChanged(const WorkspaceObservation& observation);
 /// The boot id of the current start of the runtime: the agent's, else the box adapter's, else empty
 /// (not known).
 std::string CurrentBootId(const WorkspaceObservation& observation);
 /// The identity of the current box: observed, else last written.
 std::string CurrentIdentity(const WorkspaceObservation& observation);
 /// When the provisioning deadline passes; never before one heartbeat timeout after the take-over.
+/// Boxes that come and go without ever reporting share one.
 base::MonoTime ProvisioningDeadline(const WorkspaceObservation& observation, base::Now now);
 /// What the probe says of a plugin; Unknown with a cause when it says nothing.
 PluginView FindPlugin(const ProbeView& probe, const std::string& name);

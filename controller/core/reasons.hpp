@@ -79,6 +79,7 @@ inline constexpr char kRecoveryCoolingDown[] = "RecoveryCoolingDown";
 inline constexpr char kRecoveryAwaitingManagement[] = "RecoveryAwaitingManagement";
 inline constexpr char kRecoveryBlockedByPolicy[] = "RecoveryBlockedByPolicy";
 inline constexpr char kSourceUnavailable[] = "SourceUnavailable";
+inline constexpr char kPodMissing[] = "PodMissing";
 inline constexpr char kRevisionGone[] = "RevisionGone";
 inline constexpr char kStepFailed[] = "StepFailed";
 inline constexpr char kRestartFailed[] = "RestartFailed";

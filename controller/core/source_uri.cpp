@@ -274,8 +274,9 @@ base::Result<SourceUri> AtCommit(const SourceUri& uri, const std::string& commit
   if (!history || !IsFullSha(commit))
     return base::MakeError(
         base::Code::kNotFound,
-        fmt::format("source `{}` cannot be asked for its revision `{}`: it keeps "
-                    "no earlier ones",
+        fmt::format("source `{}` cannot be asked for its revision `{}`: it keeps no earlier ones; "
+                    "set the annotation molecule.ai/reconcile-requested-at to install what it has "
+                    "now",
                     uri.text, commit),
         "RevisionGone");
   return ParseSourceUri(uri.text.substr(0, uri.text.find('#')) + "#sha:" + commit);

@@ -103,13 +103,17 @@ core::ProbeView ProbeBox(const Dependencies& on, const core::Policy& policy, Obs
   return failed;
 }
 
-/// An agent in a Pod knows the Pod, not its container: its report counts for whatever container the
-/// Pod has now. (A restarted one reports a new boot id; the old one cannot report any more.)
-void MatchPod(core::HeartbeatView& heartbeat, const std::string& box_identity) {
+/// An agent in a Pod knows the Pod at most, not its container: its report counts for whatever
+/// container the Pod has now, unless it is the last word of the one before.
+void MatchPod(core::WorkspaceObservation& observation) {
   constexpr std::string_view kPod = "pod:";
+  core::HeartbeatView& heartbeat = observation.heartbeat;
+  const std::string box_identity = core::CurrentIdentity(observation);
   const std::string& reported = heartbeat.box_identity;
   if (!box_identity.starts_with(kPod)) return;
-  if (!reported.starts_with(kPod))
+  if (heartbeat.has_report && heartbeat.boot_id == core::FormerBootId(observation))
+    heartbeat = {};
+  else if (!reported.starts_with(kPod))
     heartbeat.box_identity.clear();  // An agent in an adopted Pod that was not told which.
   else if (box_identity.starts_with(reported + "/"))
     heartbeat.box_identity = box_identity;
@@ -218,7 +222,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     const box::StateReport report = seen.box->State(stop);
     observation.box = {StateOf(report.state), report.cause, report.identity, report.reason,
                        report.boot_id};
-    MatchPod(observation.heartbeat, core::CurrentIdentity(observation));
+    MatchPod(observation);
     // What keeps the box from being made says more than that it is not there.
     if (seen.provide_error && report.state != box::BoxState::kRunning) {
       observation.box.cause = seen.provide_error->message;

@@ -16,6 +16,9 @@ struct Observed {
   std::unique_ptr<box::Box> box;  ///< Null: this box cannot be made; `box_error` says why.
   std::optional<base::Error> box_error;
   std::optional<base::Error> provide_error;  ///< Why the box could not be made.
+  base::Status ProvideStatus() const {
+    return provide_error ? base::Status(*provide_error) : base::Status();
+  }
   /// Something new is declared whose source is being looked up for the first time.
   bool awaits_sources = false;
 };

@@ -14,7 +14,7 @@ struct Write {
   const kube::Resource& resource;
   const meta::ObjectMeta& meta;
   Json before, after;
-  bool lock = false;  ///< Compare-and-swap on resourceVersion.
+  std::string version = {};  ///< Not empty: a compare-and-swap on it.
 };
 
 /// What was sent, and the answer's bytes: empty when nothing differs.
@@ -27,7 +27,7 @@ base::Result<Sent> Patch(kube::Client& client, const Write& write, std::stop_tok
   Sent sent{codec::DiffMergePatch(write.before, write.after), ""};
   if (sent.status.empty()) return sent;
   Json metadata{{"uid", write.meta.uid}};
-  if (write.lock) metadata["resourceVersion"] = write.meta.resource_version;
+  if (!write.version.empty()) metadata["resourceVersion"] = write.version;
   const Json body{{"metadata", std::move(metadata)}, {"status", sent.status}};
   kube::WriteOptions options;
   options.call = {.deadline = base::Seconds{30}, .stop = stop};
@@ -67,39 +67,45 @@ base::Status CheckStored(const Write& write, const Json& sent, const Json& store
       kSchemaOutdated);
 }
 
-base::Result<bool> PatchWorkspace(const Dependencies& on, const Write& write,
-                                  std::stop_token stop) {
+base::Result<std::string> PatchWorkspace(const Dependencies& on, const Write& write,
+                                         std::stop_token stop) {
   const runtime::Informer<api::Workspace>::WriteInFlight flight(on.workspaces, write.meta.Key());
   auto sent = Patch(on.client, write, stop);
   if (!sent) return std::move(sent).error();
-  if (sent->answer.empty()) return false;
+  if (sent->answer.empty()) return std::string();
   auto written = codec::DecodeWorkspace(sent->answer);
   if (!written) return std::move(written).error();
+  std::string version = written->meta.resource_version;
   const base::Status stored =
       CheckStored(write, sent->status, codec::EncodeWorkspaceStatus(written->status));
   on.workspaces.ObserveWrite(*std::move(written));
   if (!stored) return stored.error();
-  return true;
+  return version;
 }
 
 }  // namespace
 
-base::Result<bool> WriteStatus(const Dependencies& on, const api::Workspace& object,
-                               const api::WorkspaceStatus& before,
-                               const api::WorkspaceStatus& after, std::stop_token stop) {
-  if (before == after) return false;  // Nearly every pass: spares encoding both.
-  return PatchWorkspace(on,
-                        {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(before),
-                         codec::EncodeWorkspaceStatus(after)},
-                        stop);
+base::Result<std::string> WriteStatus(const Dependencies& on, const api::Workspace& object,
+                                      const WrittenStatus& before,
+                                      const api::WorkspaceStatus& after, std::stop_token stop) {
+  const api::WorkspaceStatus& last = before.status;
+  if (last == after) return std::string();  // Nearly every pass: spares encoding both.
+  const bool lock = last.plugins != after.plugins ||
+                    last.pending_restart != after.pending_restart ||
+                    last.recovery != after.recovery;
+  return PatchWorkspace(
+      on,
+      {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(last),
+       codec::EncodeWorkspaceStatus(after), lock ? before.version : std::string()},
+      stop);
 }
 
-base::Result<bool> WriteIntent(const Dependencies& on, const api::Workspace& object,
-                               const api::WorkspaceStatus& intent, std::stop_token stop) {
+base::Result<std::string> WriteIntent(const Dependencies& on, const api::Workspace& object,
+                                      const api::WorkspaceStatus& intent, std::stop_token stop) {
   return PatchWorkspace(
       on,
       {kube::kWorkspaces, object.meta, codec::EncodeWorkspaceStatus(object.status),
-       codec::EncodeWorkspaceStatus(intent), true},
+       codec::EncodeWorkspaceStatus(intent), object.meta.resource_version},
       stop);
 }
 

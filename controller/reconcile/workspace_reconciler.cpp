@@ -10,6 +10,7 @@
 #include "codec/resources.hpp"
 #include "core/entitlement.hpp"
 #include "core/plan/plugin_status.hpp"
+#include "core/reasons.hpp"
 #include "core/requeue.hpp"
 #include "reconcile/executor.hpp"
 #include "reconcile/notes.hpp"
@@ -47,10 +48,11 @@ kube::ObjectRef RefOf(const api::Workspace& workspace) {
   return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name};
 }
 
-/// No answer, and yet the write may have been taken.
-bool MayHaveHappened(const base::Error& error) {
+/// No answer, and yet the write may have been taken; or somebody else has written since.
+bool ViewMayBeOld(const base::Error& error) {
   return error.code == base::Code::kTimeout || error.code == base::Code::kUnavailable ||
-         error.code == base::Code::kCancelled || error.code == base::Code::kInternal;
+         error.code == base::Code::kCancelled || error.code == base::Code::kInternal ||
+         error.code == base::Code::kConflict;
 }
 
 }  // namespace
@@ -60,7 +62,7 @@ struct WorkspaceReconciler::Pass {
   std::shared_ptr<const core::Policy> policy;
   Observed seen;
   core::PluginPlan plan;
-  api::WorkspaceStatus written;  ///< The status as the API has it now (the intent included).
+  WrittenStatus written;  ///< As the API has it now (the intent included).
 };
 
 core::WorkspaceMemory WorkspaceReconciler::Recall(const std::string& uid) {
@@ -86,31 +88,36 @@ void WorkspaceReconciler::NoteAwaited(const std::string& uid, bool awaits) {
     awaiting_.erase(uid);
 }
 
+/// Under the lock.
+void WorkspaceReconciler::ForgetUid(const std::string& uid) {
+  memory_.erase(uid);
+  awaiting_.erase(uid);
+  deleting_since_.erase(uid);
+  tokens_.Forget(uid);
+  on_.downloads.Remove(uid);
+  slow_.Forget(uid);
+  unsure_.erase(uid);
+}
+
 base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey& key) {
   on_.fleet.RemoveByKey(key);
   on_.sources.Forget({AskerKind::kWorkspace, key});
   const std::lock_guard lock(mutex_);
   if (const auto uid = uids_.find(key); uid != uids_.end()) {
-    memory_.erase(uid->second);
-    awaiting_.erase(uid->second);
-    deleting_since_.erase(uid->second);
-    tokens_.Forget(uid->second);
-    on_.downloads.Remove(uid->second);
-    slow_.Forget(uid->second);
-    unsure_.erase(uid->second);
+    ForgetUid(uid->second);
     uids_.erase(uid);
   }
   return runtime::Requeue::None();
 }
 
 void WorkspaceReconciler::NoteWrite(const std::string& uid, const base::Error& error) {
-  if (!MayHaveHappened(error)) return;
+  if (!ViewMayBeOld(error)) return;
   const std::lock_guard lock(mutex_);
   unsure_.insert(uid);
 }
 
-/// What became of a status write without an answer? The rows are written as a whole: who decides by
-/// those from before it drops what it has recorded, and what was recorded is never removed.
+/// What became of a status write without an answer, or who was first? The rows are written as a
+/// whole: who decides by old ones drops what was recorded since, and that is never removed then.
 base::Status WorkspaceReconciler::CatchUp(const meta::ObjectKey& key, std::stop_token stop) {
   {
     const std::lock_guard lock(mutex_);
@@ -138,11 +145,13 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   if (!workspace) return Forget(key);
   {
     const std::lock_guard lock(mutex_);
-    uids_[key] = workspace->meta.uid;
+    std::string& known = uids_[key];
+    if (known != workspace->meta.uid) ForgetUid(known);  // It was made anew under its name.
+    known = workspace->meta.uid;
   }
-  if (workspace->meta.deletion_time) return Delete(*workspace, stop);
   auto turn = slow_.Enter(workspace->meta.uid);
   if (!turn) return runtime::Requeue::After(base::Seconds{1}, runtime::Priority::kLow);
+  if (workspace->meta.deletion_time) return Delete(*workspace, *turn, stop);
   // The finalizer comes before any effect outside of the API (WR-08).
   if (NeedsCleanup(*workspace) && !HasFinalizer(*workspace)) {
     if (auto added = AddFinalizer(*workspace, stop); !added) return std::move(added).error();
@@ -173,14 +182,20 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
       core::DecideWorkspace(observation, workspace.status, *pass.policy, now);
   pass.plan = core::PlanPlugins(pass.seen.desired, observation, *pass.policy, now);
   Publish(pass, decision);
-  pass.written = workspace.status;
+  pass.written = {workspace.status, workspace.meta.resource_version};
   const core::Outcome outcome = Act(pass, decision, turn, stop);
   if (stop.stop_requested())
     return base::MakeError(base::Code::kCancelled,
                            "reconcile " + workspace.meta.Key().Text() + ": stopping");
 
   const base::Now done = on_.clock->Read();
-  observation.workspace.status = pass.written;
+  if (outcome.intent_error) {
+    NoteWrite(workspace.meta.uid, *outcome.intent_error);
+    // Somebody was first: what this pass has seen is of no use.
+    if (outcome.intent_error->code == base::Code::kConflict)
+      return Shown(workspace, *outcome.intent_error);
+  }
+  observation.workspace.status = pass.written.status;
   const api::WorkspaceStatus status =
       core::SummariseWorkspace(observation, decision, pass.plan, outcome, done);
   const core::WorkspaceMemory memory =
@@ -198,15 +213,16 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     NoteWrite(workspace.meta.uid, wrote.error());
     return Shown(workspace, std::move(wrote).error());
   }
-  if (*wrote) {
+  if (!wrote->empty()) {
     RecordNotes(on_, {workspace, status, pass.plan, outcome});
     WakeDeclared(on_, workspace);
   }
   if (outcome.intent_error) return Shown(workspace, *outcome.intent_error);
-  if (!token) return Shown(workspace, token.error());
-  // What only somebody else can mend is shown, not hammered at: the resync looks again.
-  if (pass.seen.provide_error && pass.seen.provide_error->code != base::Code::kInvalid)
-    return *pass.seen.provide_error;
+  // What only somebody else can mend is shown, not hammered at: it is looked at again when anything
+  // else is due.
+  for (const base::Status& shown : {token, pass.seen.ProvideStatus()})
+    if (!shown && Shown(workspace, shown.error()).code != base::Code::kInvalid)
+      return shown.error();
   return Until(on_, next);
 }
 
@@ -241,8 +257,9 @@ core::Outcome WorkspaceReconciler::Act(Pass& pass, const core::WorkspaceDecision
       outcome.intent_error = std::move(written).error();
       return outcome;
     }
-    pass.written = intent;
-    if (!*written) {
+    pass.written.status = intent;
+    if (!written->empty()) pass.written.version = *written;
+    if (written->empty()) {
       // Nothing had to be written, so nothing has told us that this view is current: a live read
       // does (S13).
       auto live = on_.client.Get(RefOf(workspace), {.deadline = base::Seconds{30}, .stop = stop});
@@ -348,13 +365,14 @@ base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspa
   const base::Now now = on_.clock->Read();
   const auto decision = core::DecideWorkspace(observation, workspace.status, policy, now);
   const auto plan = core::PlanPlugins({}, observation, policy, now);
-  auto wrote = WriteStatus(on_, workspace, workspace.status,
+  auto wrote = WriteStatus(on_, workspace, {workspace.status, workspace.meta.resource_version},
                            core::SummariseWorkspace(observation, decision, plan, {}, now), stop);
   if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
   return {};
 }
 
 base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace& workspace,
+                                                           SlowBoxes::Turn& turn,
                                                            std::stop_token stop) {
   if (!HasFinalizer(workspace)) return runtime::Requeue::None();
   const auto policy = on_.policy();
@@ -375,9 +393,10 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
   if (!plan.release && !plan.remove.empty()) {
     auto box = on_.make_box(workspace);
     if (box) {
+      facts.box_gone = (*box)->State(stop).reason == core::reason::kPodMissing;
       const std::string boot = workspace.status.agent ? workspace.status.agent->boot_id : "";
       const base::FailpointScope failpoint("box.Remove");
-      const auto results = (*box)->Remove(plan.remove, boot, stop);
+      const auto results = turn.Timed([&] { return (*box)->Remove(plan.remove, boot, stop); });
       facts.removed = results && std::all_of(results->begin(), results->end(),
                                              [](const auto& r) { return IsGone(r.status); });
     }

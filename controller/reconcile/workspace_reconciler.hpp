@@ -29,9 +29,11 @@ class WorkspaceReconciler final : public runtime::Reconciler {
  private:
   struct Pass;
   base::Result<runtime::Requeue> Forget(const meta::ObjectKey& key);
+  void ForgetUid(const std::string& uid);
   base::Result<runtime::Requeue> Converge(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                                           std::stop_token stop);
-  base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, std::stop_token stop);
+  base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, SlowBoxes::Turn& turn,
+                                        std::stop_token stop);
   base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy,
@@ -54,7 +56,7 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   std::map<std::string, base::MonoTime>
       deleting_since_;  ///< By uid: when this process first tried to clean up.
   std::map<std::string, base::MonoTime> awaiting_;  ///< By uid: sources of new plugins, since.
-  std::set<std::string> unsure_;  ///< Uids whose last status write was not answered.
+  std::set<std::string> unsure_;  ///< Uids whose last status write was not answered, or refused.
   std::map<meta::ObjectKey, std::string>
       uids_;  ///< Last seen uid of a key, to forget it when it is gone.
 };

@@ -68,6 +68,13 @@ struct LeaderElector::State {
   base::Millis CallLimit() const {
     return std::max(base::Millis{1'000}, options.renew_deadline / 2);
   }
+  /// Of a leader's call: not past what is left of its deadline.
+  base::Millis LimitOfRenewal() const {
+    const auto last = Renewed();
+    if (!last) return CallLimit();
+    const auto left = std::chrono::ceil<base::Millis>(*last + options.renew_deadline - Now());
+    return std::clamp(left, base::Millis{1}, CallLimit());
+  }
 
   bool Contending() const {
     std::lock_guard lock(mutex);
@@ -259,7 +266,7 @@ base::MonoTime LeaderElector::State::AfterFailure(const base::Error& error, base
 /// ours happened whose answer was lost, or the Lease was deleted: then all may create it, and one
 /// succeeds.
 void LeaderElector::State::Recheck(const std::stop_token& stop) {
-  const auto stored = lease.Get({CallLimit(), stop});
+  const auto stored = lease.Get({LimitOfRenewal(), stop});
   if (stored) {
     Observe(*stored);
     if (stored->holder != options.identity)
@@ -271,7 +278,7 @@ void LeaderElector::State::Recheck(const std::stop_token& stop) {
   record.version.clear();
   const base::MonoTime sent = Now();
   if (sent - *Renewed() >= options.renew_deadline) return;
-  if (const auto made = lease.Create(record, {CallLimit(), stop})) Lead(sent, *made);
+  if (const auto made = lease.Create(record, {LimitOfRenewal(), stop})) Lead(sent, *made);
 }
 
 /// The fence closes first: from here on nobody of us writes.

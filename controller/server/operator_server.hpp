@@ -72,6 +72,7 @@ struct ArtifactFile {
 struct Check {
   std::string name;
   std::function<std::optional<std::string>()> problem;  ///< Must not block.
+  bool advisory = false;  ///< Its problem is shown and keeps nobody away: what runs works on.
 };
 
 struct BuildInfo {

@@ -12,7 +12,8 @@ http::Response RunChecks(const std::vector<Check>& checks) {
     const auto problem = check.problem();
     codec::Json entry = {{"name", check.name}, {"ok", !problem}};
     if (problem) entry["problem"] = *problem;
-    fine = fine && !problem;
+    if (problem && check.advisory) entry["advisory"] = true;
+    fine = fine && (!problem || check.advisory);
     list.push_back(std::move(entry));
   }
   codec::Json body = {{"status", fine ? "ok" : "failing"}, {"checks", std::move(list)}};

@@ -275,6 +275,47 @@ TEST_SUITE("behaviour.md section 3: taking over") {
   }
 }
 
+TEST_CASE("boxes that come and go without ever reporting share one deadline") {
+  World w;
+  w.hb = {};
+  w.agent_reports = false;
+  for (int i = 2; i < 12; ++i) {
+    w.Pass();
+    w.identity = "box-" + std::to_string(i);
+    w.Advance(100s);
+  }
+  w.Pass();
+  CHECK(w.ws.status.state == "Failed");
+  CHECK(w.Condition("Ready") == "False");
+}
+
+TEST_CASE("the boot of the box before is known as such, for as long as the next one is there") {
+  World w;
+  w.Pass();
+  const auto former = [&] { return core::FormerBootId(w.Observe()); };
+  CHECK(former() == "");
+  w.identity = "box-2";
+  CHECK(former() == "boot-1");
+  const auto as_new_process = [&](auto check) {
+    const core::WorkspaceMemory memory = w.memory;
+    w.memory = {};
+    check();
+    w.memory = memory;
+  };
+  as_new_process([&] { CHECK(former() == "boot-1"); });
+  w.hb = {};
+  w.agent_reports = false;
+  w.Pass();
+  CHECK(former() == "boot-1");
+  w.Pass();
+  w.identity = "box-3";
+  w.Pass();
+  CHECK(former() == "boot-1");
+  w.identity = "box-2";  // What was only away for a moment is no successor of itself.
+  CHECK(former() == "");
+  w.identity = "box-1";
+}
+
 TEST_CASE("every decision looks again later than now") {
   World w;
   for (int i = 0; i < 50; ++i) {

@@ -10,11 +10,15 @@ namespace core {
 CleanupPlan PlanCleanup(const api::Workspace& workspace, const CleanupFacts& facts,
                         const Policy& policy, base::Now now) {
   CleanupPlan plan;
-  plan.next_check = After(now, policy.backoff_max);
+  // As long as it has been tried already: an exec that failed once costs seconds, not minutes.
+  const base::Millis tried = facts.first_tried
+                                 ? std::chrono::ceil<base::Millis>(now.mono - *facts.first_tried)
+                                 : base::Millis(0);
+  plan.next_check = After(now, std::clamp(tried, policy.backoff_base, policy.backoff_max));
   for (const api::PluginRow& row : workspace.status.plugins)
     if (row.origin && row.deletion_policy == api::DeletionPolicy::kRemove)
       plan.remove.push_back(row.name);
-  if (plan.remove.empty() || facts.removed || facts.box_gone) {
+  if (plan.remove.empty() || facts.removed) {
     plan.remove.clear();
     plan.release = true;
     return plan;
@@ -27,8 +31,9 @@ CleanupPlan PlanCleanup(const api::Workspace& workspace, const CleanupFacts& fac
     plan.remove.clear();
     return plan;
   }
-  const base::Millis allowed = facts.namespace_terminating ? policy.deletion_deadline_terminating_ns
-                                                           : policy.deletion_deadline;
+  const base::Millis allowed = facts.namespace_terminating || facts.box_gone
+                                   ? policy.deletion_deadline_terminating_ns
+                                   : policy.deletion_deadline;
   const base::WallTime begun = workspace.meta.deletion_time.value_or(now.wall);
   // A stamp from the future (a clock that went back) waits once, not for years.
   base::Millis left = std::min(begun + allowed - now.wall, allowed);
@@ -37,8 +42,9 @@ CleanupPlan PlanCleanup(const api::Workspace& workspace, const CleanupFacts& fac
   if (left <= base::Millis(0)) {
     plan.release = true;
     plan.warning =
-        fmt::format("{} plugins may be left in the box: it did not answer within {} s",
-                    plan.remove.size(), std::chrono::duration_cast<base::Seconds>(allowed).count());
+        fmt::format("{} plugins may be left in the box: it {} within {} s", plan.remove.size(),
+                    facts.box_gone ? "does not exist and did not come back" : "did not answer",
+                    std::chrono::duration_cast<base::Seconds>(allowed).count());
     plan.remove.clear();
     return plan;
   }

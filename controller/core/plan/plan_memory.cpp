@@ -49,6 +49,14 @@ bool RealProbe(const WorkspaceObservation& observed) {
   return observed.probe.made && !observed.probe.from_inventory;
 }
 
+/// What failed in another box says nothing about this one.
+const api::PluginRow* RowOfThisBox(const WorkspaceObservation& observation,
+                                   const std::string& name) {
+  const auto& last = observation.workspace.status.box;
+  const bool other = last && last->identity != CurrentIdentity(observation);
+  return other ? nullptr : FindRow(observation, name);
+}
+
 class Rememberer {
  public:
   Rememberer(const WorkspaceObservation& observed, const PluginPlan& plan, const Outcome& outcome,
@@ -63,6 +71,7 @@ class Rememberer {
     for (const RowDecision& d : plan_.rows)
       if (d.health == RowHealth::kConverged) memory_.retries.erase(d.name);
     if (ReconcileRequested(o_)) ResetOnRequest();
+    if (SpecChanged(o_)) ForgetSlowRetries();
     // A stamp that was written counts, whatever became of the attempt.
     if (plan_.recovery_attempt && !outcome_.intent_error) memory_.recovery_at = now_.mono;
     memory_.probe_again = plan_.probe_again;
@@ -77,9 +86,17 @@ class Rememberer {
       WorkspaceMemory fresh;
       fresh.recovery_at = memory_.recovery_at;
       fresh.box_identity = identity;
+      fresh.former_boot_id = FormerBootId(o_);
+      fresh.former_identity = memory_.box_identity;
+      fresh.unreported_since = memory_.unreported_since;
       memory_ = std::move(fresh);
     }
+    memory_.generation = o_.workspace.meta.generation;
     if (!memory_.box_seen_at) memory_.box_seen_at = now_.mono;
+    if (HasReported(o_))
+      memory_.unreported_since.reset();
+    else if (!memory_.unreported_since)
+      memory_.unreported_since = now_.mono;
     if (!plan_.pending_restart) {
       memory_.debt_seen_at.reset();
     } else if (!memory_.debt_seen_at || memory_.debt_epoch != plan_.pending_restart->epoch) {
@@ -169,6 +186,14 @@ class Rememberer {
     });
   }
 
+  /// What only a person can mend may have been mended by this edit; what fails again waits again.
+  void ForgetSlowRetries() {
+    std::erase_if(memory_.retries,
+                  [&](const auto& entry) { return entry.second.slow && !FailedNow(entry.first); });
+    if (memory_.restart_retry && memory_.restart_retry->slow && !FailedNow(""))
+      memory_.restart_retry.reset();
+  }
+
   bool FailedNow(const std::string& name) const {
     for (size_t i = 0; i < plan_.steps.size(); ++i)
       if (plan_.steps[i].plugin == name && outcome_.Ran(i) && outcome_.steps[i].error) return true;
@@ -232,8 +257,10 @@ std::optional<Retry> RetryOf(const WorkspaceObservation& observation, const std:
                              const Policy& policy, base::Now now) {
   if (ReconcileRequested(observation)) return std::nullopt;
   const auto found = observation.memory.retries.find(name);
-  if (found != observation.memory.retries.end()) return found->second;
-  const api::PluginRow* row = FindRow(observation, name);
+  if (found != observation.memory.retries.end())
+    return found->second.slow && SpecChanged(observation) ? std::nullopt
+                                                          : std::optional(found->second);
+  const api::PluginRow* row = RowOfThisBox(observation, name);
   if (row == nullptr || row->attempts == 0 || !row->next_attempt_time) return std::nullopt;
   // Written by another process: measured from its take-over on, so that a jump of the wall clock
   // cannot stretch it.
@@ -246,13 +273,14 @@ int32_t AttemptsSoFar(const WorkspaceObservation& observation, const std::string
   if (ReconcileRequested(observation)) return 0;
   const auto found = observation.memory.retries.find(name);
   if (found != observation.memory.retries.end()) return found->second.attempts;
-  const api::PluginRow* row = FindRow(observation, name);
+  const api::PluginRow* row = RowOfThisBox(observation, name);
   return row == nullptr ? 0 : row->attempts;
 }
 
 int32_t RestartAttemptsSoFar(const WorkspaceObservation& observation) {
   const auto& retry = observation.memory.restart_retry;
-  return retry && !ReconcileRequested(observation) ? retry->attempts : 0;
+  const bool anew = ReconcileRequested(observation) || SpecChanged(observation);
+  return retry && !anew ? retry->attempts : 0;
 }
 
 bool InventoryRefuted(const WorkspaceObservation& observation) {

@@ -407,7 +407,7 @@ class Planner {
       RestartWaits(reason::kRecoveryAwaitingManagement, "the management plugin goes first");
     else if (!permit_.granted)
       RestartWaits(permit_.reason, permit_.message, permit_.until);
-    else if (retry && retry->at > now_.mono && !ReconcileRequested(o_))
+    else if (retry && retry->at > now_.mono && !ReconcileRequested(o_) && !SpecChanged(o_))
       RestartWaits(reason::kRestartFailed, "", retry->at);
     else if (!o_.probe.made || (o_.probe.from_inventory && !External())) {
       // The claim may stand for the probe, but not for the reason of a restart.

@@ -91,7 +91,9 @@ void Obtain(const Facts& f, TableDecision* out) {
 /// What Pin and Manual hold on to, as far as it is known.
 std::optional<Revision> Approved(const Facts& f) {
   const bool pinned = f.plugin.update != api::UpdatePolicy::kTrack;
-  if (!pinned || f.row == nullptr || f.row->digest.empty() || f.row->source != f.plugin.source)
+  // What an image has brought may have a digest and no revision: nobody could ask for it again.
+  if (!pinned || f.row == nullptr || f.row->digest.empty() || f.row->revision.empty() ||
+      f.row->source != f.plugin.source)
     return std::nullopt;
   return Revision{f.row->source, f.row->revision, f.row->digest};
 }

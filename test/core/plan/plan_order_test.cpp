@@ -238,15 +238,36 @@ TEST_CASE("cleaning up ends by success, by its deadline, or at once when it cann
   CHECK(!plan({}).release);
   CHECK(plan({.removed = true}).release);
   CHECK(plan({.removed = true}).warning.empty());
-  CHECK(plan({.box_gone = true}).release);
+  CHECK(!plan({.box_gone = true}).release);  // It may be about to come back, with its volume.
   CHECK(!plan({.secret_missing = true}).warning.empty());
   w.Advance(31s);
   CHECK(!plan({}).release);
   CHECK(plan({.namespace_terminating = true}).release);
+  CHECK(plan({.box_gone = true}).release);
+  CHECK(plan({.box_gone = true}).warning.find("does not exist") != std::string::npos);
   w.Advance(600s);
   CHECK(plan({}).release);
   CHECK(!plan({}).warning.empty());
   w.now.wall -= 24h * 3650;
   CHECK(!plan({}).release);
   CHECK(plan({.first_tried = w.now.mono - base::Seconds(601)}).release);
+}
+
+TEST_CASE("a cleanup that failed is tried again soon, then ever more rarely") {
+  World w;
+  w.Declare("p", 'a');
+  w.Settle(3);
+  w.ws.meta.deletion_time = w.now.wall;
+  const base::MonoTime first = w.now.mono;
+  base::Millis before{0};
+  for (int tries = 0; tries < 5; ++tries) {
+    const base::MonoTime next =
+        core::PlanCleanup(w.ws, {.first_tried = first}, w.policy, w.now).next_check;
+    const auto wait = std::chrono::floor<base::Millis>(next - w.now.mono);
+    CHECK(wait >= before);
+    CHECK(wait <= 20s);
+    before = wait;
+    w.Advance(wait);
+  }
+  CHECK(before >= 8s);
 }

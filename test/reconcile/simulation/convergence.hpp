@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -30,7 +31,7 @@ class Convergence {
       const Json* object = store_.Find(WorkspaceRef(name));
       if (object == nullptr) continue;
       for (const auto& [plugin, wanted] : Declared(name, *object))
-        if (wanted.size() > 1) held[name + "/" + plugin] = machine->DigestOf(plugin);
+        if (!wanted.follows) held[name + "/" + plugin] = machine->DigestOf(plugin);
     }
     return held;
   }
@@ -47,30 +48,32 @@ class Convergence {
  private:
   void Miss(std::string what) { missing_.push_back(std::move(what)); }
 
-  /// The digests that are right for a plugin: one, or all that there are if it is not to follow its
-  /// source: what was there first stays.
-  using Wanted = std::set<std::string>;
+  /// What is right for a plugin: the bytes of its source; or whatever was there first, if it is not
+  /// to follow its source.
+  struct Wanted {
+    std::string digest;
+    bool follows;
+    bool Accepts(const std::string& found) const {
+      return follows ? found == digest : !found.empty();
+    }
+  };
 
   static bool Follows(const Json& plugin) {
     const std::string policy =
         codec::GetString(codec::GetMember(plugin["spec"], "update"), "policy");
     return policy.empty() || policy == "Track";
   }
-  Wanted WantedOf(const std::string& name, const std::string& source, bool follows) const {
+  std::optional<Wanted> WantedOf(const std::string& name, const std::string& source,
+                                 bool follows) const {
     const auto uri = core::ParseSourceUri(source);
-    if (!uri) return {};
-    if (follows) return {Repositories::Digest(name, repositories_.RevisionOf(*uri))};
-    Wanted all;
-    for (const char revision : {'a', 'b', 'c', 'd', Repositories::kTagged})
-      all.insert(Repositories::Digest(name, revision));
-    return all;
+    if (!uri) return std::nullopt;
+    return Wanted{Repositories::Digest(name, repositories_.RevisionOf(*uri)), follows};
   }
 
   std::map<std::string, Wanted> Declared(const std::string& workspace, const Json& object) {
     std::map<std::string, Wanted> wanted;
     const auto want = [&](const std::string& name, const std::string& source, bool follows = true) {
-      if (auto digests = WantedOf(name, source, follows); !digests.empty())
-        wanted[name] = std::move(digests);
+      if (const auto right = WantedOf(name, source, follows)) wanted.insert_or_assign(name, *right);
     };
     if (workspace == "plat") want("mgmt", Repositories::TaggedUri("mgmt"));
     for (const Json& plugin : codec::GetMember(object["spec"], "plugins"))
@@ -106,8 +109,8 @@ class Convergence {
   }
   void LookAtBox(const std::string& name, const std::map<std::string, Wanted>& wanted) {
     const Machine& machine = *machines_.at(name);
-    for (const auto& [plugin, digests] : wanted) {
-      if (!digests.contains(machine.DigestOf(plugin)))
+    for (const auto& [plugin, right] : wanted) {
+      if (!right.Accepts(machine.DigestOf(plugin)))
         Miss(fmt::format("{}: {} is not on the box as declared", name, plugin));
       if (machine.LoadedDigest(plugin) != machine.DigestOf(plugin) &&
           !Repositories::ReloadNone(plugin))
@@ -128,14 +131,13 @@ class Convergence {
         Miss(fmt::format("{}: {} has a row and is not declared", name, row.name));
         continue;
       }
-      const bool newer = wanted.at(row.name).size() > 1;  // There may be, and the row says so.
-      if (!wanted.at(row.name).contains(row.digest) ||
-          row.digest != machines_.at(name)->DigestOf(row.name) || !row.loaded || !row.origin ||
-          (row.reason != core::reason::kLoaded &&
-           !(newer && row.reason == core::reason::kUpdateAvailable)))
+      const Wanted& right = wanted.at(row.name);
+      const bool newer = !right.follows && row.reason == core::reason::kUpdateAvailable;
+      if (!right.Accepts(row.digest) || row.digest != machines_.at(name)->DigestOf(row.name) ||
+          !row.loaded || !row.origin || (row.reason != core::reason::kLoaded && !newer))
         Miss(fmt::format("{}: the row of {} says {} {}", name, row.name, row.reason, row.digest));
     }
-    for (const auto& [plugin, digests] : wanted)
+    for (const auto& [plugin, right] : wanted)
       if (!rows.contains(plugin)) Miss(fmt::format("{}: {} has no row", name, plugin));
   }
   void LookAtPlugin(const std::string& name) {
@@ -144,8 +146,8 @@ class Convergence {
     const auto uri = core::ParseSourceUri(decoded->spec.source);
     // Of what is pinned nobody asks what is new.
     const bool asks = decoded->spec.update.policy != api::UpdatePolicy::kPin;
-    const Wanted right = WantedOf(uri->DefaultPluginName(), uri->text, asks);
-    if (!decoded->status.resolved || !right.contains(decoded->status.resolved->digest))
+    const auto right = WantedOf(uri->DefaultPluginName(), uri->text, asks);
+    if (!decoded->status.resolved || !right->Accepts(decoded->status.resolved->digest))
       Miss(name + ": its status does not say what its source is now");
     const auto* ready = meta::FindCondition(decoded->status.conditions, "Ready");
     const bool matches =
