@@ -22,9 +22,9 @@ HEALTHY = {
     f'workspace_operator_heartbeat_slots{{{JOB},pod="b"}}': "20",
     f'leader_election_master_status{{{JOB},pod="a",name="workspace-operator"}}': "1",
     f'leader_election_master_status{{{JOB},pod="b",name="workspace-operator"}}': "0",
-    f'informer_seconds_since_contact{{{JOB},pod="a",name="workspaces"}}': "20",
-    f'informer_synced{{{JOB},pod="a",name="workspaces"}}': "1",
-    f'informer_quarantined{{{JOB},pod="a",name="workspaces"}}': "0",
+    f'informer_seconds_since_contact{{{JOB},pod="a",informer="workspaces"}}': "20",
+    f'informer_synced{{{JOB},pod="a",informer="workspaces"}}': "1",
+    f'informer_quarantined{{{JOB},pod="a",informer="workspaces"}}': "0",
     f'process_resident_memory_bytes{{{JOB},pod="a"}}': "30000000",
     f'workspace_operator_certificate_end_seconds{{{JOB},pod="a"}}': f"{60 * DAY}",
     f'workspace_operator_authority_end_seconds{{{JOB},pod="a"}}': f"{3000 * DAY}",
@@ -82,6 +82,26 @@ def at(minutes, alerts):
             "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in alerts]}
 
 
+def promtool(rules, tests):
+    """The output of `promtool test rules`, and whether all is as the tests say."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+        (folder / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
+        for argv in (["promtool", "check", "rules", "rules.yaml"], ["promtool", "test", "rules", "tests.yaml"]):
+            done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
+            if done.returncode != 0:
+                return f"{' '.join(argv)}:\n{done.stdout}{done.stderr}", False
+    return "", True
+
+
+def said(rules, alert, changes, fires):
+    """The annotations of a firing alert, which promtool shows when nothing is expected."""
+    test = {"interval": "1m", "input_series": series(changes), "alert_rule_test": [{"eval_time": f"{fires}m", "alertname": alert, "exp_alerts": []}]}
+    text = promtool(rules, [test])[0]
+    return re.findall(r'(?:summary|description)="((?:[^"\\]|\\.)*)"', text.split("got:")[-1])
+
+
 def main():
     rules = yaml.safe_load((ROOT / "manifests/monitoring/rules.yaml").read_text())["spec"]
     alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
@@ -93,15 +113,17 @@ def main():
         minutes = sum(int(n) * {"m": 1, "h": 60}[unit] for n, unit in re.findall(r"(\d+)([mh])", alerts[alert]["for"]))
         tests.append({"interval": "1m", "name": alert, "input_series": series(changes),
                       "promql_expr_test": [at(max(minutes - 1, 0), []), at(fires, [alert])]})
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
-        (folder / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
-        for argv in (["promtool", "check", "rules", "rules.yaml"], ["promtool", "test", "rules", "tests.yaml"]):
-            done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
-            if done.returncode != 0:
-                sys.exit(f"alerts: {' '.join(argv)}:\n{done.stdout}{done.stderr}")
+    text, good = promtool(rules, tests)
+    if not good:
+        sys.exit(f"alerts: {text}")
+    for alert, changes, fires in CASES:
+        sentences = said(rules, alert, changes, fires)
+        # A label that the result has not is printed as nothing.
+        holes = [sentence for sentence in sentences if re.search(r"  | [.,;:]|^ | $|<no value>", sentence)]
+        if holes or not sentences:
+            sys.exit(f"alerts: {alert} says: {holes or 'nothing'}")
     print(f"alerts: {len(alerts)} alerts, {len(tests)} cases passed")
 
 
-main()
+if __name__ == "__main__":
+    main()

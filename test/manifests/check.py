@@ -1,23 +1,19 @@
 #!/usr/bin/env python3
 """Holds manifests/ together: install.yaml is the tree rendered; the roles have no wildcard and the namespaced overlay nothing cluster-wide; the
-Deployment is restricted, small, and uses flags that the program has; every alert has its runbook; every metric that alerts and dashboards name is
-in a real scrape.
+Deployment is restricted, small, and uses flags that the program has; every alert has its runbook; every metric and label that alerts and
+dashboards name is in a real scrape (monitoring.py).
 
   check.py PROGRAM
 """
-import json
 import os
 import pathlib
 import re
-import signal
-import ssl
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 
 import yaml
+
+from monitoring import check_monitoring
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBECTL = os.environ.get("KUBECTL", str(ROOT / ".cache/bin/kubectl"))
@@ -117,116 +113,6 @@ def check_deployment(documents, program):
         check(re.search(rf"(^|[\s,]){re.escape(flag)}([\s,]|$)", text), f"the program has no flag {flag}")
 
 
-def expressions_of_dashboards():
-    for path in sorted((ROOT / "manifests/monitoring/dashboards").glob("*.json")):
-        board = json.loads(path.read_text())
-        check(board["title"] and board["uid"] and len(board["panels"]) > 5, f"{path.name} is no dashboard")
-        kinds = {variable["type"] for variable in board["templating"]["list"]}
-        check("datasource" in kinds, f"{path.name} has no data source variable")
-        for panel in board["panels"]:
-            for target in panel["targets"]:
-                yield f"{path.name} panel {panel['title']}", target["expr"]
-
-
-def check_monitoring():
-    rules = yaml.safe_load((ROOT / "manifests/monitoring/rules.yaml").read_text())["spec"]
-    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
-    folder = ROOT / "docs/runbooks"
-    for alert in alerts:
-        page = folder / f"{alert['alert']}.md"
-        check(alert["annotations"]["runbook_url"] == str(page.relative_to(ROOT)) and page.is_file(), f"{alert['alert']} has no runbook")
-        check(page.is_file() and all(f"## {part}" in page.read_text() for part in ("What it means", "Look", "Mend")), f"{page.name} lacks a part")
-        check(alert["labels"]["severity"] in ("critical", "warning", "info"), f"{alert['alert']} has no severity")
-        check(alert["annotations"].get("summary") and alert["annotations"].get("description"), f"{alert['alert']} says too little")
-    pages = {page.stem for page in folder.glob("*.md")} - {"README"}
-    check(pages == {alert["alert"] for alert in alerts}, f"runbooks without an alert: {pages - {a['alert'] for a in alerts}}")
-    found = [(f"alert {alert['alert']}", alert["expr"]) for alert in alerts] + list(expressions_of_dashboards())
-    wanted = {}
-    for place, expression in found:
-        bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"", " ", expression)
-        for name in re.findall(r"\b[a-z]+_[a-z0-9_]+\b", re.sub(r"\bby\s*\([^)]*\)", " ", bare)):
-            if name not in ("histogram_quantile",):
-                wanted.setdefault(name, place)
-    return wanted
-
-
-def scrape(url, ca):
-    context = ssl.create_default_context(cafile=ca) if ca else None
-    with urllib.request.urlopen(url + "/metrics", timeout=10, context=context) as answer:
-        text = answer.read().decode()
-    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
-    grave = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower() and "while linting" in line]
-    check(not grave, f"promtool check metrics of {url}: {grave}")
-    return set(re.findall(r"^([a-z_0-9]+)(?:\{| )", text, re.MULTILINE))
-
-
-def wait_for(what, answer, log, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = answer()
-        if found:
-            return found
-        time.sleep(0.1)
-    sys.exit(f"check: waited in vain: {what}\n{log.read_text()}")
-
-
-WORKSPACE = """
-apiVersion: molecule.ai/v1alpha1
-kind: Workspace
-metadata: {{name: scraped, namespace: default}}
-spec:
-  runtime: sample
-  box: {{type: Directory, directory: {{path: {box}, run: Operator}}}}
-  plugins: [{{name: greeter, source: "local://greeter"}}]
-"""
-
-
-def check_metrics(program, wanted):
-    """Two real processes: one with work (the embedded one), one as in a cluster."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        box = folder / "box"
-        (box / "configs").mkdir(parents=True)
-        plugins = ROOT / "manifests/samples/quickstart/plugins"
-        (folder / "settings.yaml").write_text(
-            f"sources: {{localRoot: {plugins}, allowUnpinned: true}}\nruntimes: {{sample: {{command: [/bin/sleep, '1000']}}}}\n")
-        log = open(folder / "log", "w+")
-        processes = [subprocess.Popen([program, "dev", "--data-dir", folder / "api", "--settings", folder / "settings.yaml"],
-                                      stdout=subprocess.PIPE, stderr=log, text=True)]
-        try:
-            out = ""
-            while "ready in" not in out:
-                line = processes[0].stdout.readline()
-                if not line:
-                    sys.exit("check: dev ended: " + (folder / "log").read_text())
-                out += line
-            embedded = re.search(r"operator: (\S+)", out)[1]
-            kubeconfig = re.search(r"KUBECONFIG=(\S+)", out)[1]
-            subprocess.run([KUBECTL, "--kubeconfig", kubeconfig, "apply", "-f", "-"], input=WORKSPACE.format(box=box), text=True, check=True,
-                           capture_output=True)
-            run_log = open(folder / "run.log", "w+")
-            processes.append(subprocess.Popen(
-                [program, "run", "--kubeconfig", kubeconfig, "--namespace", "nobody", "--data-dir", folder / "run", "--tls", "--http-port", "0"],
-                stderr=run_log))
-            cluster = wait_for("run is ready", lambda: re.search(r"url=\"?(https://[\d.:]+)", (folder / "run.log").read_text()), folder / "run.log")[1]
-
-            def missing():
-                names = scrape(embedded, None) | scrape(cluster, str(folder / "run/ca.crt"))
-                return {name for name in wanted if name not in names}
-
-            end = time.monotonic() + 60
-            while missing() and time.monotonic() < end:
-                time.sleep(0.2)
-            for name in sorted(missing()):
-                check(False, f"{wanted[name]} names {name}, which is in no scrape")
-        finally:
-            for process in reversed(processes):
-                process.send_signal(signal.SIGTERM)
-            for process in processes:
-                process.wait(20)
-            log.close()
-
-
 def main():
     program = os.path.abspath(sys.argv[1])
     documents = render("manifests")
@@ -235,8 +121,7 @@ def main():
     check_namespaced(documents)
     check_deployment(documents, program)
     render("manifests/monitoring")
-    wanted = check_monitoring()
-    check_metrics(program, wanted)
+    wanted = check_monitoring(check, program, KUBECTL)
     if failures:
         sys.exit("\n".join(f"check: {failure}" for failure in failures))
     print(f"check: {len(documents)} objects, {len(wanted)} metrics examined; all as said")
