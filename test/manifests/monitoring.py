@@ -102,9 +102,13 @@ def check_dashboards(check):
         check(board["title"] and board["uid"] and len(board["panels"]) > 5, f"{path.name} is no dashboard")
         kinds = {variable["type"] for variable in board["templating"]["list"]}
         check("datasource" in kinds, f"{path.name} has no data source variable")
+        check("namespace" in {variable["name"] for variable in board["templating"]["list"]}, f"{path.name} has no namespace variable")
         for panel in board["panels"]:
             for target in panel["targets"]:
                 printed = set(re.findall(r"\{\{\s*([a-z_]+)\s*\}\}", target["legendFormat"]))
+                one_of_many = 'job="$job",namespace=~"$namespace"'
+                check(target["expr"].count(one_of_many) == len(list(metrics_in(target["expr"]))),
+                      f"{path.name} panel {panel['title']} does not select by {one_of_many}")
                 yield Named(f"{path.name} panel {panel['title']}", target["expr"], printed)
 
 
