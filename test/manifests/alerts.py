@@ -39,6 +39,11 @@ HEALTHY = {
     f'workspace_operator_sweep_examined{{{JOB},pod="b"}}': "0",
     f'workspace_operator_declared_plugins{{{JOB},pod="a",ready="True"}}': "3",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="True"}}': "20",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="False"}}': "0",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="Unknown"}}': "0",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Provisioning",ready="Unknown"}}': "1",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Suspended",ready="Unknown"}}': "2",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="AwaitingAgent",ready="Unknown"}}': "0",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Failed",ready="False"}}': "0",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Offline",ready="Unknown"}}': "0",
     f'workspace_operator_stalled{{{JOB},pod="a",kind="Workspace"}}': "0",
@@ -64,8 +69,11 @@ CASES = [
     ("WorkspaceOperatorQuarantine", {"quarantined": "2"}, 11),
     ("WorkspacesFailed", {'state="Failed"': "2"}, 11),
     ("WorkspacesOffline", {'state="Offline"': "1"}, 11),
+    ("WorkspacesAwaitingAgent", {'state="AwaitingAgent"': "1"}, 31),
+    ("WorkspacesNotReady", {'state="Online",ready="False"': "1"}, 31),
+    ("WorkspacesNotReady", {'state="Online",ready="Unknown"': "2", "pending_restarts": "1"}, 31),
     ("WorkspaceObjectsStalled", {"workspace_operator_stalled": "1"}, 16),
-    ("WorkspaceRestartsPending", {"pending_restarts": "1"}, 121),
+    ("WorkspaceRestartsPending", {"pending_restarts": "1", 'state="Online",ready="Unknown"': "1"}, 121),
 ]
 
 
