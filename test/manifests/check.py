@@ -75,6 +75,7 @@ def check_namespaced(cluster):
     args = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
     check(f"--namespace={spaces.pop()}" in args, "the namespaced overlay does not watch its own namespace")
     check_roles(documents)
+    check(set(check_network_policies(documents)) == {"workspace-operator"}, "the namespaced overlay restricts Pods of the team")
 
     def rules(documents, kind, name):
         found = [d for d in of_kind(documents, kind) if d["metadata"]["name"] == name][0]["rules"]
@@ -113,6 +114,30 @@ def check_deployment(documents, program):
         check(re.search(rf"(^|[\s,]){re.escape(flag)}([\s,]|$)", text), f"the program has no flag {flag}")
 
 
+def selects(selector, labels):
+    """A label selector of matchLabels only; an empty one selects everything."""
+    check(set(selector) <= {"matchLabels"}, f"a selector is too clever for this check: {selector}")
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def check_network_policies(documents):
+    """Policies add up: what one of those that select the Pods allows is allowed."""
+    pod = of_kind(documents, "Deployment")[0]["spec"]["template"]
+    ports = pod["spec"]["containers"][0]["ports"]
+    policies = of_kind(documents, "NetworkPolicy")
+    ours = [p for p in policies if selects(p["spec"]["podSelector"], pod["metadata"]["labels"])]
+    check("workspace-operator" in [p["metadata"]["name"] for p in ours], "no NetworkPolicy of its own selects the Pods of the Deployment")
+    rules = {way: [rule for p in ours for rule in p["spec"].get(way, [])] for way in ("ingress", "egress")}
+    for port in ports:
+        opened = [one["port"] for rule in rules["ingress"] if not rule.get("from") for one in rule.get("ports", []) if one.get("protocol", "TCP") == "TCP"]
+        check(port["name"] in opened or port["containerPort"] in opened, f"no NetworkPolicy lets everybody reach the port {port['name']}")
+    check(all(one["port"] in {n for p in ports for n in (p["name"], p["containerPort"])} for rule in rules["ingress"] for one in rule.get("ports", [])),
+          "a NetworkPolicy opens a port that the container has not")
+    bound = any("Egress" in p["spec"]["policyTypes"] for p in ours)
+    check(not bound or {} in rules["egress"], "the NetworkPolicies forbid the operator hosts or ports that its sources may have")
+    return {p["metadata"]["name"]: p for p in policies}
+
+
 def main():
     program = os.path.abspath(sys.argv[1])
     documents = render("manifests")
@@ -120,6 +145,7 @@ def main():
     check_roles(documents)
     check_namespaced(documents)
     check_deployment(documents, program)
+    check("default-deny" in check_network_policies(documents), "other Pods of the operator's namespace are not shut off")
     render("manifests/monitoring")
     wanted = check_monitoring(check, program, KUBECTL)
     if failures:
