@@ -75,6 +75,7 @@ def check_namespaced(cluster):
     args = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
     check(f"--namespace={spaces.pop()}" in args, "the namespaced overlay does not watch its own namespace")
     check_roles(documents)
+    check_surroundings(documents)
     check(set(check_network_policies(documents)) == {"workspace-operator"}, "the namespaced overlay restricts Pods of the team")
 
     def rules(documents, kind, name):
@@ -91,6 +92,64 @@ def megabytes(text):
     return float(re.fullmatch(r"(\d+)Mi", text)[1])
 
 
+def check_availability(documents, deployment):
+    budget = of_kind(documents, "PodDisruptionBudget")[0]["spec"]
+    check(budget["selector"] == deployment["selector"], "the disruption budget selects other Pods")
+    check(0 < budget["minAvailable"] < deployment["replicas"], "the disruption budget never lets a Pod go, or all at once")
+    check(budget.get("unhealthyPodEvictionPolicy") == "AlwaysAllow", "replicas that are not ready hold up the draining of nodes")
+    update = deployment["strategy"]["rollingUpdate"]
+    check(update["maxUnavailable"] == 0 and update["maxSurge"] > 0, "an update takes a ready replica away before another is")
+    spread = deployment["template"]["spec"].get("topologySpreadConstraints", [])
+    check([s["topologyKey"] for s in spread] == ["kubernetes.io/hostname"], "the replicas are not spread over nodes")
+    for one in spread:
+        check(one["labelSelector"] == deployment["selector"], "the spread counts other Pods")
+        check(one["whenUnsatisfiable"] == "ScheduleAnyway", "with one node the second replica is never scheduled")
+        check(one.get("matchLabelKeys") == ["pod-template-hash"], "in a rollout the Pods of the old version count for the spread")
+
+
+def check_surroundings(documents):
+    """The namespace's rules, the Service and the scrape, held against the Deployment."""
+    template = of_kind(documents, "Deployment")[0]["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    for namespace in of_kind(documents, "Namespace"):
+        labels = namespace["metadata"]["labels"]
+        for mode in ("enforce", "audit", "warn"):
+            check(labels.get(f"pod-security.kubernetes.io/{mode}") == "restricted", f"the namespace does not {mode} the restricted Pod security")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    check(f"--http-port={ports['https']}" in container["args"], "the port https is not the one that the program listens on")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        asked = container[probe]["httpGet"]
+        check(asked["port"] in ports and asked["scheme"] == "HTTPS", f"the {probe} asks another port, or without TLS")
+    service = of_kind(documents, "Service")[0]
+    name = service["metadata"]["name"]
+    check(service["spec"]["selector"].items() <= template["metadata"]["labels"].items(), "the Service selects other Pods")
+    check([(p["port"], p["targetPort"]) for p in service["spec"]["ports"]] == [(8443, "https")], "the Service is not at 8443")
+    for host in (name, f"{name}.$(POD_NAMESPACE)", f"{name}.$(POD_NAMESPACE).svc", "$(POD_IP)"):
+        check(f"--tls-name={host}" in container["args"], f"the certificate is not for {host}")
+    space = service["metadata"]["namespace"]
+    settings = yaml.safe_load(of_kind(documents, "ConfigMap")[0]["data"]["settings.yaml"])
+    check(settings["boxes"]["agentURL"] == f"https://{name}.{space}.svc:8443", "agentURL of the settings is not the Service's")
+    check(settings["boxes"]["agentImage"] == container["image"], "agentImage of the settings is not the Deployment's image")
+
+
+def check_scrape(documents):
+    pod = of_kind(documents, "Deployment")[0]["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    monitor = of_kind(render("manifests/monitoring"), "PodMonitor")[0]
+    check(monitor["metadata"]["namespace"] == of_kind(documents, "Deployment")[0]["metadata"]["namespace"], "the PodMonitor is in another namespace")
+    check(selects(monitor["spec"]["selector"], pod["metadata"]["labels"]), "the PodMonitor selects other Pods")
+    check(pod["metadata"]["labels"].get(monitor["spec"]["jobLabel"]) == "workspace-operator", "the PodMonitor gives another job than the alerts ask for")
+    for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+        port = [p for p in container["ports"] if p["name"] == endpoint["port"]]
+        check(port and endpoint["scheme"] == "https" and endpoint["path"] == "/metrics", "the PodMonitor scrapes another port")
+        secret = endpoint["tlsConfig"]["ca"]["secret"]
+        rules = [rule for role in of_kind(documents, "Role") for rule in role["rules"] if "secrets" in rule["resources"]]
+        named = [name for rule in rules for name in rule.get("resourceNames", [])]
+        check([secret["name"]] == named and secret["key"] == "ca.crt", "the PodMonitor trusts another authority than the operator's")
+        name = endpoint["tlsConfig"]["serverName"]
+        check(f"--tls-name={name}" in container["args"], "the PodMonitor asks for a name that the certificate has not")
+
+
 def check_deployment(documents, program):
     deployment = of_kind(documents, "Deployment")[0]
     pod = deployment["spec"]["template"]["spec"]
@@ -104,8 +163,9 @@ def check_deployment(documents, program):
     for part in ("requests", "limits"):
         check(megabytes(container["resources"][part]["memory"]) <= 128, f"memory {part} over 128 Mi")
     check({"startupProbe", "livenessProbe", "readinessProbe"} <= set(container), "a probe is missing")
-    budget = of_kind(documents, "PodDisruptionBudget")[0]["spec"]
-    check(budget["selector"] == deployment["spec"]["selector"], "the disruption budget selects other Pods")
+    startup = container["startupProbe"]
+    check(startup["periodSeconds"] * startup["failureThreshold"] >= 600, "the startup probe kills a replica that waits for the API server")
+    check_availability(documents, deployment["spec"])
     version = re.search(r"^project\(.* VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)[1]
     check(container["image"].endswith(":" + version), f"the image's tag is not the project's version {version}")
     text = subprocess.run([program, "run", "--help"], capture_output=True, text=True).stdout
@@ -145,8 +205,9 @@ def main():
     check_roles(documents)
     check_namespaced(documents)
     check_deployment(documents, program)
+    check_surroundings(documents)
+    check_scrape(documents)
     check("default-deny" in check_network_policies(documents), "other Pods of the operator's namespace are not shut off")
-    render("manifests/monitoring")
     wanted = check_monitoring(check, program, KUBECTL)
     if failures:
         sys.exit("\n".join(f"check: {failure}" for failure in failures))
