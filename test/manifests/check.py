@@ -132,6 +132,16 @@ def check_surroundings(documents):
     check(settings["boxes"]["agentImage"] == container["image"], "agentImage of the settings is not the Deployment's image")
 
 
+def settings_taken_at_their_word(documents):
+    """The shipped settings with what is commented out in them: a person will take the hash signs away."""
+    text = of_kind(documents, "ConfigMap")[0]["data"]["settings.yaml"]
+    whole = re.sub(r"^(\s*)# (\s*[A-Za-z-]+:(?: .*)?)$", r"\1\2", text, flags=re.MULTILINE)
+    runtimes = yaml.safe_load(whole).get("runtimes", {})
+    sample = next(yaml.safe_load_all((ROOT / "manifests/samples/workspace-pod.yaml").read_text()))
+    check(runtimes.get(sample["spec"]["runtime"], {}).get("command"), "the settings do not show how to start the runtime of samples/workspace-pod.yaml")
+    return whole
+
+
 def check_scrape(documents):
     pod = of_kind(documents, "Deployment")[0]["spec"]["template"]
     container = pod["spec"]["containers"][0]
@@ -208,7 +218,7 @@ def main():
     check_surroundings(documents)
     check_scrape(documents)
     check("default-deny" in check_network_policies(documents), "other Pods of the operator's namespace are not shut off")
-    wanted = check_monitoring(check, program, KUBECTL)
+    wanted = check_monitoring(check, program, KUBECTL, settings_taken_at_their_word(documents))
     if failures:
         sys.exit("\n".join(f"check: {failure}" for failure in failures))
     print(f"check: {len(documents)} objects, {len(wanted)} metrics examined; all as said")

@@ -143,7 +143,8 @@ class Processes:
     def __init__(self, folder):
         self.started, self.folder = [], folder
 
-    def up(self, program, kubectl):
+    def up(self, program, kubectl, settings):
+        """`settings` are those of the one as in a cluster: a text that it must take."""
         folder = self.folder
         (folder / "box/configs").mkdir(parents=True)
         plugins = ROOT / "manifests/samples/quickstart/plugins"
@@ -155,7 +156,9 @@ class Processes:
         kubeconfig = re.search(r"KUBECONFIG=(\S+)", self.text("dev"))[1]
         subprocess.run([kubectl, "--kubeconfig", kubeconfig, "apply", "-f", "-"], input=WORKSPACE.format(box=folder / "box"), text=True, check=True,
                        capture_output=True)
-        self.start("run", [program, "run", "--kubeconfig", kubeconfig, "--namespace", "nobody", "--data-dir", folder / "run", "--tls", "--http-port", "0"])
+        (folder / "cluster.yaml").write_text(settings)
+        self.start("run", [program, "run", "--kubeconfig", kubeconfig, "--namespace", "nobody", "--data-dir", folder / "run", "--tls", "--http-port", "0",
+                           "--settings", folder / "cluster.yaml"])
         self.cluster = self.wait("run", r"url=\"?(https://[\d.:]+)")[1]
         self.ca = str(folder / "run/ca.crt")
 
@@ -171,6 +174,8 @@ class Processes:
         while time.monotonic() < end:
             if found := re.search(pattern, self.text(name)):
                 return found
+            if self.started[-1].poll() is not None:
+                break
             time.sleep(0.1)
         raise SystemExit(f"check: {name} did not say {pattern}:\n{self.text(name)}")
 
@@ -187,12 +192,12 @@ class Processes:
             process.wait(20)
 
 
-def exported_by(check, program, kubectl, wanted):
+def exported_by(check, start, wanted):
     """What the two processes export, once that is all of `wanted`, or after a minute."""
     with tempfile.TemporaryDirectory() as folder:
         processes = Processes(pathlib.Path(folder))
         try:
-            processes.up(program, kubectl)
+            processes.up(*start)
             end = time.monotonic() + 60
             while True:
                 exported = processes.scrape(check)
@@ -203,13 +208,14 @@ def exported_by(check, program, kubectl, wanted):
             processes.stop()
 
 
-def check_monitoring(check, program, kubectl):
+def check_monitoring(check, *start):
+    """`start` is what Processes.up needs: program, kubectl, settings."""
     named = [*check_alerts(check), *check_dashboards(check)]
     wanted = {}
     for one in named:
         for name, _ in metrics_in(one.expression):
             wanted.setdefault(name, one.place)
-    exported = exported_by(check, program, kubectl, set(wanted))
+    exported = exported_by(check, start, set(wanted))
     for name in sorted(set(wanted) - set(exported)):
         check(False, f"{wanted[name]} names {name}, which is in no scrape")
     for one in named:
