@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/scenario"))
 from gitops_states import EXPECTED, states  # noqa: E402
 from sample_worlds import check_diff  # noqa: E402
-from world import Failed, World, holds, is_ready, until, workspace  # noqa: E402
+from world import KUBECTL, Failed, World, holds, is_ready, until, workspace  # noqa: E402
 
 GITOPS = ROOT / "manifests/gitops"
 WAITS = int(os.environ.get("WO_WAITS", "50"))
@@ -73,9 +73,16 @@ def lua_value(value):
 
 
 def check_actions():
-    """The buttons of Argo CD, in Debian's Lua."""
+    """The buttons of Argo CD, as manifests/gitops renders them for argocd-cm, in Debian's Lua."""
+    rendered = yaml.safe_load(subprocess.run([KUBECTL, "kustomize", GITOPS], stdout=subprocess.PIPE, text=True, check=True).stdout)["data"]
+
+    def script_of(kind, name):
+        actions = yaml.safe_load(rendered[f"resource.customizations.actions.molecule.ai_{kind}"])
+        named = {one["name"]: one["action.lua"] for one in actions["definitions"]}
+        return actions["discovery.lua"] if name == "discovery" else named[name]
+
     def run(script, obj):
-        text = (GITOPS / "argocd/molecule.ai" / obj["kind"] / "actions" / script).read_text()
+        text = script_of(obj["kind"], script)
         program = (f"obj = {lua_value(obj)}\nlocal result = (function()\n{text}\nend)()\n"
                    "local function show(v) if type(v) ~= 'table' then return tostring(v) end local keys = {} for k in pairs(v) do keys[#keys + 1] = k end\n"
                    "table.sort(keys) local out = {} for _, k in ipairs(keys) do out[#out + 1] = k .. '=' .. show(v[k]) end return '{' .. table.concat(out, ' ') .. '}' end\n"
@@ -84,13 +91,16 @@ def check_actions():
         if done.returncode != 0:
             raise Failed(f"{script}: {done.stderr}")
         return done.stdout
+    for kind in ("Workspace", "DeclaredPlugin"):
+        if rendered[f"resource.customizations.health.molecule.ai_{kind}"] != (GITOPS / f"argocd/molecule.ai/{kind}/health.lua").read_text():
+            raise Failed(f"the rendered health script of {kind} is another than the one that is tried")
     count = 0
     for kind in ("Workspace", "DeclaredPlugin"):
         obj = {"kind": kind, "metadata": {"name": "x"}, "spec": {}}
         paused = {**obj, "spec": {"suspend": True}}
-        for script, given, wanted in (("discovery.lua", obj, "resume={disabled=true}"), ("discovery.lua", paused, "resume={disabled=false}"),
-                                      ("suspend/action.lua", obj, "suspend=true"), ("resume/action.lua", paused, "spec={}"),
-                                      ("reconcile/action.lua", obj, "molecule.ai/reconcile-requested-at=20")):
+        for script, given, wanted in (("discovery", obj, "resume={disabled=true}"), ("discovery", paused, "resume={disabled=false}"),
+                                      ("suspend", obj, "suspend=true"), ("resume", paused, "spec={}"),
+                                      ("reconcile", obj, "molecule.ai/reconcile-requested-at=20")):
             count += 1
             if wanted not in run(script, given):
                 raise Failed(f"{kind} {script}: {wanted} is not in {run(script, given)}")

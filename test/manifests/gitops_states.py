@@ -2,7 +2,7 @@
 import copy
 import json
 
-from sample_worlds import agent_for
+from sample_worlds import agent_for, changed_settings, management_plugin
 from world import condition, declared, is_ready, until, workspace
 
 # State, what kstatus, Flux and Argo CD must say.
@@ -16,12 +16,19 @@ EXPECTED = {
     "workspace with a plugin that is retried": ("InProgress", "InProgress", "Progressing"),
     "workspace offline": ("InProgress", "InProgress", "Degraded"),
     "workspace whose external agent is silent": ("InProgress", "Failed", "Degraded"),
+    "workspace that never reported in time": ("Failed", "Failed", "Degraded"),
+    "workspace with many errors": ("InProgress", "InProgress", "Degraded"),
+    "workspace with two sources for one plugin": ("Failed", "Failed", "Degraded"),
+    "platform workspace whose repair waits for a person": ("Failed", "Failed", "Degraded"),
+    "platform workspace whose repair is retried": ("InProgress", "InProgress", "Degraded"),
+    "platform workspace without a model": ("Failed", "Failed", "Degraded"),
     "workspace suspended": ("InProgress", "Current", "Suspended"),
     "workspace terminating": ("Terminating", None, "Progressing"),
     "plugin not seen yet": ("InProgress", "InProgress", "Progressing"),
     "plugin ready": ("Current", "Current", "Healthy"),
     "plugin with a source that is refused": ("Failed", "Failed", "Degraded"),
     "plugin with a source that is retried": ("InProgress", "InProgress", "Progressing"),
+    "plugin with a rival": ("Failed", "Failed", "Degraded"),
     "plugin suspended": ("InProgress", "Current", "Suspended"),
 }
 
@@ -37,6 +44,49 @@ def stalled(obj):
 
 def retried(obj):
     return condition(obj, "Ready").get("status") == "False" and condition(obj, "Reconciling").get("status") == "True"
+
+
+def state_is(state, reason=None):
+    def truth(obj):
+        return obj.get("status", {}).get("state") == state and (reason is None or condition(obj, "Ready")["reason"] == reason)
+    return truth
+
+
+def unhappy_states(world, take):
+    """Where the box, its agent or two declarations are at fault, not a source."""
+    def seen(name):
+        return lambda: world.workspace(name)
+
+    world.apply(workspace("late", world.box("late"), provisioning={"deadlineSeconds": 1}))
+    take("workspace that never reported in time", seen("late"), state_is("Failed", "ProvisioningTimeout"))
+
+    world.apply(workspace("sick", world.box("sick")))
+    world.agent("sick")
+    boot = until(30, "the agent has reported", lambda: is_ready(world.workspace("sick")) and world.workspace("sick")["status"]["agent"]["bootID"])
+    status = world.box("sick") / "configs/.molecule/runtime-status.json"
+    status.write_text(json.dumps({"bootID": boot, "activeTasks": 0, "currentTask": "", "errorRate": 0.9}))
+    take("workspace with many errors", seen("sick"), state_is("Degraded"))
+
+    world.plugin("rival", tag="v1"), world.plugin("rival", tag="v2")
+    world.apply(workspace("torn", world.box("torn"), [("rival", "gitea://demo/rival#tag:v1")]), declared("rival", "gitea://demo/rival#tag:v2", "torn"))
+    world.agent("torn")
+    take("workspace with two sources for one plugin", seen("torn"), lambda w: condition(w, "Conflict").get("status") == "True" and state_is("Online")(w))
+    take("plugin with a rival", lambda: world.declared("rival"), lambda d: condition(d, "Conflict").get("status") == "True")
+
+    management_plugin(world)
+    world.apply(workspace("manual", world.box("manual"), kind="Platform", model="m", restart={"policy": "Manual"}))
+    world.agent("manual")
+    take("platform workspace whose repair waits for a person", seen("manual"), lambda w: state_is("Failed", "ManagementMissing")(w) and stalled(w))
+    world.agent_environment = {"MOLECULE_MODEL": "0"}
+    world.apply(workspace("bare", world.box("bare"), kind="Platform", model="m"))
+    world.agent("bare")
+    world.agent_environment = {}
+    take("platform workspace without a model", seen("bare"), state_is("Failed", "ModelMissing"))
+    world.settings["privilegedPlugins"][0]["source"] = "git+https://127.0.0.1:9/manage.git#tag:v1"
+    changed_settings(world)
+    world.apply(workspace("broken", world.box("broken"), kind="Platform", model="m"))
+    world.agent("broken")
+    take("platform workspace whose repair is retried", seen("broken"), lambda w: state_is("Failed", "ManagementMissing")(w) and retried(w))
 
 
 def states(world):
@@ -103,4 +153,5 @@ def states(world):
     take("plugin with a source that is retried", lambda: world.declared("retried"), retried)
     world.apply(declared("still", good, "far", suspend=True))
     take("plugin suspended", lambda: world.declared("still"), lambda d: d.get("status", {}).get("observedGeneration") == d["metadata"]["generation"])
+    unhappy_states(world, take)
     return seen
