@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What GitOps tools see of our objects, in every state, with the tools' own libraries (test/cluster/kstatus); that `kubectl diff` is empty after
-convergence for every sample; that `kubectl wait` right after `kubectl apply` is never early and never hangs; that an idle object does not
-change under heartbeats. With WO_API=cluster the API server is a real one.
+convergence for every sample, and the operator owns no field of a spec; that `kubectl wait` right after `kubectl apply` is never early and never
+hangs; that an idle object does not change under heartbeats. With WO_API=cluster the API server is a real one.
 
-  gitops.py PROGRAM [actions|states|wait|idle|diff|samples]...   none: all but samples, which makes each sample converge. Ends with 'N passed, N failed'
+  gitops.py PROGRAM [actions|states|spec|wait|idle|diff|samples]...   none: all but samples, which makes each sample converge. Ends with 'N passed, N failed'
 """
 import json
 import os
@@ -21,6 +21,7 @@ from world import KUBECTL, Failed, World, holds, is_ready, until, workspace  # n
 
 GITOPS = ROOT / "manifests/gitops"
 WAITS = int(os.environ.get("WO_WAITS", "50"))
+OPERATOR = "workspace-operator"  # Its field manager.
 IDLE_SECONDS = int(os.environ.get("WO_IDLE_SECONDS", "20"))
 
 
@@ -58,6 +59,29 @@ def check_states(world, reader):
     if wrong or missing:
         raise Failed("\n".join([*wrong, *missing]))
     return f"{len(seen)} states read rightly by kstatus, Flux and Argo CD"
+
+
+def check_spec(world):
+    """The operator owns the status and its finalizer, nothing else; a spec that was applied once is of generation 1."""
+    ready_workspace(world)
+    until(30, "the operator has answered", lambda: world.workspace("ready")["status"]["state"])
+    found = world.kubectl("get", "workspaces.molecule.ai,declaredplugins.molecule.ai", "-o", "json", "--show-managed-fields").stdout
+    wrong, ours = [], 0
+    for obj in json.loads(found)["items"]:
+        name = f"{obj['kind']} {obj['metadata']['name']}"
+        if obj["metadata"]["generation"] != 1:
+            wrong.append(f"{name} was applied once and has generation {obj['metadata']['generation']}")
+        for entry in obj["metadata"]["managedFields"]:
+            if not entry["manager"].startswith(OPERATOR):
+                continue
+            ours += 1
+            for member, below in entry["fieldsV1"].items():
+                status = member == "f:status" and entry.get("subresource") == "status"
+                if not status and not (member == "f:metadata" and set(below) == {"f:finalizers"}):
+                    wrong.append(f"{name}: the operator owns {member} {json.dumps(below)}")
+    if wrong or not ours:
+        raise Failed("\n".join(wrong) or f"no object has a field of {OPERATOR}")
+    return f"{ours} entries of the operator in managedFields, none of a spec"
 
 
 def lua_value(value):
@@ -137,9 +161,9 @@ def check_idle(world):
 
 
 def main():
-    chosen = sys.argv[2:] or ["actions", "states", "wait", "idle", "diff"]
+    chosen = sys.argv[2:] or ["actions", "states", "spec", "wait", "idle", "diff"]
     world = World(sys.argv[1], {"sources": {"allowedHosts": ["127.0.0.1:9"]}, "timing": {"slowRetrySeconds": 30}})
-    checks = {"actions": check_actions, "states": lambda: check_states(world, build_reader()), "wait": lambda: check_wait(world),
+    checks = {"actions": check_actions, "states": lambda: check_states(world, build_reader()), "spec": lambda: check_spec(world), "wait": lambda: check_wait(world),
               "idle": lambda: check_idle(world), "diff": lambda: check_diff(world, False), "samples": lambda: check_diff(world, True)}
     failed = 0
     try:
