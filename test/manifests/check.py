@@ -66,6 +66,16 @@ def check_roles(documents):
             check(not broad, f"{role['kind']} {role['metadata']['name']} may read all Secrets at once")
 
 
+def rights(documents, name):
+    rules = [rule for d in of_kind(documents, "Role", "ClusterRole") if d["metadata"]["name"] == name for rule in d["rules"]]
+    return {(group, resource, verb) for r in rules for group in r["apiGroups"] for resource in r["resources"] for verb in r["verbs"]}
+
+
+def check_granted_once(documents, everywhere, name):
+    again = rights(of_kind(documents, "Role"), "workspace-operator") & everywhere
+    check(not again, f"the role of the operator's own namespace grants again what {name} grants: {sorted(again)}")
+
+
 def check_namespaced(cluster):
     documents = render("manifests/namespaced")
     wide = [f"{d['kind']} {d['metadata']['name']}" for d in documents if d["kind"] in CLUSTER_WIDE]
@@ -78,12 +88,10 @@ def check_namespaced(cluster):
     check_surroundings(documents)
     check(set(check_network_policies(documents)) == {"workspace-operator"}, "the namespaced overlay restricts Pods of the team")
 
-    def rules(documents, kind, name):
-        found = [d for d in of_kind(documents, kind) if d["metadata"]["name"] == name][0]["rules"]
-        return {(group, resource, verb) for r in found for group in r["apiGroups"] for resource in r["resources"] for verb in r["verbs"]}
-
-    everywhere = rules(cluster, "ClusterRole", "workspace-operator")
-    here = rules(documents, "Role", "workspace-operator-workspaces")
+    everywhere = rights(of_kind(cluster, "ClusterRole"), "workspace-operator")
+    here = rights(of_kind(documents, "Role"), "workspace-operator-workspaces")
+    check_granted_once(cluster, everywhere, "the ClusterRole")
+    check_granted_once(documents, here, "the role for Workspaces")
     reviews = {("authentication.k8s.io", "tokenreviews", "create"), ("authorization.k8s.io", "subjectaccessreviews", "create")}
     check(everywhere - reviews == here, f"the two operator roles differ by more than the reviews: {sorted(everywhere ^ here)}")
 
