@@ -76,6 +76,19 @@ def check_granted_once(documents, everywhere, name):
     check(not again, f"the role of the operator's own namespace grants again what {name} grants: {sorted(again)}")
 
 
+def check_delegator(documents):
+    """What the overlay cannot have in it and managed Pods cannot do without."""
+    path = "manifests/namespaced/cluster/auth_delegator.yaml"
+    binding = yaml.safe_load((ROOT / path).read_text())
+    check(binding["roleRef"]["name"] == "system:auth-delegator", f"{path} binds another role")
+    account = of_kind(documents, "ServiceAccount")[0]["metadata"]
+    check(binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}],
+          f"{path} is not for the overlay's account")
+    check(account["namespace"] in binding["metadata"]["name"], f"{path}: two installations would share the binding")
+    for page in ("manifests/namespaced/kustomization.yaml", "docs/how-to/install.md", "docs/reference/rbac.md"):
+        check("cluster/auth_delegator.yaml" in (ROOT / page).read_text(), f"{page} does not name {path}")
+
+
 def check_namespaced(cluster):
     documents = render("manifests/namespaced")
     wide = [f"{d['kind']} {d['metadata']['name']}" for d in documents if d["kind"] in CLUSTER_WIDE]
@@ -90,6 +103,7 @@ def check_namespaced(cluster):
 
     everywhere = rights(of_kind(cluster, "ClusterRole"), "workspace-operator")
     here = rights(of_kind(documents, "Role"), "workspace-operator-workspaces")
+    check_delegator(documents)
     check_granted_once(cluster, everywhere, "the ClusterRole")
     check_granted_once(documents, here, "the role for Workspaces")
     reviews = {("authentication.k8s.io", "tokenreviews", "create"), ("authorization.k8s.io", "subjectaccessreviews", "create")}
