@@ -208,6 +208,19 @@ def exported_by(check, start, wanted):
             processes.stop()
 
 
+def check_reference(check, exported):
+    """docs/reference/metrics.md has every metric that is exported, by its name or as one of a family, and of our own no other. (A retry of a
+    request has its first series when it happens.)"""
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE)
+    said = {name for row in rows for name in re.findall(r"`([a-z_]+\*?)`", row)}
+    families = tuple(name[:-1] for name in said if name.endswith("*"))
+    bare = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported}
+    for name in sorted(bare - said):
+        check(name.startswith(families), f"docs/reference/metrics.md does not name {name}")
+    for name in sorted(said - bare):
+        check(not name.startswith(("workspace_operator_", "leader_election_")), f"docs/reference/metrics.md names {name}, which is in no scrape")
+
+
 def check_monitoring(check, *start):
     """`start` is what Processes.up needs: program, kubectl, settings."""
     named = [*check_alerts(check), *check_dashboards(check)]
@@ -218,6 +231,7 @@ def check_monitoring(check, *start):
     exported = exported_by(check, start, set(wanted))
     for name in sorted(set(wanted) - set(exported)):
         check(False, f"{wanted[name]} names {name}, which is in no scrape")
+    check_reference(check, exported)
     for one in named:
         for sentence in one.wrong(exported):
             check(False, sentence)
