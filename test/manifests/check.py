@@ -99,7 +99,7 @@ def check_namespaced(cluster):
     check(f"--namespace={spaces.pop()}" in args, "the namespaced overlay does not watch its own namespace")
     check_roles(documents)
     check_surroundings(documents)
-    check(set(check_network_policies(documents)) == {"workspace-operator"}, "the namespaced overlay restricts Pods of the team")
+    check(set(check_network_policies(documents)) == {"workspace-operator"}, "the NetworkPolicies of the namespaced overlay are not the operator's own alone")
 
     everywhere = rights(of_kind(cluster, "ClusterRole"), "workspace-operator")
     here = rights(of_kind(documents, "Role"), "workspace-operator-workspaces")
