@@ -100,6 +100,10 @@ def check_actions():
     """The buttons of Argo CD, as manifests/gitops renders them for argocd-cm, in Debian's Lua."""
     rendered = yaml.safe_load(subprocess.run([KUBECTL, "kustomize", GITOPS], stdout=subprocess.PIPE, text=True, check=True).stdout)["data"]
 
+    for key in (f"resource.customizations.{what}.molecule.ai_{kind}" for what in ("health", "actions") for kind in ("Workspace", "DeclaredPlugin")):
+        if key not in rendered:
+            raise Failed(f"manifests/gitops does not render {key}")
+
     def script_of(kind, name):
         actions = yaml.safe_load(rendered[f"resource.customizations.actions.molecule.ai_{kind}"])
         named = {one["name"]: one["action.lua"] for one in actions["definitions"]}
@@ -115,6 +119,7 @@ def check_actions():
         if done.returncode != 0:
             raise Failed(f"{script}: {done.stderr}")
         return done.stdout
+
     for kind in ("Workspace", "DeclaredPlugin"):
         if rendered[f"resource.customizations.health.molecule.ai_{kind}"] != (GITOPS / f"argocd/molecule.ai/{kind}/health.lua").read_text():
             raise Failed(f"the rendered health script of {kind} is another than the one that is tried")
