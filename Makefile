@@ -54,7 +54,7 @@ bench: deps ## measure speed and memory; writes build/bench.json
 	@cmake --build --preset release -j $(JOBS)
 	@bench/run
 
-image: build ## the container image, without a registry: build/image/workspace-operator.tar (IMAGE=name:tag)
+image: build ## the container image, without a registry: build/image/workspace-operator.tar (IMAGE=name:tag); test/cluster/load-image puts it on a test node
 	@manifests/image/build $(RELEASE) build/image/workspace-operator.tar --name $(IMAGE)
 
 clean: ## remove what was built (the package cache stays)

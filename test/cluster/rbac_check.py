@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the operator on a real API server with the rights of manifests/install.yaml and nothing more, drives it through everything that it does,
-and compares the audit log with the roles: used minus granted is empty (nothing was refused), granted minus used is empty (nothing is granted
-in vain). Also the policy on `kind: Platform` and the roles for people.
+and compares the audit log with the roles: used minus granted is empty (nothing was refused), granted minus used is empty (nothing is granted in
+vain, twice, in all namespaces where its own is enough, or for all names where one is enough). Also the policy on `kind: Platform` and the roles for people.
 
   rbac_check.py PROGRAM      prints what differs; ends with 'N passed, N failed'
 """
@@ -11,12 +11,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/scenario"))
 import world as worlds  # noqa: E402
 from world import Failed, World, declared, is_ready, until, workspace  # noqa: E402
 
+OWN = "workspace-operator"
 ACCOUNT = "system:serviceaccount:workspace-operator:workspace-operator"
 # What this version of the API server does not ask for, another that we support does.
 ASKED_BY_OTHERS = {("", "pods/exec", "create"): "Kubernetes 1.35 and newer ask for it beside `get`"}
@@ -32,23 +34,44 @@ class Installed(worlds.Cluster):
                 "--lease-retry-seconds", "0.5"]
 
 
+class Right(typing.NamedTuple):
+    """One verb of one rule. namespace None: everywhere; name None: every object."""
+    namespace: str | None
+    group: str
+    resource: str
+    verb: str
+    name: str | None
+
+    def covers(self, used):
+        return (self[1:4] == used[1:4] and self.namespace in (None, used.namespace) and self.name in (None, used.name))
+
+    def __str__(self):
+        where = "in all namespaces" if self.namespace is None else f"in {self.namespace}"
+        return f"{self.verb} {self.resource}{'.' + self.group if self.group else ''} {where}{', ' + self.name if self.name else ''}"
+
+
+# RBAC cannot tie these to a name.
+NAMELESS = ("create", "list", "watch", "deletecollection")
+
+
 def granted(api):
-    """(group, resource, verb) of every role that is bound to the account."""
-    found = set()
+    """The Rights of every role that is bound to the account; one that stands in two roles is there twice."""
+    found = []
     for kind in ("clusterrolebindings", "rolebindings"):
         for binding in json.loads(api.kubectl("get", kind, "-A", "-o", "json"))["items"]:
             subjects = binding.get("subjects", [])
             if not any(s["kind"] == "ServiceAccount" and f"system:serviceaccount:{s.get('namespace')}:{s['name']}" == ACCOUNT for s in subjects):
                 continue
-            role = binding["roleRef"]
-            where = ["-n", binding["metadata"]["namespace"]] if role["kind"] == "Role" else []
+            role, namespace = binding["roleRef"], binding["metadata"].get("namespace")
+            where = ["-n", namespace] if role["kind"] == "Role" else []
             rules = json.loads(api.kubectl(*where, "get", role["kind"].lower(), role["name"], "-o", "json"))["rules"]
-            found |= {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+            found += [Right(namespace, g, r, v, n) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
+                      for n in rule.get("resourceNames") or [None]]
     return found
 
 
 def used(api):
-    """The same from the audit log; and the requests that were refused."""
+    """What was asked for, from the audit log (as Rights; namespace None: of no or of all namespaces), and the requests that were refused."""
     found, refused = set(), []
     for line in (api.folder / "audit.log").read_text().splitlines():
         event = json.loads(line)
@@ -56,10 +79,45 @@ def used(api):
             continue
         ref = event["objectRef"]
         resource = ref["resource"] + (f"/{ref['subresource']}" if "subresource" in ref else "")
-        found.add((ref.get("apiGroup", ""), resource, event["verb"]))
+        found.add(Right(ref.get("namespace"), ref.get("apiGroup", ""), resource, event["verb"], ref.get("name")))
         if event.get("responseStatus", {}).get("code") == 403:
             refused.append(f"{event['verb']} {event['requestURI']}")
     return found, refused
+
+
+def verbs(rights):
+    """Without namespaces and names."""
+    return {right[1:4] for right in rights}
+
+
+def too_much(have, need):
+    """Sentences on what is granted beyond what was used."""
+    for number, right in enumerate(have):
+        mine = {one for one in need if right.covers(one)}
+        others = have[:number] + have[number + 1:]
+        if not mine:
+            yield f"never used: {right}"
+        elif all(any(other.covers(one) for other in others) for one in mine):
+            yield f"granted by another right as well: {right}"
+        elif right.namespace is None and {one.namespace for one in mine} == {OWN}:
+            yield f"used in one namespace only: {right}"
+        elif right.namespace == OWN and right.name is None and right.verb not in NAMELESS and len({one.name for one in mine}) == 1:
+            yield f"used on one object only: {right}"
+
+
+def check_the_comparison():
+    """What too_much is for, without a server."""
+    def secrets(namespace, verb, name=None):
+        return Right(namespace, "", "secrets", verb, name)
+
+    need = {secrets("default", "get", "a"), secrets(OWN, "get", "ca"), secrets(OWN, "update", "ca")}
+    fits = [secrets(None, "get"), secrets(OWN, "update", "ca")]
+    cases = [("what fits", fits, []), ("granted twice", [*fits, secrets(OWN, "get", "ca")], ["by another"]), ("never used", [*fits, secrets(OWN, "delete")], ["never"]),
+             ("everywhere for nothing", [fits[0], secrets(None, "update", "ca")], ["one namespace"]), ("no name", [fits[0], secrets(OWN, "update")], ["one object"])]
+    for what, have, wanted in cases:
+        said = list(too_much(have, need))
+        if len(said) != len(wanted) or not all(part in sentence for part, sentence in zip(wanted, said)):
+            raise Failed(f"the comparison is wrong on {what}: {said}")
 
 
 def drive(world):
@@ -93,7 +151,7 @@ def drive(world):
 
     # The same event twice becomes a series: a plugin that somebody removes from the box is delivered again each time.
     plugin = world.box("w") / "configs/plugins/good"
-    while ("events.k8s.io", "events", "patch") not in used(api)[0]:
+    while ("events.k8s.io", "events", "patch") not in verbs(used(api)[0]):
         shutil.rmtree(plugin)
         rounds.append(1)
         if len(rounds) > 5:
@@ -119,11 +177,11 @@ def drive_pods(world):
                 "template": {"spec": {"containers": [{"name": "agent", "image": "localhost/box:1", "command": ["/bin/sleep", "1000"]}]}}}
     world.apply(template, {**workspace("templated", "/"), "spec": {"box": {"type": "Pod", "pod": {"templateRef": {"name": "t"}}}}})
     world.apply({**workspace("adopted", "/"), "spec": {"box": {"type": "Pod", "pod": {"podRef": {"name": "nobody"}}}}})
-    until(60, "exec was tried", lambda: ("", "pods/exec", "get") in used(api)[0])
+    until(60, "exec was tried", lambda: ("", "pods/exec", "get") in verbs(used(api)[0]))
     # Another image: the old Pod goes, a new one comes.
     box["pod"]["image"] = "localhost/box:2"
     world.apply({**workspace("pod", "/"), "spec": {"runtime": "sample", "box": box, "restart": {"recreate": "Allowed"}}})
-    until(90, "a Pod was replaced", lambda: ("", "pods", "delete") in used(api)[0])
+    until(90, "a Pod was replaced", lambda: ("", "pods", "delete") in verbs(used(api)[0]))
 
 
 def check_platform(world):
@@ -171,6 +229,7 @@ def check_people(world):
 
 
 def main():
+    check_the_comparison()
     worlds.Embedded = Installed
     os.environ.pop("WO_API", None)
     # A server without streaming lists (older than 1.34, or switched off): objects are listed, then watched. With them `list` is not asked for.
@@ -190,7 +249,7 @@ def main():
             drive_pods(world)
         check_platform(world)
         check_people(world)
-        until(90, "the authority is rotated", lambda: ("", "secrets", "update") in used(world.api)[0])
+        until(90, "the authority is rotated", lambda: ("", "secrets", "update") in verbs(used(world.api)[0]))
         # The leader goes, the other takes over; then everything is deleted.
         def holder():
             return json.loads(world.kubectl("-n", "workspace-operator", "get", "lease", "workspace-operator", "-o", "json").stdout)["spec"].get("holderIdentity")
@@ -200,13 +259,15 @@ def main():
         until(30, "the other leads", lambda: holder() not in ("", None, before))
         world.kubectl("delete", "workspaces.molecule.ai,declaredplugins.molecule.ai", "--all", "--timeout=90s")
         have, (need, refused) = granted(world.api), used(world.api)
-        vain = {grant for grant in have - need if grant not in ASKED_BY_OTHERS or not pods}
+        known = [right for right in have if right[1:4] in ASKED_BY_OTHERS]
+        counted = [right for right in have if right not in known]
         if not pods:
-            vain = {grant for grant in vain if grant[1].split("/")[0] not in ("pods", "persistentvolumeclaims", "podtemplates")}
-        print(f"rbac_check: {len(have)} rights granted, {len(need)} used, {len(refused)} requests refused")
-        for right in sorted(have & set(ASKED_BY_OTHERS)):
-            print("rbac_check: granted, not used here:", right, ASKED_BY_OTHERS[right])
-        found = {"granted in vain": sorted(vain), "used without a grant": sorted(need - have), "refused": refused[:10]}
+            counted = [right for right in counted if right.resource.split("/")[0] not in ("pods", "persistentvolumeclaims", "podtemplates")]
+        print(f"rbac_check: {len(have)} rights granted, {len(need)} kinds of requests, {len(refused)} requests refused")
+        for right in known:
+            print("rbac_check: granted, not used here:", right, ASKED_BY_OTHERS[right[1:4]])
+        found = {"granted in vain": list(too_much(counted, need)), "refused": refused[:10],
+                 "used without a grant": [str(one) for one in sorted(need, key=str) if not any(right.covers(one) for right in have)]}
         for what, which in found.items():
             for one in which:
                 print(f"rbac_check: {what}:", one)

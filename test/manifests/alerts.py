@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every alert fires on its trouble, alone, after its time and not before; a healthy installation fires none. Runs promtool.
+"""Every alert fires on its trouble, alone, after its time and not before, for the installation that has it: another one stands in a namespace of
+its own under the same Prometheus, and is well. Two healthy ones fire none. No sentence of an alert has a hole in it. Runs promtool.
 
   alerts.py
 """
@@ -12,19 +13,20 @@ import tempfile
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-JOB = 'job="workspace-operator"'
+HERE, ELSEWHERE = "workspace-operator", "team-a"
+JOB = 'job="workspace-operator",namespace="NAMESPACE"'
 DAY = 86400
 FOREVER = 20_000  # samples of one a minute
 
-# What two replicas show when all is well: a leads, b stands by. One value a minute, promtool's notation.
+# What the two replicas of one installation show when all is well: a leads, b stands by. One value a minute, promtool's notation.
 HEALTHY = {
     f'workspace_operator_heartbeat_slots{{{JOB},pod="a"}}': "20",
     f'workspace_operator_heartbeat_slots{{{JOB},pod="b"}}': "20",
     f'leader_election_master_status{{{JOB},pod="a",name="workspace-operator"}}': "1",
     f'leader_election_master_status{{{JOB},pod="b",name="workspace-operator"}}': "0",
-    f'informer_seconds_since_contact{{{JOB},pod="a",name="workspaces"}}': "20",
-    f'informer_synced{{{JOB},pod="a",name="workspaces"}}': "1",
-    f'informer_quarantined{{{JOB},pod="a",name="workspaces"}}': "0",
+    f'informer_seconds_since_contact{{{JOB},pod="a",informer="workspaces"}}': "20",
+    f'informer_synced{{{JOB},pod="a",informer="workspaces"}}': "1",
+    f'informer_quarantined{{{JOB},pod="a",informer="workspaces"}}': "0",
     f'process_resident_memory_bytes{{{JOB},pod="a"}}': "30000000",
     f'workspace_operator_certificate_end_seconds{{{JOB},pod="a"}}': f"{60 * DAY}",
     f'workspace_operator_authority_end_seconds{{{JOB},pod="a"}}': f"{3000 * DAY}",
@@ -37,16 +39,23 @@ HEALTHY = {
     f'workspace_operator_sweep_examined{{{JOB},pod="b"}}': "0",
     f'workspace_operator_declared_plugins{{{JOB},pod="a",ready="True"}}': "3",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="True"}}': "20",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="False"}}': "0",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="Unknown"}}': "0",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Provisioning",ready="Unknown"}}': "1",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="Suspended",ready="Unknown"}}': "2",
+    f'workspace_operator_workspaces{{{JOB},pod="a",state="AwaitingAgent",ready="Unknown"}}': "0",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Failed",ready="False"}}': "0",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Offline",ready="Unknown"}}': "0",
     f'workspace_operator_stalled{{{JOB},pod="a",kind="Workspace"}}': "0",
     f'workspace_operator_pending_restarts{{{JOB},pod="a"}}': "0",
 }
 
+ENDS = 30  # The minute after which a series with the change None comes no more.
+
 # Alert, the series (by a part of its name) that show its trouble from the first minute on, minutes until it must fire.
 CASES = [
-    ("WorkspaceOperatorDown", {"": None}, 6),
-    ("WorkspaceOperatorNoLeader", {'leader_election_master_status{job="workspace-operator",pod="a"': "0"}, 3),
+    ("WorkspaceOperatorDown", {"": None}, ENDS + 6),
+    ("WorkspaceOperatorNoLeader", {f'leader_election_master_status{{{JOB},pod="a"': "0"}, 3),
     ("WorkspaceOperatorTwoLeaders", {"leader_election_master_status": "1"}, 2),
     ("WorkspaceOperatorCacheStale", {"informer_seconds_since_contact": "0+60x{n}"}, 10),
     ("WorkspaceOperatorCacheStale", {"informer_synced": "0"}, 6),
@@ -60,26 +69,58 @@ CASES = [
     ("WorkspaceOperatorQuarantine", {"quarantined": "2"}, 11),
     ("WorkspacesFailed", {'state="Failed"': "2"}, 11),
     ("WorkspacesOffline", {'state="Offline"': "1"}, 11),
+    ("WorkspacesAwaitingAgent", {'state="AwaitingAgent"': "1"}, 31),
+    ("WorkspacesNotReady", {'state="Online",ready="False"': "1"}, 31),
+    ("WorkspacesNotReady", {'state="Online",ready="Unknown"': "2", "pending_restarts": "1"}, 31),
     ("WorkspaceObjectsStalled", {"workspace_operator_stalled": "1"}, 16),
-    ("WorkspaceRestartsPending", {"pending_restarts": "1"}, 121),
+    ("WorkspaceRestartsPending", {"pending_restarts": "1", 'state="Online",ready="Unknown"': "1"}, 121),
 ]
 
 
+# Nobody is scraped at all, or never was: there is no namespace to name.
+NOBODY = ("WorkspaceOperatorDown", 6)
+
+
 def series(changes):
+    """Of two installations; the changes are of one."""
     result = []
-    for name, values in HEALTHY.items():
-        for part, other in changes.items():
-            if part in name:
-                values = other
-        if values is not None:
-            text = values.format(n=FOREVER) if "{n}" in values else f"{values}+0x{FOREVER}"
-            result.append({"series": name, "values": text})
+    for namespace in (HERE, ELSEWHERE):
+        for name, values in HEALTHY.items():
+            length = FOREVER
+            for part, other in changes.items() if namespace == HERE else []:
+                if part in name:
+                    values, length = (values, ENDS) if other is None else (other, FOREVER)
+            if "{n}" not in values:
+                values += "+0x{n}"
+            values = values.format(n=length) + (" stale" if length == ENDS else "")
+            result.append({"series": name.replace("NAMESPACE", namespace), "values": values})
     return result
 
 
-def at(minutes, alerts):
-    return {"expr": 'count by (alertname) (ALERTS{alertstate="firing"})', "eval_time": f"{minutes}m",
-            "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in alerts]}
+def at(minutes, alerts, namespace=HERE):
+    labels = f',namespace="{namespace}"' if namespace else ""
+    return {"expr": 'count by (alertname, namespace) (ALERTS{alertstate="firing"})', "eval_time": f"{minutes}m",
+            "exp_samples": [{"labels": f'{{alertname="{alert}"{labels}}}', "value": 1} for alert in alerts]}
+
+
+def promtool(rules, tests):
+    """The output of `promtool test rules`, and whether all is as the tests say."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+        (folder / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
+        for argv in (["promtool", "check", "rules", "rules.yaml"], ["promtool", "test", "rules", "tests.yaml"]):
+            done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
+            if done.returncode != 0:
+                return f"{' '.join(argv)}:\n{done.stdout}{done.stderr}", False
+    return "", True
+
+
+def said(rules, alert, given, fires):
+    """The annotations of a firing alert, which promtool shows when nothing is expected."""
+    test = {"interval": "1m", "input_series": given, "alert_rule_test": [{"eval_time": f"{fires}m", "alertname": alert, "exp_alerts": []}]}
+    text = promtool(rules, [test])[0]
+    return re.findall(r'(?:summary|description)="((?:[^"\\]|\\.)*)"', text.split("got:")[-1])
 
 
 def main():
@@ -88,20 +129,23 @@ def main():
     untested = set(alerts) - {case[0] for case in CASES}
     if untested:
         sys.exit(f"alerts: no case for {', '.join(sorted(untested))}")
-    tests = [{"interval": "1m", "name": "all is well", "input_series": series({}), "promql_expr_test": [at(10, []), at(240, [])]}]
+    tests = [{"interval": "1m", "name": "two installations are well", "input_series": series({}), "promql_expr_test": [at(10, []), at(240, [])]},
+             {"interval": "1m", "name": "nobody", "input_series": [], "promql_expr_test": [at(4, []), at(NOBODY[1], [NOBODY[0]], "")]}]
     for alert, changes, fires in CASES:
         minutes = sum(int(n) * {"m": 1, "h": 60}[unit] for n, unit in re.findall(r"(\d+)([mh])", alerts[alert]["for"]))
-        tests.append({"interval": "1m", "name": alert, "input_series": series(changes),
-                      "promql_expr_test": [at(max(minutes - 1, 0), []), at(fires, [alert])]})
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
-        (folder / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
-        for argv in (["promtool", "check", "rules", "rules.yaml"], ["promtool", "test", "rules", "tests.yaml"]):
-            done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
-            if done.returncode != 0:
-                sys.exit(f"alerts: {' '.join(argv)}:\n{done.stdout}{done.stderr}")
+        quiet = max(minutes - 1, 0) + (ENDS if None in changes.values() else 0)
+        tests.append({"interval": "1m", "name": alert, "input_series": series(changes), "promql_expr_test": [at(quiet, []), at(fires, [alert])]})
+    text, good = promtool(rules, tests)
+    if not good:
+        sys.exit(f"alerts: {text}")
+    for alert, given, fires in [(alert, series(changes), fires) for alert, changes, fires in CASES] + [(NOBODY[0], [], NOBODY[1])]:
+        sentences = said(rules, alert, given, fires)
+        # A label that the result has not is printed as nothing.
+        holes = [sentence for sentence in sentences if re.search(r"  | [.,;:]|^ | $|<no value>", sentence)]
+        if holes or not sentences:
+            sys.exit(f"alerts: {alert} says: {holes or 'nothing'}")
     print(f"alerts: {len(alerts)} alerts, {len(tests)} cases passed")
 
 
-main()
+if __name__ == "__main__":
+    main()

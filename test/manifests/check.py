@@ -1,23 +1,19 @@
 #!/usr/bin/env python3
 """Holds manifests/ together: install.yaml is the tree rendered; the roles have no wildcard and the namespaced overlay nothing cluster-wide; the
-Deployment is restricted, small, and uses flags that the program has; every alert has its runbook; every metric that alerts and dashboards name is
-in a real scrape.
+Deployment is restricted, small, and uses flags that the program has; every alert has its runbook; every metric and label that alerts and
+dashboards name is in a real scrape (monitoring.py).
 
   check.py PROGRAM
 """
-import json
 import os
 import pathlib
 import re
-import signal
-import ssl
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 
 import yaml
+
+from monitoring import check_monitoring
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBECTL = os.environ.get("KUBECTL", str(ROOT / ".cache/bin/kubectl"))
@@ -70,6 +66,29 @@ def check_roles(documents):
             check(not broad, f"{role['kind']} {role['metadata']['name']} may read all Secrets at once")
 
 
+def rights(documents, name):
+    rules = [rule for d in of_kind(documents, "Role", "ClusterRole") if d["metadata"]["name"] == name for rule in d["rules"]]
+    return {(group, resource, verb) for r in rules for group in r["apiGroups"] for resource in r["resources"] for verb in r["verbs"]}
+
+
+def check_granted_once(documents, everywhere, name):
+    again = rights(of_kind(documents, "Role"), "workspace-operator") & everywhere
+    check(not again, f"the role of the operator's own namespace grants again what {name} grants: {sorted(again)}")
+
+
+def check_delegator(documents):
+    """What the overlay cannot have in it and managed Pods cannot do without."""
+    path = "manifests/namespaced/cluster/auth_delegator.yaml"
+    binding = yaml.safe_load((ROOT / path).read_text())
+    check(binding["roleRef"]["name"] == "system:auth-delegator", f"{path} binds another role")
+    account = of_kind(documents, "ServiceAccount")[0]["metadata"]
+    check(binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}],
+          f"{path} is not for the overlay's account")
+    check(account["namespace"] in binding["metadata"]["name"], f"{path}: two installations would share the binding")
+    for page in ("manifests/namespaced/kustomization.yaml", "docs/how-to/install.md", "docs/reference/rbac.md"):
+        check("cluster/auth_delegator.yaml" in (ROOT / page).read_text(), f"{page} does not name {path}")
+
+
 def check_namespaced(cluster):
     documents = render("manifests/namespaced")
     wide = [f"{d['kind']} {d['metadata']['name']}" for d in documents if d["kind"] in CLUSTER_WIDE]
@@ -79,19 +98,88 @@ def check_namespaced(cluster):
     args = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
     check(f"--namespace={spaces.pop()}" in args, "the namespaced overlay does not watch its own namespace")
     check_roles(documents)
+    check_surroundings(documents)
+    check(set(check_network_policies(documents)) == {"workspace-operator"}, "the NetworkPolicies of the namespaced overlay are not the operator's own alone")
 
-    def rules(documents, kind, name):
-        found = [d for d in of_kind(documents, kind) if d["metadata"]["name"] == name][0]["rules"]
-        return {(group, resource, verb) for r in found for group in r["apiGroups"] for resource in r["resources"] for verb in r["verbs"]}
-
-    everywhere = rules(cluster, "ClusterRole", "workspace-operator")
-    here = rules(documents, "Role", "workspace-operator-workspaces")
+    everywhere = rights(of_kind(cluster, "ClusterRole"), "workspace-operator")
+    here = rights(of_kind(documents, "Role"), "workspace-operator-workspaces")
+    check_delegator(documents)
+    check_granted_once(cluster, everywhere, "the ClusterRole")
+    check_granted_once(documents, here, "the role for Workspaces")
     reviews = {("authentication.k8s.io", "tokenreviews", "create"), ("authorization.k8s.io", "subjectaccessreviews", "create")}
     check(everywhere - reviews == here, f"the two operator roles differ by more than the reviews: {sorted(everywhere ^ here)}")
 
 
 def megabytes(text):
     return float(re.fullmatch(r"(\d+)Mi", text)[1])
+
+
+def check_availability(documents, deployment):
+    budget = of_kind(documents, "PodDisruptionBudget")[0]["spec"]
+    check(budget["selector"] == deployment["selector"], "the disruption budget selects other Pods")
+    check(0 < budget["minAvailable"] < deployment["replicas"], "the disruption budget never lets a Pod go, or all at once")
+    check(budget.get("unhealthyPodEvictionPolicy") == "AlwaysAllow", "replicas that are not ready hold up the draining of nodes")
+    update = deployment["strategy"]["rollingUpdate"]
+    check(update["maxUnavailable"] == 0 and update["maxSurge"] > 0, "an update takes a ready replica away before another is")
+    spread = deployment["template"]["spec"].get("topologySpreadConstraints", [])
+    check([s["topologyKey"] for s in spread] == ["kubernetes.io/hostname"], "the replicas are not spread over nodes")
+    for one in spread:
+        check(one["labelSelector"] == deployment["selector"], "the spread counts other Pods")
+        check(one["whenUnsatisfiable"] == "ScheduleAnyway", "with one node the second replica is never scheduled")
+        check(one.get("matchLabelKeys") == ["pod-template-hash"], "in a rollout the Pods of the old version count for the spread")
+
+
+def check_surroundings(documents):
+    """The namespace's rules, the Service and the scrape, held against the Deployment."""
+    template = of_kind(documents, "Deployment")[0]["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    for namespace in of_kind(documents, "Namespace"):
+        labels = namespace["metadata"]["labels"]
+        for mode in ("enforce", "audit", "warn"):
+            check(labels.get(f"pod-security.kubernetes.io/{mode}") == "restricted", f"the namespace does not {mode} the restricted Pod security")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    check(f"--http-port={ports['https']}" in container["args"], "the port https is not the one that the program listens on")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        asked = container[probe]["httpGet"]
+        check(asked["port"] in ports and asked["scheme"] == "HTTPS", f"the {probe} asks another port, or without TLS")
+    service = of_kind(documents, "Service")[0]
+    name = service["metadata"]["name"]
+    check(service["spec"]["selector"].items() <= template["metadata"]["labels"].items(), "the Service selects other Pods")
+    check([(p["port"], p["targetPort"]) for p in service["spec"]["ports"]] == [(8443, "https")], "the Service is not at 8443")
+    for host in (name, f"{name}.$(POD_NAMESPACE)", f"{name}.$(POD_NAMESPACE).svc", "$(POD_IP)"):
+        check(f"--tls-name={host}" in container["args"], f"the certificate is not for {host}")
+    space = service["metadata"]["namespace"]
+    settings = yaml.safe_load(of_kind(documents, "ConfigMap")[0]["data"]["settings.yaml"])
+    check(settings["boxes"]["agentURL"] == f"https://{name}.{space}.svc:8443", "agentURL of the settings is not the Service's")
+    check(settings["boxes"]["agentImage"] == container["image"], "agentImage of the settings is not the Deployment's image")
+
+
+def settings_taken_at_their_word(documents):
+    """The shipped settings with what is commented out in them: a person will take the hash signs away."""
+    text = of_kind(documents, "ConfigMap")[0]["data"]["settings.yaml"]
+    whole = re.sub(r"^(\s*)# (\s*[A-Za-z-]+:(?: .*)?)$", r"\1\2", text, flags=re.MULTILINE)
+    runtimes = yaml.safe_load(whole).get("runtimes", {})
+    sample = next(yaml.safe_load_all((ROOT / "manifests/samples/workspace-pod.yaml").read_text()))
+    check(runtimes.get(sample["spec"]["runtime"], {}).get("command"), "the settings do not show how to start the runtime of samples/workspace-pod.yaml")
+    return whole
+
+
+def check_scrape(documents):
+    pod = of_kind(documents, "Deployment")[0]["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    monitor = of_kind(render("manifests/monitoring"), "PodMonitor")[0]
+    check(monitor["metadata"]["namespace"] == of_kind(documents, "Deployment")[0]["metadata"]["namespace"], "the PodMonitor is in another namespace")
+    check(selects(monitor["spec"]["selector"], pod["metadata"]["labels"]), "the PodMonitor selects other Pods")
+    check(pod["metadata"]["labels"].get(monitor["spec"]["jobLabel"]) == "workspace-operator", "the PodMonitor gives another job than the alerts ask for")
+    for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+        port = [p for p in container["ports"] if p["name"] == endpoint["port"]]
+        check(port and endpoint["scheme"] == "https" and endpoint["path"] == "/metrics", "the PodMonitor scrapes another port")
+        secret = endpoint["tlsConfig"]["ca"]["secret"]
+        rules = [rule for role in of_kind(documents, "Role") for rule in role["rules"] if "secrets" in rule["resources"]]
+        named = [name for rule in rules for name in rule.get("resourceNames", [])]
+        check([secret["name"]] == named and secret["key"] == "ca.crt", "the PodMonitor trusts another authority than the operator's")
+        name = endpoint["tlsConfig"]["serverName"]
+        check(f"--tls-name={name}" in container["args"], "the PodMonitor asks for a name that the certificate has not")
 
 
 def check_deployment(documents, program):
@@ -107,8 +195,9 @@ def check_deployment(documents, program):
     for part in ("requests", "limits"):
         check(megabytes(container["resources"][part]["memory"]) <= 128, f"memory {part} over 128 Mi")
     check({"startupProbe", "livenessProbe", "readinessProbe"} <= set(container), "a probe is missing")
-    budget = of_kind(documents, "PodDisruptionBudget")[0]["spec"]
-    check(budget["selector"] == deployment["spec"]["selector"], "the disruption budget selects other Pods")
+    startup = container["startupProbe"]
+    check(startup["periodSeconds"] * startup["failureThreshold"] >= 600, "the startup probe kills a replica that waits for the API server")
+    check_availability(documents, deployment["spec"])
     version = re.search(r"^project\(.* VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)[1]
     check(container["image"].endswith(":" + version), f"the image's tag is not the project's version {version}")
     text = subprocess.run([program, "run", "--help"], capture_output=True, text=True).stdout
@@ -117,114 +206,28 @@ def check_deployment(documents, program):
         check(re.search(rf"(^|[\s,]){re.escape(flag)}([\s,]|$)", text), f"the program has no flag {flag}")
 
 
-def expressions_of_dashboards():
-    for path in sorted((ROOT / "manifests/monitoring/dashboards").glob("*.json")):
-        board = json.loads(path.read_text())
-        check(board["title"] and board["uid"] and len(board["panels"]) > 5, f"{path.name} is no dashboard")
-        kinds = {variable["type"] for variable in board["templating"]["list"]}
-        check("datasource" in kinds, f"{path.name} has no data source variable")
-        for panel in board["panels"]:
-            for target in panel["targets"]:
-                yield f"{path.name} panel {panel['title']}", target["expr"]
+def selects(selector, labels):
+    """A label selector of matchLabels only; an empty one selects everything."""
+    check(set(selector) <= {"matchLabels"}, f"a selector is too clever for this check: {selector}")
+    return selector.get("matchLabels", {}).items() <= labels.items()
 
 
-def check_monitoring():
-    rules = yaml.safe_load((ROOT / "manifests/monitoring/rules.yaml").read_text())["spec"]
-    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
-    folder = ROOT / "docs/runbooks"
-    for alert in alerts:
-        page = folder / f"{alert['alert']}.md"
-        check(alert["annotations"]["runbook_url"] == str(page.relative_to(ROOT)) and page.is_file(), f"{alert['alert']} has no runbook")
-        check(page.is_file() and all(f"## {part}" in page.read_text() for part in ("What it means", "Look", "Mend")), f"{page.name} lacks a part")
-        check(alert["labels"]["severity"] in ("critical", "warning", "info"), f"{alert['alert']} has no severity")
-        check(alert["annotations"].get("summary") and alert["annotations"].get("description"), f"{alert['alert']} says too little")
-    pages = {page.stem for page in folder.glob("*.md")} - {"README"}
-    check(pages == {alert["alert"] for alert in alerts}, f"runbooks without an alert: {pages - {a['alert'] for a in alerts}}")
-    found = [(f"alert {alert['alert']}", alert["expr"]) for alert in alerts] + list(expressions_of_dashboards())
-    wanted = {}
-    for place, expression in found:
-        bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"", " ", expression)
-        for name in re.findall(r"\b[a-z]+_[a-z0-9_]+\b", re.sub(r"\bby\s*\([^)]*\)", " ", bare)):
-            if name not in ("histogram_quantile",):
-                wanted.setdefault(name, place)
-    return wanted
-
-
-def scrape(url, ca):
-    context = ssl.create_default_context(cafile=ca) if ca else None
-    with urllib.request.urlopen(url + "/metrics", timeout=10, context=context) as answer:
-        text = answer.read().decode()
-    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
-    grave = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower() and "while linting" in line]
-    check(not grave, f"promtool check metrics of {url}: {grave}")
-    return set(re.findall(r"^([a-z_0-9]+)(?:\{| )", text, re.MULTILINE))
-
-
-def wait_for(what, answer, log, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = answer()
-        if found:
-            return found
-        time.sleep(0.1)
-    sys.exit(f"check: waited in vain: {what}\n{log.read_text()}")
-
-
-WORKSPACE = """
-apiVersion: molecule.ai/v1alpha1
-kind: Workspace
-metadata: {{name: scraped, namespace: default}}
-spec:
-  runtime: sample
-  box: {{type: Directory, directory: {{path: {box}, run: Operator}}}}
-  plugins: [{{name: greeter, source: "local://greeter"}}]
-"""
-
-
-def check_metrics(program, wanted):
-    """Two real processes: one with work (the embedded one), one as in a cluster."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        box = folder / "box"
-        (box / "configs").mkdir(parents=True)
-        plugins = ROOT / "manifests/samples/quickstart/plugins"
-        (folder / "settings.yaml").write_text(
-            f"sources: {{localRoot: {plugins}, allowUnpinned: true}}\nruntimes: {{sample: {{command: [/bin/sleep, '1000']}}}}\n")
-        log = open(folder / "log", "w+")
-        processes = [subprocess.Popen([program, "dev", "--data-dir", folder / "api", "--settings", folder / "settings.yaml"],
-                                      stdout=subprocess.PIPE, stderr=log, text=True)]
-        try:
-            out = ""
-            while "ready in" not in out:
-                line = processes[0].stdout.readline()
-                if not line:
-                    sys.exit("check: dev ended: " + (folder / "log").read_text())
-                out += line
-            embedded = re.search(r"operator: (\S+)", out)[1]
-            kubeconfig = re.search(r"KUBECONFIG=(\S+)", out)[1]
-            subprocess.run([KUBECTL, "--kubeconfig", kubeconfig, "apply", "-f", "-"], input=WORKSPACE.format(box=box), text=True, check=True,
-                           capture_output=True)
-            run_log = open(folder / "run.log", "w+")
-            processes.append(subprocess.Popen(
-                [program, "run", "--kubeconfig", kubeconfig, "--namespace", "nobody", "--data-dir", folder / "run", "--tls", "--http-port", "0"],
-                stderr=run_log))
-            cluster = wait_for("run is ready", lambda: re.search(r"url=\"?(https://[\d.:]+)", (folder / "run.log").read_text()), folder / "run.log")[1]
-
-            def missing():
-                names = scrape(embedded, None) | scrape(cluster, str(folder / "run/ca.crt"))
-                return {name for name in wanted if name not in names}
-
-            end = time.monotonic() + 60
-            while missing() and time.monotonic() < end:
-                time.sleep(0.2)
-            for name in sorted(missing()):
-                check(False, f"{wanted[name]} names {name}, which is in no scrape")
-        finally:
-            for process in reversed(processes):
-                process.send_signal(signal.SIGTERM)
-            for process in processes:
-                process.wait(20)
-            log.close()
+def check_network_policies(documents):
+    """Policies add up: what one of those that select the Pods allows is allowed."""
+    pod = of_kind(documents, "Deployment")[0]["spec"]["template"]
+    ports = pod["spec"]["containers"][0]["ports"]
+    policies = of_kind(documents, "NetworkPolicy")
+    ours = [p for p in policies if selects(p["spec"]["podSelector"], pod["metadata"]["labels"])]
+    check("workspace-operator" in [p["metadata"]["name"] for p in ours], "no NetworkPolicy of its own selects the Pods of the Deployment")
+    rules = {way: [rule for p in ours for rule in p["spec"].get(way, [])] for way in ("ingress", "egress")}
+    for port in ports:
+        opened = [one["port"] for rule in rules["ingress"] if not rule.get("from") for one in rule.get("ports", []) if one.get("protocol", "TCP") == "TCP"]
+        check(port["name"] in opened or port["containerPort"] in opened, f"no NetworkPolicy lets everybody reach the port {port['name']}")
+    check(all(one["port"] in {n for p in ports for n in (p["name"], p["containerPort"])} for rule in rules["ingress"] for one in rule.get("ports", [])),
+          "a NetworkPolicy opens a port that the container has not")
+    bound = any("Egress" in p["spec"]["policyTypes"] for p in ours)
+    check(not bound or {} in rules["egress"], "the NetworkPolicies forbid the operator hosts or ports that its sources may have")
+    return {p["metadata"]["name"]: p for p in policies}
 
 
 def main():
@@ -234,9 +237,10 @@ def main():
     check_roles(documents)
     check_namespaced(documents)
     check_deployment(documents, program)
-    render("manifests/monitoring")
-    wanted = check_monitoring()
-    check_metrics(program, wanted)
+    check_surroundings(documents)
+    check_scrape(documents)
+    check("default-deny" in check_network_policies(documents), "other Pods of the operator's namespace are not shut off")
+    wanted = check_monitoring(check, program, KUBECTL, settings_taken_at_their_word(documents))
     if failures:
         sys.exit("\n".join(f"check: {failure}" for failure in failures))
     print(f"check: {len(documents)} objects, {len(wanted)} metrics examined; all as said")

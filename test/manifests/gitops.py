@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """What GitOps tools see of our objects, in every state, with the tools' own libraries (test/cluster/kstatus); that `kubectl diff` is empty after
-convergence for every sample; that `kubectl wait` right after `kubectl apply` is never early and never hangs; that an idle object does not
-change under heartbeats. With WO_API=cluster the API server is a real one.
+convergence for every sample, and the operator owns no field of a spec; that `kubectl wait` right after `kubectl apply` is never early and never
+hangs; that an idle object does not change under heartbeats. With WO_API=cluster the API server is a real one.
 
-  gitops.py PROGRAM [actions|states|wait|idle|diff|samples]...   none: all but samples, which makes each sample converge. Ends with 'N passed, N failed'
+  gitops.py PROGRAM [actions|states|spec|wait|idle|diff|samples]...   none: all but samples, which makes each sample converge. Ends with 'N passed, N failed'
 """
-import copy
 import json
 import os
 import pathlib
@@ -16,106 +15,14 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/scenario"))
+from gitops_states import EXPECTED, states  # noqa: E402
 from sample_worlds import check_diff  # noqa: E402
-from world import Failed, World, condition, declared, holds, is_ready, until, workspace  # noqa: E402
+from world import KUBECTL, Failed, World, holds, is_ready, until, workspace  # noqa: E402
 
 GITOPS = ROOT / "manifests/gitops"
 WAITS = int(os.environ.get("WO_WAITS", "50"))
+OPERATOR = "workspace-operator"  # Its field manager.
 IDLE_SECONDS = int(os.environ.get("WO_IDLE_SECONDS", "20"))
-
-# State, what kstatus, Flux and Argo CD must say.
-EXPECTED = {
-    "workspace not seen yet": ("InProgress", "InProgress", "Progressing"),
-    "workspace provisioning": ("InProgress", "InProgress", "Progressing"),
-    "workspace awaits its agent": ("InProgress", "InProgress", "Progressing"),
-    "workspace ready": ("Current", "Current", "Healthy"),
-    "workspace ready, spec changed since": ("InProgress", "InProgress", "Progressing"),
-    "workspace with a plugin that retrying cannot mend": ("Failed", "Failed", "Degraded"),
-    "workspace with a plugin that is retried": ("InProgress", "InProgress", "Progressing"),
-    "workspace offline": ("InProgress", "InProgress", "Degraded"),
-    "workspace suspended": ("InProgress", "Current", "Suspended"),
-    "workspace terminating": ("Terminating", None, "Progressing"),
-    "plugin not seen yet": ("InProgress", "InProgress", "Progressing"),
-    "plugin ready": ("Current", "Current", "Healthy"),
-    "plugin with a source that is refused": ("Failed", "Failed", "Degraded"),
-    "plugin with a source that is retried": ("InProgress", "InProgress", "Progressing"),
-    "plugin suspended": ("InProgress", "Current", "Suspended"),
-}
-
-
-def dry_run(world, obj):
-    done = world.kubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-o", "json", "-f", "-", stdin=json.dumps(obj))
-    return json.loads(done.stdout)
-
-
-def stalled(obj):
-    return condition(obj, "Stalled").get("status") == "True"
-
-
-def retried(obj):
-    return condition(obj, "Ready").get("status") == "False" and condition(obj, "Reconciling").get("status") == "True"
-
-
-def states(world):
-    """Drives real objects into every state and returns them as they are there."""
-    good = world.plugin("good")
-    seen = {}
-
-    def take(name, read, truth):
-        seen[name] = until(40, name, lambda: (lambda obj: obj if truth(obj) else None)(read()))
-
-    first = workspace("ready", world.box("ready"), [("good", good)])
-    seen["workspace not seen yet"] = dry_run(world, first)
-    seen["plugin not seen yet"] = dry_run(world, declared("fine", good, "ready"))
-    world.apply(first)
-    take("workspace provisioning", lambda: world.workspace("ready"), lambda w: w.get("status", {}).get("state") == "Provisioning")
-    world.agent("ready")
-    take("workspace ready", lambda: world.workspace("ready"), is_ready)
-    changed = copy.deepcopy(seen["workspace ready"])
-    changed["spec"]["model"] = "another"
-    changed["metadata"].pop("managedFields", None)
-    seen["workspace ready, spec changed since"] = {**changed, "metadata": {**changed["metadata"], "generation": changed["metadata"]["generation"] + 1}}
-
-    far = workspace("far", "/")
-    far["spec"]["box"] = {"type": "External"}
-    world.apply(far)
-    take("workspace awaits its agent", lambda: world.workspace("far"), lambda w: w.get("status", {}).get("state") == "AwaitingAgent")
-
-    world.apply(workspace("refused", world.box("refused"), [("x", "git+https://not.allowed.test/x.git#tag:v1")]))
-    world.agent("refused")
-    take("workspace with a plugin that retrying cannot mend", lambda: world.workspace("refused"), stalled)
-
-    # A refused connection, not an answer "not found": that may pass.
-    closed = "git+https://127.0.0.1:9/x.git#tag:v1"
-    world.apply(workspace("retried", world.box("retried"), [("x", closed)]))
-    world.agent("retried")
-    take("workspace with a plugin that is retried", lambda: world.workspace("retried"), retried)
-
-    world.apply(workspace("gone", world.box("gone")))
-    agent = world.agent("gone")
-    until(30, "the agent has reported", lambda: world.workspace("gone").get("status", {}).get("state") == "Online")
-    agent.stop()
-    take("workspace offline", lambda: world.workspace("gone"), lambda w: w["status"]["state"] == "Offline")
-
-    world.apply(workspace("still", world.box("still"), suspend=True))
-    take("workspace suspended", lambda: world.workspace("still"), lambda w: w.get("status", {}).get("state") == "Suspended")
-
-    held = workspace("held", world.box("held"))
-    held["metadata"]["finalizers"] = ["example.com/held"]
-    world.apply(held)
-    world.kubectl("delete", "workspaces.molecule.ai", "held", "--wait=false")
-    take("workspace terminating", lambda: world.workspace("held"), lambda w: "deletionTimestamp" in w["metadata"])
-    world.kubectl("patch", "workspaces.molecule.ai", "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-
-    world.apply(declared("fine", good, "ready"))
-    take("plugin ready", lambda: world.declared("fine"), is_ready)
-    world.apply(declared("refused", "git+https://not.allowed.test/y.git#tag:v1", "ready"))
-    take("plugin with a source that is refused", lambda: world.declared("refused"), stalled)
-    world.apply(declared("retried", "git+https://127.0.0.1:9/z.git#tag:v1", "ready"))
-    take("plugin with a source that is retried", lambda: world.declared("retried"), retried)
-    world.apply(declared("still", good, "far", suspend=True))
-    take("plugin suspended", lambda: world.declared("still"), lambda d: d.get("status", {}).get("observedGeneration") == d["metadata"]["generation"])
-    return seen
 
 
 def build_reader():
@@ -154,6 +61,29 @@ def check_states(world, reader):
     return f"{len(seen)} states read rightly by kstatus, Flux and Argo CD"
 
 
+def check_spec(world):
+    """The operator owns the status and its finalizer, nothing else; a spec that was applied once is of generation 1."""
+    ready_workspace(world)
+    until(30, "the operator has answered", lambda: world.workspace("ready")["status"]["state"])
+    found = world.kubectl("get", "workspaces.molecule.ai,declaredplugins.molecule.ai", "-o", "json", "--show-managed-fields").stdout
+    wrong, ours = [], 0
+    for obj in json.loads(found)["items"]:
+        name = f"{obj['kind']} {obj['metadata']['name']}"
+        if obj["metadata"]["generation"] != 1:
+            wrong.append(f"{name} was applied once and has generation {obj['metadata']['generation']}")
+        for entry in obj["metadata"]["managedFields"]:
+            if not entry["manager"].startswith(OPERATOR):
+                continue
+            ours += 1
+            for member, below in entry["fieldsV1"].items():
+                status = member == "f:status" and entry.get("subresource") == "status"
+                if not status and not (member == "f:metadata" and set(below) == {"f:finalizers"}):
+                    wrong.append(f"{name}: the operator owns {member} {json.dumps(below)}")
+    if wrong or not ours:
+        raise Failed("\n".join(wrong) or f"no object has a field of {OPERATOR}")
+    return f"{ours} entries of the operator in managedFields, none of a spec"
+
+
 def lua_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -167,9 +97,20 @@ def lua_value(value):
 
 
 def check_actions():
-    """The buttons of Argo CD, in Debian's Lua."""
+    """The buttons of Argo CD, as manifests/gitops renders them for argocd-cm, in Debian's Lua."""
+    rendered = yaml.safe_load(subprocess.run([KUBECTL, "kustomize", GITOPS], stdout=subprocess.PIPE, text=True, check=True).stdout)["data"]
+
+    for key in (f"resource.customizations.{what}.molecule.ai_{kind}" for what in ("health", "actions") for kind in ("Workspace", "DeclaredPlugin")):
+        if key not in rendered:
+            raise Failed(f"manifests/gitops does not render {key}")
+
+    def script_of(kind, name):
+        actions = yaml.safe_load(rendered[f"resource.customizations.actions.molecule.ai_{kind}"])
+        named = {one["name"]: one["action.lua"] for one in actions["definitions"]}
+        return actions["discovery.lua"] if name == "discovery" else named[name]
+
     def run(script, obj):
-        text = (GITOPS / "argocd/molecule.ai" / obj["kind"] / "actions" / script).read_text()
+        text = script_of(obj["kind"], script)
         program = (f"obj = {lua_value(obj)}\nlocal result = (function()\n{text}\nend)()\n"
                    "local function show(v) if type(v) ~= 'table' then return tostring(v) end local keys = {} for k in pairs(v) do keys[#keys + 1] = k end\n"
                    "table.sort(keys) local out = {} for _, k in ipairs(keys) do out[#out + 1] = k .. '=' .. show(v[k]) end return '{' .. table.concat(out, ' ') .. '}' end\n"
@@ -178,13 +119,17 @@ def check_actions():
         if done.returncode != 0:
             raise Failed(f"{script}: {done.stderr}")
         return done.stdout
+
+    for kind in ("Workspace", "DeclaredPlugin"):
+        if rendered[f"resource.customizations.health.molecule.ai_{kind}"] != (GITOPS / f"argocd/molecule.ai/{kind}/health.lua").read_text():
+            raise Failed(f"the rendered health script of {kind} is another than the one that is tried")
     count = 0
     for kind in ("Workspace", "DeclaredPlugin"):
         obj = {"kind": kind, "metadata": {"name": "x"}, "spec": {}}
         paused = {**obj, "spec": {"suspend": True}}
-        for script, given, wanted in (("discovery.lua", obj, "resume={disabled=true}"), ("discovery.lua", paused, "resume={disabled=false}"),
-                                      ("suspend/action.lua", obj, "suspend=true"), ("resume/action.lua", paused, "spec={}"),
-                                      ("reconcile/action.lua", obj, "molecule.ai/reconcile-requested-at=20")):
+        for script, given, wanted in (("discovery", obj, "resume={disabled=true}"), ("discovery", paused, "resume={disabled=false}"),
+                                      ("suspend", obj, "suspend=true"), ("resume", paused, "spec={}"),
+                                      ("reconcile", obj, "molecule.ai/reconcile-requested-at=20")):
             count += 1
             if wanted not in run(script, given):
                 raise Failed(f"{kind} {script}: {wanted} is not in {run(script, given)}")
@@ -221,9 +166,9 @@ def check_idle(world):
 
 
 def main():
-    chosen = sys.argv[2:] or ["actions", "states", "wait", "idle", "diff"]
+    chosen = sys.argv[2:] or ["actions", "states", "spec", "wait", "idle", "diff"]
     world = World(sys.argv[1], {"sources": {"allowedHosts": ["127.0.0.1:9"]}, "timing": {"slowRetrySeconds": 30}})
-    checks = {"actions": check_actions, "states": lambda: check_states(world, build_reader()), "wait": lambda: check_wait(world),
+    checks = {"actions": check_actions, "states": lambda: check_states(world, build_reader()), "spec": lambda: check_spec(world), "wait": lambda: check_wait(world),
               "idle": lambda: check_idle(world), "diff": lambda: check_diff(world, False), "samples": lambda: check_diff(world, True)}
     failed = 0
     try:

@@ -34,6 +34,13 @@ def settings_for_samples(world):
     world.write_settings()
 
 
+def changed_settings(world):
+    """Writes them and waits until the operator has taken them."""
+    before = world.log().count("settings read again")
+    world.write_settings()
+    until(30, "settings read again", lambda: world.log().count("settings read again") > before)
+
+
 def management_plugin(world):
     """The sample's Platform workspace needs one; its digest is learned from a declaration of it that matches nobody."""
     source = world.plugin("manage", mcp=True, files={"bin/manage": "#!/bin/sh\n"})
@@ -42,8 +49,7 @@ def management_plugin(world):
     digest = until(30, "digest", lambda: world.declared("probe")["status"]["resolved"]["digest"])
     world.kubectl("delete", "declaredplugins.molecule.ai", "probe")
     world.settings["privilegedPlugins"] = [{"name": "manage", "source": source, "allowedDigests": [digest], "management": True}]
-    world.write_settings()
-    until(30, "settings read again", lambda: "settings read again" in world.log())
+    changed_settings(world)
 
 
 def surroundings(world, sample):
