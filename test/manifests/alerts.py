@@ -48,6 +48,7 @@ HEALTHY = {
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Offline",ready="Unknown"}}': "0",
     f'workspace_operator_stalled{{{JOB},pod="a",kind="Workspace"}}': "0",
     f'workspace_operator_pending_restarts{{{JOB},pod="a"}}': "0",
+    f'workspace_operator_settings_rejected{{{JOB},pod="a"}}': "0",
 }
 
 ENDS = 30  # The minute after which a series with the change None comes no more.
@@ -67,6 +68,7 @@ CASES = [
     ("WorkspaceOperatorApiErrors", {'code="503"': "0+20x{n}"}, 17),
     ("WorkspaceOperatorSweepEmpty", {"sweep_examined": "7"}, 32),
     ("WorkspaceOperatorQuarantine", {"quarantined": "2"}, 11),
+    ("WorkspaceOperatorSettingsRejected", {"settings_rejected": "1"}, 11),
     ("WorkspacesFailed", {'state="Failed"': "2"}, 11),
     ("WorkspacesOffline", {'state="Offline"': "1"}, 11),
     ("WorkspacesAwaitingAgent", {'state="AwaitingAgent"': "1"}, 31),
