@@ -2,6 +2,7 @@
 """The scenarios of the specification, end to end: scenarios.py PROGRAM [NAME...]. Prints one line each; ends with 'N passed, N failed'."""
 import inspect
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -44,7 +45,6 @@ def sc2_convergence_depends_on_state_not_on_having_seen_a_transition(w):
     until(20, "Ready", lambda: is_ready(w.workspace("a")))
     # Every event below happens while nobody watches: the operator is dead.
     w.kill_operator()
-    import shutil
     shutil.rmtree(box / "configs/plugins/alpha")
     w.up()
     w.apply(declared("beta", beta, "a"))
@@ -77,6 +77,27 @@ def what_is_declared_for_a_box_is_looked_for_once(w):
     until(20, "their rows", lambda: all(row(w.workspace("a"), name).get("loaded") for name in sources))
     if looks() - before > 2:  # One more where the lookup takes longer than two seconds.
         raise Failed(f"{looks() - before:.0f} looks at the box for three plugins that came together")
+
+
+def what_is_pinned_is_put_back_at_its_commit_by_an_operator_that_never_had_it(w):
+    source = w.plugin("alpha", files={"README": "one\n"})
+    w.up()
+    box = w.box("a")
+    readme = box / "configs/plugins/alpha/README"
+    w.apply(workspace("a", box), declared("alpha", source, "a", update={"policy": "Pin"}))
+    w.agent("a")
+    until(20, "Ready", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "alpha").get("loaded"))
+    approved = row(w.workspace("a"), "alpha")["digest"]
+    w.plugin("alpha", files={"README": "two\n"})  # The tag moves.
+    w.poke("a")
+    until(20, "it is only said", lambda: row(w.workspace("a"), "alpha")["reason"] == "UpdateAvailable")
+    w.kill_operator()
+    shutil.rmtree(w.data / "artifacts")
+    shutil.rmtree(box / "configs/plugins/alpha")
+    w.up()
+    until(30, "what was approved is back", lambda: readme.read_text() == "one\n")
+    until(30, "Ready", lambda: is_ready(w.workspace("a")))
+    expect("digest", row(w.workspace("a"), "alpha")["digest"], approved)
 
 
 def platform_world(w):
