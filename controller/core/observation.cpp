@@ -39,13 +39,25 @@ std::string CurrentBootId(const WorkspaceObservation& observation) {
 std::string FormerBootId(const WorkspaceObservation& observation) {
   const WorkspaceMemory& memory = observation.memory;
   const std::string identity = CurrentIdentity(observation);
-  if (memory.box_identity == identity) return memory.former_boot_id;
-  if (identity == memory.former_identity) return "";  // It is back.
-  if (!memory.boot_id.empty()) return memory.boot_id;
-  if (!memory.box_identity.empty()) return memory.former_boot_id;
+  // The same, or the same known better: a Pod whose container has got its id.
+  const auto same = [&](const std::string& before) { return identity.starts_with(before); };
+  if (!memory.box_identity.empty()) {
+    if (same(memory.box_identity)) return memory.former_boot_id;
+    if (identity == memory.former_identity) return "";  // It is back.
+    return memory.boot_id.empty() ? memory.former_boot_id : memory.boot_id;
+  }
   const api::WorkspaceStatus& last = observation.workspace.status;
-  const bool other = last.box && !last.box->identity.empty() && last.box->identity != identity;
-  return other && last.agent ? last.agent->boot_id : "";
+  return last.box && last.agent && !same(last.box->identity) ? last.agent->boot_id : "";
+}
+
+bool IsLastWordOfFormerBox(const WorkspaceObservation& observation) {
+  const HeartbeatView& hb = observation.heartbeat;
+  const WorkspaceMemory& memory = observation.memory;
+  if (!hb.has_report || hb.boot_id != FormerBootId(observation)) return false;
+  // What came after this box was seen cannot be another one's: then the boot was this one's, and
+  // only heard of before its box was seen.
+  const bool seen = memory.box_identity == CurrentIdentity(observation) && memory.box_seen_at;
+  return !seen || hb.received < *memory.box_seen_at;
 }
 
 bool SpecChanged(const WorkspaceObservation& observation) {

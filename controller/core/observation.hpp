@@ -140,7 +140,7 @@ struct WorkspaceMemory {
   int64_t debt_epoch = 0;
   bool probe_again = false;     ///< The last pass wants a real probe at the next one.
   std::string former_identity;  ///< The box that was there before this one,
-  std::string former_boot_id;   ///< and its last known boot: it cannot be this one's.
+  std::string former_boot_id;   ///< and its last known boot.
   std::optional<base::MonoTime> unreported_since;  ///< Of the first of the boxes in a row of which
                                                    ///< none has ever reported.
   int64_t generation = 0;                          ///< The workspace's, at the last pass.
@@ -164,9 +164,11 @@ bool HeartbeatIsFresh(const WorkspaceObservation& observation, base::Now now);
 /// True if an agent of this box has ever reported, in this process or according to the last written
 /// status.
 bool HasReported(const WorkspaceObservation& observation);
-/// A boot that belongs to a box which is gone; empty: none is known. An agent that does not say
-/// which container it runs in is told from its predecessor by this alone.
+/// The last boot known of the box before this one; empty: none is known.
 std::string FormerBootId(const WorkspaceObservation& observation);
+/// True if the heartbeat in memory came before this box was there. An agent that does not say which
+/// container it runs in is told from its predecessor by this alone.
+bool IsLastWordOfFormerBox(const WorkspaceObservation& observation);
 /// True if the workspace's spec is another one than at the last pass: somebody may have mended what
 /// retrying alone could not.
 bool SpecChanged(const WorkspaceObservation& observation);

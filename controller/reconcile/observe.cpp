@@ -111,7 +111,7 @@ void MatchPod(core::WorkspaceObservation& observation) {
   const std::string box_identity = core::CurrentIdentity(observation);
   const std::string& reported = heartbeat.box_identity;
   if (!box_identity.starts_with(kPod)) return;
-  if (heartbeat.has_report && heartbeat.boot_id == core::FormerBootId(observation))
+  if (core::IsLastWordOfFormerBox(observation))
     heartbeat = {};
   else if (!reported.starts_with(kPod))
     heartbeat.box_identity.clear();  // An agent in an adopted Pod that was not told which.

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 
 from api_client import Api
+from api_proxy import ApiProxy
 from node_world import DIR, NODE, PORT, ROOT, World
 from world import Failed, until
 
@@ -89,7 +90,8 @@ class Watch(threading.Thread):
 class ReplicatedWorld(World):
     """Pods report to the Service, the replicas sign in as the account of manifests/ and may do what it may."""
 
-    def __init__(self, program, name, settings):
+    def __init__(self, program, name, settings, proxied=False):
+        self.proxy = ApiProxy(DIR, 443) if proxied else None  # Between the replicas and the API server; Pods and kubelet go straight.
         settings.setdefault("boxes", {}).update({"agentImage": "localhost/operator:1", "agentURL": f"https://{ADDRESS}:8443"})
         super().__init__(program, name, settings)
         self.api_client = Api(DIR / "kubeconfig")
@@ -122,6 +124,8 @@ class ReplicatedWorld(World):
         token = self.k("-n", "workspace-operator", "create", "token", "workspace-operator", "--duration", "6h", ns=False).stdout.strip()
         config = json.loads(self.k("config", "view", "--raw", "--minify", "--flatten", "-o", "json", ns=False).stdout)
         config["users"][0]["user"] = {"token": token}
+        if self.proxy:
+            config["clusters"][0]["cluster"]["server"] = self.proxy.url
         (self.folder / "operator.kubeconfig").write_text(json.dumps(config))
 
     def up(self, failpoints=""):
@@ -205,4 +209,6 @@ class ReplicatedWorld(World):
                 if replica.process and replica.process.poll() is None:
                     replica.process.kill()
                     replica.process.wait()
+        if self.proxy:
+            self.proxy.close()
         super().close()

@@ -313,7 +313,31 @@ TEST_CASE("the boot of the box before is known as such, for as long as the next 
   CHECK(former() == "boot-1");
   w.identity = "box-2";  // What was only away for a moment is no successor of itself.
   CHECK(former() == "");
-  w.identity = "box-1";
+  w.identity = "box-3/container";  // Known better, the same.
+  CHECK(former() == "boot-1");
+}
+
+TEST_CASE(
+    "the last word of the box before does not count for this one, whatever comes after does") {
+  World w;
+  w.Pass();
+  const auto last_word = [&] { return core::IsLastWordOfFormerBox(w.Observe()); };
+  CHECK_FALSE(last_word());
+  w.agent_reports = false;
+  w.Advance(1s);
+  w.identity = "box-2";
+  w.hb.box_identity = "";  // Its agent does not say which box it is in.
+  CHECK(last_word());
+  w.Pass();
+  CHECK(last_word());
+  w.Advance(1s);
+  w.hb.received = w.now.mono;  // Heard of before its box was seen, it was this one's all the time.
+  CHECK_FALSE(last_word());
+  World anew;
+  anew.Pass();
+  anew.identity = "box-2";
+  anew.Reboot();
+  CHECK_FALSE(core::IsLastWordOfFormerBox(anew.Observe()));
 }
 
 TEST_CASE("every decision looks again later than now") {

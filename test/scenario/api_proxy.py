@@ -4,12 +4,14 @@
 so that nobody sees their own writes for that long; `freeze_watches(s)` hands nothing on for s seconds, then everything; `skip(s)` ends the watches, lets
 none begin for s seconds, and then only with a new initial set: what came and went in between is seen by nobody. `healthy()` ends all of it. `before`
 looks at each request's target before it is passed on and may answer it with a Status of its own; `written` hears of each write that was answered.
-Requests are counted by what was answered.
+Requests are counted by what was answered. What asks for another protocol (exec) is passed through.
 """
 import collections
 import http.client
 import http.server
 import json
+import select
+import socket
 import ssl
 import threading
 import time
@@ -112,6 +114,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(text)
             return
+        if self.headers.get("Upgrade"):
+            self._tunnel()
+            return
         connection = http.client.HTTPSConnection("127.0.0.1", self.proxy.api_port, context=self.proxy.upstream, timeout=300)
         try:
             connection.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k.lower() not in HOP | {"host", "accept-encoding"}})
@@ -125,6 +130,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             connection.close()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
+
+    def _tunnel(self):
+        """The request as it is, then whatever either side sends, until one ends."""
+        self.close_connection = True
+        with self.proxy.upstream.wrap_socket(socket.create_connection(("127.0.0.1", self.proxy.api_port), 30), server_hostname="127.0.0.1") as server:
+            server.sendall(f"{self.requestline}\r\n{self.headers}".encode("latin-1"))
+            other = {self.connection: server, server: self.connection}
+            while ready := [s for s in other if s.pending()] or select.select(list(other), [], [], 300)[0]:
+                for side in ready:
+                    piece = side.recv(1 << 16)
+                    if not piece:
+                        return
+                    other[side].sendall(piece)
 
     def _head(self, answer, *more):
         self.send_response(answer.status)
