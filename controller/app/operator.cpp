@@ -344,6 +344,10 @@ class Operator {
   }
 
   void ConnectHandlers() {
+    workspaces_->OnSelfTrigger(
+        [this](const meta::ObjectKey&) { workspace_controller_->CountSelfTrigger(); });
+    plugins_->OnSelfTrigger(
+        [this](const meta::ObjectKey&) { plugin_controller_->CountSelfTrigger(); });
     workspaces_->AddHandler([this](const runtime::ObjectEvent<api::Workspace>& event) {
       if (!leading_) return;  // Lead() finds it in the cache.
       workspace_controller_->Queue().Add(event.key, event.WakePriority());

@@ -53,6 +53,8 @@ size_t Utf8Length(std::string_view text, size_t i) {
   return n;
 }
 
+thread_local Field t_field;  ///< Of the LogScope; without a key: none.
+
 }  // namespace
 
 void SetLog(LogLevel level, LogFormat format) {
@@ -90,20 +92,27 @@ std::string EscapeJson(std::string_view text) {
   return out;
 }
 
+LogScope::LogScope(Field field) { t_field = std::move(field); }
+LogScope::~LogScope() { t_field = {}; }
+
 bool Logs(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
 
 void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields) {
   if (!Logs(level)) return;
   const std::string time = Now();
   std::string line;
+  const auto each = [&](const auto& add) {
+    for (const Field& field : fields) add(field);
+    if (!t_field.key.empty()) add(t_field);
+  };
   if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
     line = fmt::format(R"({{"time":"{}","level":"{}","msg":"{}")", time, LevelName(level),
                        EscapeJson(message));
-    for (const Field& f : fields) line += fmt::format(R"(,"{}":"{}")", f.key, EscapeJson(f.value));
+    each([&](const Field& f) { line += fmt::format(R"(,"{}":"{}")", f.key, EscapeJson(f.value)); });
     line += "}\n";
   } else {
     line = fmt::format("{} {:<7} {}", time, LevelName(level), EscapeJson(message));
-    for (const Field& f : fields) line += fmt::format(" {}=\"{}\"", f.key, EscapeJson(f.value));
+    each([&](const Field& f) { line += fmt::format(" {}=\"{}\"", f.key, EscapeJson(f.value)); });
     line += "\n";
   }
   // A blocked or closed stderr must not stop the operator: one attempt, the result does not matter.

@@ -28,6 +28,14 @@ std::optional<LogLevel> ParseLogLevel(std::string_view text);
 /// Writes one line: time, level, message, fields. Never throws. A value never holds a secret: that
 /// is the caller's duty.
 void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields = {});
+/// While it lives every line of this thread has that field too. They do not nest.
+class LogScope {
+ public:
+  explicit LogScope(Field field);
+  LogScope(const LogScope&) = delete;
+  LogScope& operator=(const LogScope&) = delete;
+  ~LogScope();
+};
 /// Is a line of this level written? Asked before fields are made that cost something.
 bool Logs(LogLevel level);
 

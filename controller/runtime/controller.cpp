@@ -33,6 +33,8 @@ WorkQueueOptions QueueOptions(const ControllerOptions& options) {
 class RunId {
  public:
   RunId() { current_reconcile_id = base::RandomUuid(); }
+  RunId(const RunId&) = delete;
+  RunId& operator=(const RunId&) = delete;
   ~RunId() { current_reconcile_id.clear(); }
 };
 
@@ -149,10 +151,9 @@ base::Result<Requeue> Controller::State::Call(const meta::ObjectKey& key,
 
 void Controller::State::RunOne(const meta::ObjectKey& key, const std::stop_token& stop) {
   const RunId id;
+  const base::LogScope scope({"reconcileID", current_reconcile_id});
   const base::MonoTime started = options.clock->Read().mono;
-  base::LogDebug(
-      "reconcile begins",
-      {{"controller", options.name}, {"key", key.Text()}, {"reconcileID", current_reconcile_id}});
+  base::LogDebug("reconcile begins", {{"controller", options.name}, {"key", key.Text()}});
   if (active != nullptr) active->Add(1);
   base::Result<Requeue> result = Requeue::None();
   bool expired = false;
@@ -192,7 +193,6 @@ void Controller::State::Settle(const meta::ObjectKey& key, const base::Result<Re
   }
   base::LogWarning("reconcile failed", {{"controller", options.name},
                                         {"key", key.Text()},
-                                        {"reconcileID", current_reconcile_id},
                                         {"code", base::CodeName(error.code)},
                                         {"error", error.message},
                                         {"retryIn", retry}});

@@ -201,6 +201,7 @@ struct World {
       if (auto error = fault(step)) return error;
     switch (step.kind) {
       case core::StepKind::kFetch: {
+        if (put_back.contains(step.plugin)) return {};  // It takes its time.
         core::ResolutionView& r = sources[step.source];
         r.state = core::ResolutionView::State::kFetched;
         r.digest = "sha256:" + step.revision + step.revision.substr(0, 24);

@@ -81,13 +81,16 @@ class ByteConnection {
   void Close() { over_ = true; }
   /// Half open: nothing is sent until the peer has gone or the server ends.
   void FallSilent() {
-    while (!over_ && !stopping_()) {
-      pollfd poll{fd_, POLLIN, 0};
-      if (::poll(&poll, 1, 20) <= 0) continue;
-      char byte;
-      if (::recv(fd_, &byte, 1, MSG_PEEK) <= 0) over_ = true;
-      if ((poll.revents & (POLLHUP | POLLERR)) != 0) over_ = true;
-    }
+    while (!over_ && !stopping_()) StaySilent(20);
+  }
+  /// For so many milliseconds, unless the peer goes.
+  void StaySilent(int millis) {
+    pollfd poll{fd_, POLLIN, 0};
+    if (stopping_()) over_ = true;
+    if (over_ || ::poll(&poll, 1, millis) <= 0) return;
+    char byte;
+    if (::recv(fd_, &byte, 1, MSG_PEEK) <= 0) over_ = true;
+    if ((poll.revents & (POLLHUP | POLLERR)) != 0) over_ = true;
   }
   bool Over() const { return over_; }
   int Fd() const { return fd_; }

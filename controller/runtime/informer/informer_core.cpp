@@ -47,8 +47,11 @@ base::MonoTime InformerCore::State::Resync(base::MonoTime now) {
   }
   if (now < next_scan) return next_scan;
   if (cursor == 0) {
+    const size_t before = cycle;
     cycle = cursor = store.Size();
     due = 0;
+    // The time since the last look was measured out for far fewer: no bunch of all that came since.
+    if (cycle > 2 * before + 1) scanned = now;
   }
   const std::chrono::duration<double> elapsed = now - scanned;
   const std::chrono::duration<double> period = options.resync;

@@ -11,6 +11,9 @@
 namespace runtime {
 namespace {
 
+/// A server that tells of new objects for ever and never comes to the marker is given up, too:
+/// after so many limits (ten minutes by default).
+constexpr int kMarkerLimits = 5;
 constexpr base::Seconds kWarnAgain{60};  ///< What goes on failing in one way is said this often.
 
 }  // namespace
@@ -29,6 +32,7 @@ class Reflector::Attempt {
       reflector_.marker_late_ = false;
       reflector_.silent_after_ = now + reflector_.options_.liveness;
       reflector_.marker_by_ = initial_stream ? now + reflector_.options_.marker_limit : kNever;
+      reflector_.marker_end_ = now + kMarkerLimits * reflector_.options_.marker_limit;
     }
     if (reflector_.changed_) reflector_.changed_();
   }
@@ -232,7 +236,7 @@ base::Status Reflector::OnEvent(WatchRun* run, WatchEventType type, std::string_
     // A large set from a slow server takes as long as it takes; only one that stops growing is
     // late.
     if (type == WatchEventType::kAdded && marker_by_ != kNever)
-      marker_by_ = stats_.last_contact + options_.marker_limit;
+      marker_by_ = std::min(stats_.last_contact + options_.marker_limit, marker_end_);
   }
   if (!run->live) return target_.Stage(type, object);
   auto version = target_.Apply(type, object);

@@ -99,6 +99,7 @@ class Reflector {
   std::stop_source* attempt_ = nullptr;  ///< Guarded by mutex_, as is all below.
   base::MonoTime silent_after_ = kNever;
   base::MonoTime marker_by_ = kNever;
+  base::MonoTime marker_end_ = kNever;  ///< marker_by_ moves on with each object, up to here.
   std::string cancelled_because_;
   bool marker_late_ = false;  ///< The last attempt was cancelled for its marker.
   base::MonoTime warned_{};

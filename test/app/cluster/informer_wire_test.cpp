@@ -457,6 +457,23 @@ TEST_CASE("wire: a marker that never comes demotes to lists") {
   CHECK(world.informer->Stats().listing);
 }
 
+TEST_CASE("wire: objects without end and without a marker demote to lists, too") {
+  auto options = runtime_test::Quick(true);
+  options.marker_limit = base::Millis{100};
+  options.marker_attempts = 1;
+  World world(options);
+  world.OnWatch([](ByteConnection& to, const ByteRequest&) {
+    to.BeginStream();
+    for (int i = 0; to.SendChunk(Line("ADDED", Json("a", "1", std::to_string(9 + i)))); ++i)
+      to.StaySilent(20);
+  });
+  world.OnList(Answers(200, Page("500", {Json("a", "1", "499")})));
+  world.OnWatch(Streams(""));
+  world.Start();
+  REQUIRE(world.Await("a@499"));
+  CHECK(world.informer->Stats().listing);
+}
+
 TEST_CASE("wire: a list after an outage tells what vanished and what was made anew") {
   World world;
   world.OnWatch(StreamsAndEnds(Initial("7", {Json("a", "1", "5"), Json("b", "2", "6")})));
