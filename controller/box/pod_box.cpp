@@ -22,6 +22,17 @@ base::Error Unsupported(std::string message) {
   return base::MakeError(base::Code::kInvalid, std::move(message), "RestartUnsupported");
 }
 
+/// A refusal of pods/exec is about the operator's own credentials or rights, not about this box:
+/// it ends when they are put right, so it is tried again as what is away for a while.
+base::Error Refused(base::Error error) {
+  if (error.code != base::Code::kUnauthorized && error.code != base::Code::kForbidden) return error;
+  return base::MakeError(base::Code::kUnavailable,
+                         fmt::format("`create pods/exec` (`get` before Kubernetes 1.35) is refused "
+                                     "to the operator: {}",
+                                     error.message),
+                         "ExecRefused");
+}
+
 class PodChannel final : public ExecChannel {
  public:
   PodChannel(kube::PodExec& exec, meta::ObjectKey pod) : exec_(exec), pod_(std::move(pod)) {}
@@ -38,7 +49,7 @@ class PodChannel final : public ExecChannel {
     request.deadline = call.deadline;
     request.stop = call.stop;
     auto result = exec_.Run(request);
-    if (!result) return std::move(result).error();
+    if (!result) return Refused(std::move(result).error());
     return ExecOutcome{result->exit_code, std::move(result->output), std::move(result->error)};
   }
 

@@ -88,8 +88,10 @@ class SmallExec final : public kube::PodExec {
  public:
   protocol::BoxReply reply;
   std::vector<kube::ExecRequest> requests;
+  std::optional<base::Error> fail;
   base::Result<kube::ExecResult> Run(const kube::ExecRequest& request) override {
     requests.push_back(request);
+    if (fail) return *fail;
     kube::ExecResult result;
     protocol::AppendFrame(result.output, protocol::FrameKind::kReply,
                           protocol::EncodeBoxReply(reply));
@@ -275,6 +277,22 @@ TEST_CASE("execs go to the right container by argv, and never to a Pod that does
   CHECK(world.Box()->Probe({"p"}, {}, {}).error().reason == "BoxNotRunning");
   CHECK(world.Box()->WriteToken("t", {}).error().reason == "BoxNotRunning");
   CHECK(world.exec.requests.size() == 2);
+}
+
+TEST_CASE("an exec that is refused is about the operator's rights: tried again, and named") {
+  World world;
+  world.Adopt("a-0", true);
+  for (const base::Code code : {base::Code::kForbidden, base::Code::kUnauthorized}) {
+    world.exec.fail = base::MakeError(code, "told so", "Forbidden");
+    const auto refused = world.Box()->Probe({"p"}, {}, {});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == base::Code::kUnavailable);
+    CHECK(refused.error().reason == "ExecRefused");
+    CHECK(refused.error().message.find("told so") != std::string::npos);
+    CHECK(refused.error().message.find("`create pods/exec`") != std::string::npos);
+  }
+  world.exec.fail = base::MakeError(base::Code::kNotFound, "no such Pod", "NotFound");
+  CHECK(world.Box()->Probe({"p"}, {}, {}).error().code == base::Code::kNotFound);
 }
 
 TEST_CASE("a managed Pod's agent is asked for the restart, and keeps its own token") {
