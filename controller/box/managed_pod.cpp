@@ -19,7 +19,6 @@ constexpr char kIdentityFolder[] = "/var/run/molecule";
 constexpr char kAgentVolume[] = "molecule-agent";
 constexpr char kIdentityVolume[] = "molecule-identity";
 constexpr char kConfigsVolume[] = "molecule-configs";
-constexpr char kCaAnnotation[] = "molecule.ai/operator-ca";
 
 base::Error Invalid(std::string message, const char* reason) {
   return base::MakeError(base::Code::kInvalid, std::move(message), reason);

@@ -13,6 +13,8 @@ namespace box {
 
 inline constexpr char kWorkspaceLabel[] = "molecule.ai/workspace";        ///< On Pods; see LabelOf.
 inline constexpr char kPodInputsAnnotation[] = "molecule.ai/pod-inputs";  ///< Digest of the inputs.
+/// On Pods: whom the agent trusts, as a file in the container.
+inline constexpr char kCaAnnotation[] = "molecule.ai/operator-ca";
 inline constexpr char kTokenAudience[] = "workspace-operator.molecule.ai";
 
 /// What the operator's settings say about the Pods that it makes.
