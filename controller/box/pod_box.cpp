@@ -9,6 +9,7 @@ namespace box {
 namespace {
 
 constexpr base::Millis kCall{30'000};
+constexpr char kBoxBoot[] = "box:";  ///< A container as one start, where no agent reports any.
 
 base::Error Unsupported(std::string message) {
   return base::MakeError(base::Code::kInvalid, std::move(message), "RestartUnsupported");
@@ -84,22 +85,15 @@ class PodBox final : public ExecBox {
     }
     StateReport report = DecidePodState(pod->get(), container_);
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
+    report.plugins_path_persistent = *pod == nullptr || ConfigsOnVolume(**pod, container_);
     // Where no agent has ever reported, each container is one start of what loads the plugins.
     const auto& agent = workspace_.status.agent;
     if (spec_.pod_ref && report.state == BoxState::kRunning && (!agent || agent->boot_id.empty()))
-      report.boot_id = "box:" + report.identity;
+      report.boot_id = kBoxBoot + report.identity;
     if (report.state == BoxState::kRunning && !keeper_.Outdated().empty()) {
       report.reason = "PodOutdated";
       report.cause = keeper_.Outdated();
     }
-    return report;
-  }
-
-  base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
-                                  const std::vector<Delivery>& record,
-                                  std::stop_token stop) override {
-    auto report = ExecBox::Probe(names, record, stop);
-    if (report) report->plugins_path_persistent = ConfigsOnVolume(**pod_, container_);
     return report;
   }
 
@@ -110,7 +104,7 @@ class PodBox final : public ExecBox {
     auto agent = AgentRuns(stop);
     if (!agent) return std::move(agent).error();
     if (*agent) return restart_(expected_boot_id);
-    return Recreate(stop);
+    return Recreate(expected_boot_id, stop);
   }
 
   /// A managed Pod's agent has a token of its own: its projected service account's.
@@ -151,17 +145,36 @@ class PodBox final : public ExecBox {
 
   base::Status MayRun(std::stop_token stop) override {
     const StateReport report = State(stop);
-    if (report.state == BoxState::kRunning) {
-      channel_.SetContainer(ContainerOf(**pod_, container_));
-      return {};
-    }
-    return base::MakeError(base::Code::kUnavailable,
-                           fmt::format("Pod {} does not run: {}", key_.Text(), report.cause),
-                           "BoxNotRunning");
+    if (report.state != BoxState::kRunning)
+      return base::MakeError(base::Code::kUnavailable,
+                             fmt::format("Pod {} does not run: {}", key_.Text(), report.cause),
+                             "BoxNotRunning");
+    const std::string container = ContainerOf(**pod_, container_);
+    // Before anything is run there: helper and token would go into the container's own layer.
+    if (!report.plugins_path_persistent)
+      return base::MakeError(
+          base::Code::kInvalid,
+          fmt::format(
+              "/configs of container {} in Pod {} is on no volume that can be written: what "
+              "is put there dies with the container; mount one at /configs",
+              container, key_.Text()),
+          "PluginsPathNotPersistent");
+    channel_.SetContainer(container);
+    return {};
+  }
+
+  /// Whether the start that is to be ended belongs to a box that was here before this one.
+  bool HasRestarted(const std::string& boot_id) const {
+    const std::string now = PodBoxIdentity(**pod_, container_);
+    if (boot_id.starts_with(kBoxBoot)) return boot_id != kBoxBoot + now;
+    const auto& status = workspace_.status;
+    return status.agent && status.agent->boot_id == boot_id && status.box &&
+           status.box->identity.starts_with(PodIdentity("")) && status.box->identity != now;
   }
 
   /// The last means for an adopted Pod without an agent.
-  base::Status Recreate(std::stop_token stop) {
+  base::Status Recreate(const std::string& expected_boot_id, std::stop_token stop) {
+    if (HasRestarted(expected_boot_id)) return {};
     if (workspace_.spec.restart.recreate != api::RecreatePolicy::kAllowed)
       return Unsupported(
           fmt::format("no agent runs in Pod {}, and a Pod cannot be restarted from inside: run "

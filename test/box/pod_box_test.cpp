@@ -385,18 +385,42 @@ TEST_CASE("execs go to the right container by argv, and never to a Pod that does
   world.exec.reply.plugins = {{"p", "Absent", "", false, "", "", "", "", false, true}};
   const auto report = box->Probe({"p"}, {}, {});
   REQUIRE(report);
-  CHECK(report->plugins_path_persistent);
+  CHECK(box->State({}).plugins_path_persistent);
   REQUIRE(world.exec.requests.size() == 1);
   CHECK(world.exec.requests[0].pod == "a-0");
   CHECK(world.exec.requests[0].container == "main");
   CHECK(world.exec.requests[0].argv ==
         std::vector<std::string>{"workspace-operator", "box-helper", "--root", "/"});
-  world.Pod("a-0")["spec"]["containers"][0].erase("volumeMounts");
-  CHECK_FALSE(world.Box()->Probe({"p"}, {}, {})->plugins_path_persistent);
   world.Pod("a-0")["status"]["phase"] = "Failed";
   CHECK(world.Box()->Probe({"p"}, {}, {}).error().reason == "BoxNotRunning");
   CHECK(world.Box()->WriteToken("t", {}).error().reason == "BoxNotRunning");
-  CHECK(world.exec.requests.size() == 2);
+  CHECK(world.exec.requests.size() == 1);
+}
+
+TEST_CASE("nothing is run in a Pod whose /configs is on no volume, and every call says so") {
+  World world;
+  world.Adopt("a-0", true);
+  world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  world.Pod("a-0")["spec"]["containers"][0].erase("volumeMounts");
+  CHECK_FALSE(world.Box()->State({}).plugins_path_persistent);
+  CHECK(world.Box()->State({}).state == box::BoxState::kRunning);
+  const auto box = world.Box();
+  const auto check = [](const auto& result) {
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == base::Code::kInvalid);
+    CHECK(result.error().reason == "PluginsPathNotPersistent");
+    CHECK(result.error().message.find("mount one at /configs") != std::string::npos);
+  };
+  check(box->Probe({"p"}, {}, {}));
+  check(box->Deliver({}, {}));
+  check(box->Adopt({}, {}));
+  check(box->Activate({{"p"}, "boot"}, {}));
+  check(box->Remove({"p"}, "boot", {}));
+  check(box->ClearRemovals("boot", {}));
+  check(box->WriteToken("t", {}));
+  check(box->Restart("boot", {}));
+  CHECK(world.exec.requests.empty());
+  CHECK(world.api.deleted.empty());
 }
 
 TEST_CASE("an exec that is refused is about the operator's rights: tried again, and named") {
@@ -444,11 +468,22 @@ TEST_CASE("an adopted Pod without an agent cannot be restarted, unless its owner
   CHECK(world.Box()->Restart("boot-1", {}).error().reason == "RestartUnsupported");
   CHECK(world.api.deleted.empty());
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  // The start that is to be ended was another container's: its restart has happened.
+  CHECK(world.Box()->Restart("box:pod:adopted-uid/c0", {}));
+  world.workspace.status.agent = api::AgentStatus{};
+  world.workspace.status.agent->boot_id = "boot-1";
+  world.workspace.status.box = api::BoxStatus{"pod:adopted-uid/c0", "Running", "", {}};
+  CHECK(world.Box()->Restart("boot-1", {}));
+  CHECK(world.api.deleted.empty());
+  world.workspace.status.box->identity = "pod:adopted-uid/c1";
   CHECK(world.Box()->Restart("boot-1", {}));
   CHECK(world.api.deleted == std::vector<std::string>{"pods/a-0"});
+  world.Adopt("a-0", true);
+  CHECK(world.Box()->Restart("box:pod:adopted-uid/c1", {}));
+  CHECK(world.api.deleted.size() == 2);
   world.Adopt("a-1", false);
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
   CHECK(world.Box()->Restart("boot-1", {}).error().reason == "RestartUnsupported");
-  CHECK(world.api.deleted.size() == 1);
+  CHECK(world.api.deleted.size() == 2);
   CHECK(world.Box()->Provide({}));
 }
