@@ -18,6 +18,7 @@ constexpr char kAgentFolder[] = "/opt/molecule";
 constexpr char kIdentityFolder[] = "/var/run/molecule";
 constexpr char kAgentVolume[] = "molecule-agent";
 constexpr char kIdentityVolume[] = "molecule-identity";
+constexpr char kConfigs[] = "/configs";
 constexpr char kConfigsVolume[] = "molecule-configs";
 
 base::Error Invalid(std::string message, const char* reason) {
@@ -58,7 +59,8 @@ void RestrictContainer(Json& container) {
   Default(container, "securityContext", Json::object());
   Json& security = container["securityContext"];
   Default(security, "allowPrivilegeEscalation", false);
-  Default(security, "capabilities", {{"drop", Json::array({"ALL"})}});
+  Default(security, "capabilities", Json::object());
+  Default(security["capabilities"], "drop", Json::array({"ALL"}));
 }
 
 /// Restricted wherever the template says nothing.
@@ -73,7 +75,9 @@ void RestrictPod(Json& spec) {
     Default(security, "fsGroup", kUser);
   }
   Default(security, "seccompProfile", {{"type", "RuntimeDefault"}});
-  for (Json& container : spec["containers"]) RestrictContainer(container);
+  for (const char* list : {"containers", "initContainers"})
+    if (spec.contains(list))
+      for (Json& container : spec[list]) RestrictContainer(container);
 }
 
 Json AgentInit(const ManagedPodSettings& settings) {
@@ -105,10 +109,13 @@ Json IdentityVolume(const ManagedPodSettings& settings) {
   return {{"name", kIdentityVolume}, {"projected", {{"sources", std::move(sources)}}}};
 }
 
-bool Mounts(const Json& container, const std::string& path) {
+bool MountsConfigs(const Json& container) {
   const Json& mounts = codec::GetMember(container, "volumeMounts");
-  for (const Json& mount : mounts)
-    if (codec::GetString(mount, "mountPath") == path) return true;
+  for (const Json& mount : mounts) {
+    std::string path = codec::GetString(mount, "mountPath");
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    if (path == kConfigs) return true;
+  }
   return false;
 }
 
@@ -182,14 +189,14 @@ void AddVolumes(Json& spec, Json& container, const api::Workspace& workspace,
   volumes.push_back(IdentityVolume(settings));
   mounts.push_back({{"name", kAgentVolume}, {"mountPath", kAgentFolder}, {"readOnly", true}});
   mounts.push_back({{"name", kIdentityVolume}, {"mountPath", kIdentityFolder}, {"readOnly", true}});
-  if (Mounts(container, "/configs")) return;
+  if (MountsConfigs(container)) return;
   Json configs{{"name", kConfigsVolume}};
   if (workspace.spec.box.pod->storage)
     configs["persistentVolumeClaim"] = {{"claimName", ManagedPodName(workspace.meta.name)}};
   else
     configs["emptyDir"] = Json::object();
   volumes.push_back(std::move(configs));
-  mounts.push_back({{"name", kConfigsVolume}, {"mountPath", "/configs"}});
+  mounts.push_back({{"name", kConfigsVolume}, {"mountPath", kConfigs}});
 }
 
 Json ClaimOf(const api::Workspace& workspace) {
@@ -258,6 +265,11 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   if (!index) return index.error();
   const auto command = RuntimeCommand(workspace, spec["containers"][*index], settings);
   if (!command) return command.error();
+  if (box.storage && MountsConfigs(spec["containers"][*index]))
+    return Invalid(
+        "the PodTemplate mounts a volume at /configs itself, so spec.box.pod.storage would not be "
+        "used: take that mount out of the PodTemplate, or make the Workspace without storage",
+        "StorageUnused");
   ManagedPod out;
   out.inputs = InputsOf(workspace, spec, metadata, *command);
 

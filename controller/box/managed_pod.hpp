@@ -45,8 +45,8 @@ std::vector<std::string> ManagedHelperArgv();
 /// meets the Restricted Pod Security Standard wherever the template does not say otherwise; an init
 /// container copies this program into it; the container starts the agent, which starts the runtime.
 /// Pure: equal inputs give equal objects. Errors: kInvalid with reason AgentImageMissing,
-/// AgentURLMissing, RuntimeCommandUnknown, ContainerMissing or PodTemplateInvalid, naming the
-/// remedy.
+/// AgentURLMissing, RuntimeCommandUnknown, ContainerMissing, PodTemplateInvalid or StorageUnused,
+/// naming the remedy.
 base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace,
                                         const codec::Json* pod_template,
                                         const ManagedPodSettings& settings);
