@@ -225,6 +225,41 @@ std::string InputsOf(const api::Workspace& workspace, const Json& spec, const Js
   return base::Hex(base::Sha256Of(codec::Dump(inputs))).substr(0, 16);
 }
 
+/// What a Pod is made from: the template's, or one container of the image.
+struct Given {
+  Json spec;
+  Json metadata = Json::object();
+};
+
+base::Result<Given> GivenBy(const api::PodBox& box, const Json* pod_template) {
+  Given out;
+  if (pod_template == nullptr) {
+    out.spec["containers"] = Json::array(
+        {{{"name", box.container.empty() ? "agent" : box.container}, {"image", box.image}}});
+    return out;
+  }
+  const Json& part = codec::GetMember(*pod_template, "template");
+  out.spec = codec::GetMember(part, "spec");
+  out.metadata = codec::GetMember(part, "metadata");
+  if (!out.spec.is_object())
+    return Invalid("the PodTemplate has no template.spec", "PodTemplateInvalid");
+  return out;
+}
+
+/// Ours, and beside it what the template says.
+Json PodMeta(const api::Workspace& workspace, const Json& metadata,
+             const ManagedPodSettings& settings, const std::string& inputs) {
+  Json meta = MetaOf(workspace, ManagedPodName(workspace.meta.name));
+  for (const char* kind : {"labels", "annotations"}) {
+    const Json& given = codec::GetMember(metadata, kind);
+    for (const auto& [key, value] : given.items())
+      if (value.is_string() && !meta[kind].contains(key)) meta[kind][key] = value;
+  }
+  meta["annotations"][kPodInputsAnnotation] = inputs;
+  if (!settings.agent_ca_pem.empty()) meta["annotations"][kCaAnnotation] = settings.agent_ca_pem;
+  return meta;
+}
+
 base::Status CheckSettings(const ManagedPodSettings& settings) {
   if (settings.agent_image.empty())
     return Invalid(
@@ -250,17 +285,9 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
                                         const ManagedPodSettings& settings) {
   if (auto ok = CheckSettings(settings); !ok) return ok.error();
   const api::PodBox& box = *workspace.spec.box.pod;
-  Json spec, metadata = Json::object();
-  if (pod_template != nullptr) {
-    const Json& part = codec::GetMember(*pod_template, "template");
-    spec = codec::GetMember(part, "spec");
-    metadata = codec::GetMember(part, "metadata");
-    if (!spec.is_object())
-      return Invalid("the PodTemplate has no template.spec", "PodTemplateInvalid");
-  } else {
-    spec["containers"] = Json::array(
-        {{{"name", box.container.empty() ? "agent" : box.container}, {"image", box.image}}});
-  }
+  auto given = GivenBy(box, pod_template);
+  if (!given) return std::move(given).error();
+  Json& spec = given->spec;
   const auto index = FindContainer(spec, box.container);
   if (!index) return index.error();
   const auto command = RuntimeCommand(workspace, spec["containers"][*index], settings);
@@ -271,7 +298,7 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
         "used: take that mount out of the PodTemplate, or make the Workspace without storage",
         "StorageUnused");
   ManagedPod out;
-  out.inputs = InputsOf(workspace, spec, metadata, *command);
+  out.inputs = InputsOf(workspace, spec, given->metadata, *command);
 
   Json& container = spec["containers"][*index];
   container["command"] = AgentCommand(workspace, settings, *command);
@@ -287,15 +314,10 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   inits.insert(inits.begin(), AgentInit(settings));
   spec["restartPolicy"] = "Always";
 
-  Json meta = MetaOf(workspace, ManagedPodName(workspace.meta.name));
-  for (const char* kind : {"labels", "annotations"}) {
-    const Json& given = codec::GetMember(metadata, kind);
-    for (const auto& [key, value] : given.items())
-      if (value.is_string() && !meta[kind].contains(key)) meta[kind][key] = value;
-  }
-  meta["annotations"][kPodInputsAnnotation] = out.inputs;
-  if (!settings.agent_ca_pem.empty()) meta["annotations"][kCaAnnotation] = settings.agent_ca_pem;
-  out.pod = {{"apiVersion", "v1"}, {"kind", "Pod"}, {"metadata", meta}, {"spec", spec}};
+  out.pod = {{"apiVersion", "v1"},
+             {"kind", "Pod"},
+             {"metadata", PodMeta(workspace, given->metadata, settings, out.inputs)},
+             {"spec", spec}};
   if (box.storage) out.claim = ClaimOf(workspace);
   return out;
 }
