@@ -51,6 +51,8 @@ struct AgentOptions {
   base::Millis back_off_base{500};  ///< While the operator is away, and between starts of a failing
                                     ///< runtime: doubled, full jitter,
   base::Millis back_off_limit{60'000};  ///< up to this; reports: up to their period.
+  base::Millis stable_after{60'000};    ///< A run of the runtime this long resets the back-off, and
+                                        ///< how earlier ones ended is told no more.
   base::Millis boot_install_deadline{
       300'000};  ///< Then Failed is reported and the runtime is started with what is there.
   base::Millis stop_grace{5'000};  ///< From SIGTERM to SIGKILL of the runtime.

@@ -109,6 +109,10 @@ protocol::Heartbeat Reporter::Build(const SharedState::View& view, std::stop_tok
     heartbeat.sample_error = status.sample_error;
     heartbeat.monthly_spend = status.monthly_spend;
   }
+  if (!view.runtime_trouble.empty()) {
+    heartbeat.error_rate = 1.0;
+    heartbeat.sample_error = view.runtime_trouble;
+  }
   AddInventory(heartbeat, view, stop);
   return heartbeat;
 }

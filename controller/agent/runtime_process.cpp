@@ -12,8 +12,6 @@ extern char** environ;  // NOLINT: POSIX
 namespace agent {
 namespace {
 
-constexpr base::Millis kStableAfter{60'000};  ///< A run this long resets the back-off.
-
 std::map<std::string, std::string> Environment(const AgentOptions& options,
                                                const std::string& boot_id) {
   std::map<std::string, std::string> all;
@@ -46,7 +44,10 @@ void RuntimeProcess::Poll(base::MonoTime now) {
   if (child_) {
     if (const auto exit_code = child_->Poll()) NoticeEnd(*exit_code, now);
   }
-  if (child_) return NoticeReport();
+  if (child_) {
+    NoticeReport();
+    return NoticeWell(now);
+  }
   // Without a command somebody else runs the runtime; this agent's life then counts as one boot.
   if (options_.runtime_argv.empty() && !boot_id_.empty()) return NoticeReport();
   if (now >= next_start_) Start(now);
@@ -55,12 +56,8 @@ void RuntimeProcess::Poll(base::MonoTime now) {
 void RuntimeProcess::Start(base::MonoTime now) {
   const std::string boot_id = base::RandomUuid();
   // Before the start: what is activated from here on is recorded as not loaded by this boot.
-  if (auto status = installed_.RecordBoot(boot_id); !status) {
-    base::LogError("boot id cannot be recorded; the runtime is not started",
-                   {{"error", status.error().message}});
-    next_start_ = now + backoff_.Next();
-    return;
-  }
+  if (auto status = installed_.RecordBoot(boot_id); !status)
+    return Postpone(boot_id, "its boot id cannot be recorded: " + status.error().message, now);
   ::unlink(options_.report_path.c_str());
   ::unlink(options_.status_path.c_str());
   started_ = now;
@@ -71,11 +68,7 @@ void RuntimeProcess::Start(base::MonoTime now) {
     command.environment = Environment(options_, boot_id);
     command.working_directory = options_.root;
     auto child = base::ChildProcess::Start(command, options_.runtime_log);
-    if (!child) {
-      base::LogError("the runtime cannot be started", {{"error", child.error().message}});
-      next_start_ = now + backoff_.Next();
-      return;
-    }
+    if (!child) return Postpone(boot_id, child.error().message, now);
     child_ = std::move(*child);
   }
   boot_id_ = boot_id;
@@ -86,14 +79,46 @@ void RuntimeProcess::Start(base::MonoTime now) {
   });
 }
 
+void RuntimeProcess::Postpone(const std::string& boot_id, std::string why, base::MonoTime now) {
+  base::LogError("the runtime cannot be started", {{"error", why}});
+  next_start_ = now + backoff_.Next();
+  why.insert(0, "the runtime cannot be started: ");
+  const auto view = shared_.Get();
+  if (view.runtime_trouble == why && !view.runtime_running) return;
+  shared_.Update([&](SharedState::View& changed) {
+    // Without any boot id nothing could be reported at all.
+    if (changed.boot_id.empty()) changed.boot_id = boot_id;
+    changed.runtime_running = false;
+    changed.runtime_trouble = std::move(why);
+  });
+}
+
 void RuntimeProcess::NoticeEnd(int exit_code, base::MonoTime now) {
   child_.reset();
-  if (now - started_ >= kStableAfter) backoff_.Reset();
+  if (now - started_ >= options_.stable_after) {
+    backoff_.Reset();
+    short_runs_ = 0;
+  }
+  ++short_runs_;
   const base::Millis wait = backoff_.Next();
   next_start_ = now + wait;
   base::LogWarning("the runtime ended", {{"exitCode", fmt::format("{}", exit_code)},
                                          {"nextStartMillis", fmt::format("{}", wait.count())}});
-  shared_.Update([](SharedState::View& view) { view.runtime_running = false; });
+  shared_.Update([&](SharedState::View& view) {
+    view.runtime_running = false;
+    view.runtime_trouble = fmt::format("the runtime {} ended with exit code {}; look at its log",
+                                       options_.runtime_argv.front(), exit_code);
+  });
+}
+
+/// A first end is past once the next run has reported. One that ends again and again may report
+/// each time: then only a stable run counts.
+void RuntimeProcess::NoticeWell(base::MonoTime now) {
+  const bool stable = now - started_ >= options_.stable_after;
+  if (stable) short_runs_ = 0;
+  if (shared_.Get().runtime_trouble.empty()) return;
+  if (stable || (reported_ && short_runs_ <= 1))
+    shared_.Update([](SharedState::View& view) { view.runtime_trouble.clear(); });
 }
 
 void RuntimeProcess::NoticeReport() {
@@ -109,6 +134,7 @@ void RuntimeProcess::Restart(base::MonoTime now) {
   }
   if (child_) child_->Terminate(options_.stop_grace);
   child_.reset();
+  short_runs_ = 0;  // What is new on the box may have mended it.
   Start(now);
 }
 

@@ -15,6 +15,9 @@
 ///
 ///   Stopped -> Running -> (ended) Waiting with back-off -> Running ...
 ///                 '-- Restart ------------------------------'
+///
+/// Why it does not run, or how it ended last, is told (SharedState) until it has lasted: the agent
+/// is the first process of its container, so nobody outside sees the runtime crash.
 namespace agent {
 
 class RuntimeProcess {
@@ -34,6 +37,9 @@ class RuntimeProcess {
   void Start(base::MonoTime now);
   void NoticeEnd(int exit_code, base::MonoTime now);
   void NoticeReport();
+  void NoticeWell(base::MonoTime now);
+  /// The runtime could not be started: tells why, and when the next attempt is.
+  void Postpone(const std::string& boot_id, std::string why, base::MonoTime now);
 
   const AgentOptions& options_;
   bundle::InstalledPlugins& installed_;
@@ -44,6 +50,7 @@ class RuntimeProcess {
   base::MonoTime started_{};
   base::MonoTime next_start_{};
   bool reported_ = false;  ///< This start's report has been seen.
+  int short_runs_ = 0;     ///< That ended by themselves since the last stable one or a restart.
 };
 
 }  // namespace agent

@@ -19,6 +19,7 @@ class SharedState {
   struct View {
     std::string boot_id;
     bool runtime_running = false;
+    std::string runtime_trouble;  ///< Why it does not run, or ended last; empty: all is well.
     std::optional<protocol::BootInstall> boot_install;
     uint64_t news = 0;  ///< Grows with each change that is worth a heartbeat at once.
   };

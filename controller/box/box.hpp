@@ -26,6 +26,8 @@ struct StateReport {
   std::string boot_id = {};
   std::string reason = {};  ///< Stable CamelCase word for the cause, e.g. ImagePullBackOff; may be
                             ///< empty.
+  /// False: what is written to the plugins path dies with the box's container, so nothing is.
+  bool plugins_path_persistent = true;
 };
 
 /// What the probe found of one plugin.

@@ -31,8 +31,11 @@ constexpr int kNotExecutable = 126;
 constexpr int kNoSuchProgram = 127;
 
 /// Unpacks beside, then renames: a half-brought helper is never run. Other versions are dropped.
+/// Some tars (busybox's) read to the end of their input, which never comes where standard input
+/// cannot be closed (v4.channel.k8s.io): head knows where it is.
 constexpr char kBringScript[] =
     "p=$1; t=\"$p/.new-$$\"; umask 022; rm -rf \"$p\"/.new-*; mkdir -p \"$t\" && "
+    "{ if command -v head > /dev/null; then head -c \"$3\"; else cat; fi; } | "
     "tar -xf - -C \"$t\" && rm -rf \"$p/$2\" && mv \"$t\" \"$p/$2\" || exit $?; "
     "for o in \"$p\"/*; do [ \"$o\" = \"$p/$2\" ] || rm -rf \"$o\"; done";
 
@@ -111,6 +114,12 @@ class ProgramTar {
           return {};
         }) {}
 
+  uint64_t Bytes() const {
+    std::vector<bundle::FileEntry> entries;
+    for (const base::ProgramFile& file : files_) entries.push_back(EntryOf(file));
+    return bundle::TarBytes(entries);
+  }
+
   base::Result<std::string> Next() {
     while (sent_ == pending_.size()) {
       pending_.clear();
@@ -125,6 +134,10 @@ class ProgramTar {
   }
 
  private:
+  static bundle::FileEntry EntryOf(const base::ProgramFile& file) {
+    return {file.name, file.size, true};
+  }
+
   base::Status Fill() {
     if (at_ == files_.size()) {
       auto end = writer_.Finish();
@@ -132,7 +145,7 @@ class ProgramTar {
     }
     auto bytes = base::ReadFile(files_[at_].path, 512u << 20);
     if (!bytes) return bytes.error();
-    if (auto ok = writer_.Begin({files_[at_].name, bytes->size(), true}); !ok) return ok;
+    if (auto ok = writer_.Begin(EntryOf(files_[at_])); !ok) return ok;
     return writer_.Write(*bytes);
   }
 
@@ -213,13 +226,13 @@ base::Result<BoxReply> ExecBox::AskOne(const std::vector<std::string>& helper,
 base::Status ExecBox::BringHelper(std::stop_token stop) {
   auto files = base::OwnProgramFiles();
   if (!files) return files.error();
-  uint64_t total = 0;
-  for (const auto& file : *files) total += file.size;
+  auto tar = std::make_shared<ProgramTar>(*std::move(files));
+  const uint64_t total = tar->Bytes();
   base::LogInfo("bringing the helper into a box that has none",
                 {{"box", options_.memory_key}, {"bytes", std::to_string(total)}});
-  auto tar = std::make_shared<ProgramTar>(*std::move(files));
   auto outcome = channel_->Run(
-      {.argv = {"sh", "-c", kBringScript, "sh", HelperFolder(), base::OwnProgramId()},
+      {.argv = {"sh", "-c", kBringScript, "sh", HelperFolder(), base::OwnProgramId(),
+                std::to_string(total)},
        .input = [tar] { return tar->Next(); },
        .output_limit = 64 << 10,
        .deadline = std::min(kLongest, kShort + base::Millis(total / kLeastBytesPerMilli)),

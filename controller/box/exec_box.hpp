@@ -34,7 +34,7 @@ struct ExecBoxOptions {
   /// Where none of them is there: bring the program by `sh` and `tar` into
   /// <root>/configs/.molecule/helper.
   bool bring_helper = true;
-  std::string memory_key;  ///< This very box (its identity).
+  std::string memory_key;  ///< Names the box among those that share `memory`.
   std::shared_ptr<HelperMemory> memory;
 };
 

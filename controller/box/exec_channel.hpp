@@ -29,9 +29,9 @@ struct ExecOutcome {
 ///
 /// A value means that the program ended and that its exit code is known; a lost exit code is never
 /// success. Errors: kNotFound with reason ProgramNotFound (there is no such program in the box),
-/// kNotFound (the box or its container is gone), kTimeout, kCancelled, kForbidden, kInvalid with
-/// reason OutputTooLarge, kUnavailable (everything transient; reason ExitStatusLost when it may
-/// have run).
+/// kNotFound (the box or its container is gone), kTimeout, kCancelled, kInvalid with reason
+/// OutputTooLarge, kUnavailable (everything transient; reason ExitStatusLost when it may have run,
+/// ExecRefused when our own credentials or rights are refused).
 class ExecChannel {
  public:
   virtual ~ExecChannel() = default;

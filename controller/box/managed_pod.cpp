@@ -18,8 +18,8 @@ constexpr char kAgentFolder[] = "/opt/molecule";
 constexpr char kIdentityFolder[] = "/var/run/molecule";
 constexpr char kAgentVolume[] = "molecule-agent";
 constexpr char kIdentityVolume[] = "molecule-identity";
+constexpr char kConfigs[] = "/configs";
 constexpr char kConfigsVolume[] = "molecule-configs";
-constexpr char kCaAnnotation[] = "molecule.ai/operator-ca";
 
 base::Error Invalid(std::string message, const char* reason) {
   return base::MakeError(base::Code::kInvalid, std::move(message), reason);
@@ -59,7 +59,8 @@ void RestrictContainer(Json& container) {
   Default(container, "securityContext", Json::object());
   Json& security = container["securityContext"];
   Default(security, "allowPrivilegeEscalation", false);
-  Default(security, "capabilities", {{"drop", Json::array({"ALL"})}});
+  Default(security, "capabilities", Json::object());
+  Default(security["capabilities"], "drop", Json::array({"ALL"}));
 }
 
 /// Restricted wherever the template says nothing.
@@ -74,7 +75,9 @@ void RestrictPod(Json& spec) {
     Default(security, "fsGroup", kUser);
   }
   Default(security, "seccompProfile", {{"type", "RuntimeDefault"}});
-  for (Json& container : spec["containers"]) RestrictContainer(container);
+  for (const char* list : {"containers", "initContainers"})
+    if (spec.contains(list))
+      for (Json& container : spec[list]) RestrictContainer(container);
 }
 
 Json AgentInit(const ManagedPodSettings& settings) {
@@ -106,10 +109,13 @@ Json IdentityVolume(const ManagedPodSettings& settings) {
   return {{"name", kIdentityVolume}, {"projected", {{"sources", std::move(sources)}}}};
 }
 
-bool Mounts(const Json& container, const std::string& path) {
+bool MountsConfigs(const Json& container) {
   const Json& mounts = codec::GetMember(container, "volumeMounts");
-  for (const Json& mount : mounts)
-    if (codec::GetString(mount, "mountPath") == path) return true;
+  for (const Json& mount : mounts) {
+    std::string path = codec::GetString(mount, "mountPath");
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    if (path == kConfigs) return true;
+  }
   return false;
 }
 
@@ -183,14 +189,14 @@ void AddVolumes(Json& spec, Json& container, const api::Workspace& workspace,
   volumes.push_back(IdentityVolume(settings));
   mounts.push_back({{"name", kAgentVolume}, {"mountPath", kAgentFolder}, {"readOnly", true}});
   mounts.push_back({{"name", kIdentityVolume}, {"mountPath", kIdentityFolder}, {"readOnly", true}});
-  if (Mounts(container, "/configs")) return;
+  if (MountsConfigs(container)) return;
   Json configs{{"name", kConfigsVolume}};
   if (workspace.spec.box.pod->storage)
     configs["persistentVolumeClaim"] = {{"claimName", ManagedPodName(workspace.meta.name)}};
   else
     configs["emptyDir"] = Json::object();
   volumes.push_back(std::move(configs));
-  mounts.push_back({{"name", kConfigsVolume}, {"mountPath", "/configs"}});
+  mounts.push_back({{"name", kConfigsVolume}, {"mountPath", kConfigs}});
 }
 
 Json ClaimOf(const api::Workspace& workspace) {
@@ -219,6 +225,41 @@ std::string InputsOf(const api::Workspace& workspace, const Json& spec, const Js
   return base::Hex(base::Sha256Of(codec::Dump(inputs))).substr(0, 16);
 }
 
+/// What a Pod is made from: the template's, or one container of the image.
+struct Given {
+  Json spec;
+  Json metadata = Json::object();
+};
+
+base::Result<Given> GivenBy(const api::PodBox& box, const Json* pod_template) {
+  Given out;
+  if (pod_template == nullptr) {
+    out.spec["containers"] = Json::array(
+        {{{"name", box.container.empty() ? "agent" : box.container}, {"image", box.image}}});
+    return out;
+  }
+  const Json& part = codec::GetMember(*pod_template, "template");
+  out.spec = codec::GetMember(part, "spec");
+  out.metadata = codec::GetMember(part, "metadata");
+  if (!out.spec.is_object())
+    return Invalid("the PodTemplate has no template.spec", "PodTemplateInvalid");
+  return out;
+}
+
+/// Ours, and beside it what the template says.
+Json PodMeta(const api::Workspace& workspace, const Json& metadata,
+             const ManagedPodSettings& settings, const std::string& inputs) {
+  Json meta = MetaOf(workspace, ManagedPodName(workspace.meta.name));
+  for (const char* kind : {"labels", "annotations"}) {
+    const Json& given = codec::GetMember(metadata, kind);
+    for (const auto& [key, value] : given.items())
+      if (value.is_string() && !meta[kind].contains(key)) meta[kind][key] = value;
+  }
+  meta["annotations"][kPodInputsAnnotation] = inputs;
+  if (!settings.agent_ca_pem.empty()) meta["annotations"][kCaAnnotation] = settings.agent_ca_pem;
+  return meta;
+}
+
 base::Status CheckSettings(const ManagedPodSettings& settings) {
   if (settings.agent_image.empty())
     return Invalid(
@@ -244,23 +285,20 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
                                         const ManagedPodSettings& settings) {
   if (auto ok = CheckSettings(settings); !ok) return ok.error();
   const api::PodBox& box = *workspace.spec.box.pod;
-  Json spec, metadata = Json::object();
-  if (pod_template != nullptr) {
-    const Json& part = codec::GetMember(*pod_template, "template");
-    spec = codec::GetMember(part, "spec");
-    metadata = codec::GetMember(part, "metadata");
-    if (!spec.is_object())
-      return Invalid("the PodTemplate has no template.spec", "PodTemplateInvalid");
-  } else {
-    spec["containers"] = Json::array(
-        {{{"name", box.container.empty() ? "agent" : box.container}, {"image", box.image}}});
-  }
+  auto given = GivenBy(box, pod_template);
+  if (!given) return std::move(given).error();
+  Json& spec = given->spec;
   const auto index = FindContainer(spec, box.container);
   if (!index) return index.error();
   const auto command = RuntimeCommand(workspace, spec["containers"][*index], settings);
   if (!command) return command.error();
+  if (box.storage && MountsConfigs(spec["containers"][*index]))
+    return Invalid(
+        "the PodTemplate mounts a volume at /configs itself, so spec.box.pod.storage would not be "
+        "used: take that mount out of the PodTemplate, or make the Workspace without storage",
+        "StorageUnused");
   ManagedPod out;
-  out.inputs = InputsOf(workspace, spec, metadata, *command);
+  out.inputs = InputsOf(workspace, spec, given->metadata, *command);
 
   Json& container = spec["containers"][*index];
   container["command"] = AgentCommand(workspace, settings, *command);
@@ -276,15 +314,10 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   inits.insert(inits.begin(), AgentInit(settings));
   spec["restartPolicy"] = "Always";
 
-  Json meta = MetaOf(workspace, ManagedPodName(workspace.meta.name));
-  for (const char* kind : {"labels", "annotations"}) {
-    const Json& given = codec::GetMember(metadata, kind);
-    for (const auto& [key, value] : given.items())
-      if (value.is_string() && !meta[kind].contains(key)) meta[kind][key] = value;
-  }
-  meta["annotations"][kPodInputsAnnotation] = out.inputs;
-  if (!settings.agent_ca_pem.empty()) meta["annotations"][kCaAnnotation] = settings.agent_ca_pem;
-  out.pod = {{"apiVersion", "v1"}, {"kind", "Pod"}, {"metadata", meta}, {"spec", spec}};
+  out.pod = {{"apiVersion", "v1"},
+             {"kind", "Pod"},
+             {"metadata", PodMeta(workspace, given->metadata, settings, out.inputs)},
+             {"spec", spec}};
   if (box.storage) out.claim = ClaimOf(workspace);
   return out;
 }

@@ -13,6 +13,8 @@ namespace box {
 
 inline constexpr char kWorkspaceLabel[] = "molecule.ai/workspace";        ///< On Pods; see LabelOf.
 inline constexpr char kPodInputsAnnotation[] = "molecule.ai/pod-inputs";  ///< Digest of the inputs.
+/// On Pods: whom the agent trusts, as a file in the container.
+inline constexpr char kCaAnnotation[] = "molecule.ai/operator-ca";
 inline constexpr char kTokenAudience[] = "workspace-operator.molecule.ai";
 
 /// What the operator's settings say about the Pods that it makes.
@@ -43,8 +45,8 @@ std::vector<std::string> ManagedHelperArgv();
 /// meets the Restricted Pod Security Standard wherever the template does not say otherwise; an init
 /// container copies this program into it; the container starts the agent, which starts the runtime.
 /// Pure: equal inputs give equal objects. Errors: kInvalid with reason AgentImageMissing,
-/// AgentURLMissing, RuntimeCommandUnknown, ContainerMissing or PodTemplateInvalid, naming the
-/// remedy.
+/// AgentURLMissing, RuntimeCommandUnknown, ContainerMissing, PodTemplateInvalid or StorageUnused,
+/// naming the remedy.
 base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace,
                                         const codec::Json* pod_template,
                                         const ManagedPodSettings& settings);

@@ -3,23 +3,27 @@
 #include <fmt/format.h>
 
 #include "base/failpoint.hpp"
-#include "base/log.hpp"
 #include "box/pod_state.hpp"
 
 namespace box {
 namespace {
 
-using codec::Json;
-
 constexpr base::Millis kCall{30'000};
-/// A Pod that fails at once is not made again faster than this.
-constexpr base::Millis kLeastAge{10'000};
-
-const kube::Resource kPodTemplates{"", "v1", "podtemplates"};
-const kube::Resource kClaims{"", "v1", "persistentvolumeclaims"};
+constexpr char kBoxBoot[] = "box:";  ///< A container as one start, where no agent reports any.
 
 base::Error Unsupported(std::string message) {
   return base::MakeError(base::Code::kInvalid, std::move(message), "RestartUnsupported");
+}
+
+/// A refusal of pods/exec is about the operator's own credentials or rights, not about this box:
+/// it ends when they are put right, so it is tried again as what is away for a while.
+base::Error Refused(base::Error error) {
+  if (error.code != base::Code::kUnauthorized && error.code != base::Code::kForbidden) return error;
+  return base::MakeError(base::Code::kUnavailable,
+                         fmt::format("`create pods/exec` (`get` before Kubernetes 1.35) is refused "
+                                     "to the operator: {}",
+                                     error.message),
+                         "ExecRefused");
 }
 
 class PodChannel final : public ExecChannel {
@@ -38,7 +42,7 @@ class PodChannel final : public ExecChannel {
     request.deadline = call.deadline;
     request.stop = call.stop;
     auto result = exec_.Run(request);
-    if (!result) return std::move(result).error();
+    if (!result) return Refused(std::move(result).error());
     return ExecOutcome{result->exit_code, std::move(result->output), std::move(result->error)};
   }
 
@@ -63,12 +67,12 @@ class PodBox final : public ExecBox {
 
   base::Status Provide(std::stop_token stop) override {
     if (spec_.pod_ref) return {};
-    auto wanted = Wanted(stop);
-    if (!wanted) return std::move(wanted).error();
     auto pod = Look(stop);
     if (!pod) return std::move(pod).error();
-    if (*pod == nullptr) return Create(*wanted, stop);
-    return Keep(**pod, *wanted, stop);
+    auto made = keeper_.Provide(pod->get(), stop);
+    if (!made) return std::move(made).error();
+    if (*made) pod_ = *std::move(made);
+    return {};
   }
 
   StateReport State(std::stop_token stop) override {
@@ -81,22 +85,15 @@ class PodBox final : public ExecBox {
     }
     StateReport report = DecidePodState(pod->get(), container_);
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
+    report.plugins_path_persistent = *pod == nullptr || ConfigsOnVolume(**pod, container_);
     // Where no agent has ever reported, each container is one start of what loads the plugins.
     const auto& agent = workspace_.status.agent;
     if (spec_.pod_ref && report.state == BoxState::kRunning && (!agent || agent->boot_id.empty()))
-      report.boot_id = "box:" + report.identity;
-    if (report.state == BoxState::kRunning && !outdated_.empty()) {
+      report.boot_id = kBoxBoot + report.identity;
+    if (report.state == BoxState::kRunning && !keeper_.Outdated().empty()) {
       report.reason = "PodOutdated";
-      report.cause = outdated_;
+      report.cause = keeper_.Outdated();
     }
-    return report;
-  }
-
-  base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
-                                  const std::vector<Delivery>& record,
-                                  std::stop_token stop) override {
-    auto report = ExecBox::Probe(names, record, stop);
-    if (report) report->plugins_path_persistent = ConfigsOnVolume(**pod_, container_);
     return report;
   }
 
@@ -107,7 +104,7 @@ class PodBox final : public ExecBox {
     auto agent = AgentRuns(stop);
     if (!agent) return std::move(agent).error();
     if (*agent) return restart_(expected_boot_id);
-    return Recreate(stop);
+    return Recreate(expected_boot_id, stop);
   }
 
   /// A managed Pod's agent has a token of its own: its projected service account's.
@@ -126,7 +123,8 @@ class PodBox final : public ExecBox {
         on_(parts.on),
         key_(parts.pod),
         container_(parts.container),
-        restart_(parts.restart) {}
+        restart_(parts.restart),
+        keeper_(workspace_, key_, {*on_.client, on_.managed, *on_.remakes}) {}
 
   /// The Pod as of this pass: the informer's, else read from the API once. Null: there is none.
   base::Result<PodPointer> Look(std::stop_token stop) {
@@ -147,109 +145,36 @@ class PodBox final : public ExecBox {
 
   base::Status MayRun(std::stop_token stop) override {
     const StateReport report = State(stop);
-    if (report.state == BoxState::kRunning) {
-      channel_.SetContainer(ContainerOf(**pod_, container_));
-      return {};
-    }
-    return base::MakeError(base::Code::kUnavailable,
-                           fmt::format("Pod {} does not run: {}", key_.Text(), report.cause),
-                           "BoxNotRunning");
-  }
-
-  base::Result<ManagedPod> Wanted(std::stop_token stop) {
-    if (!spec_.template_ref) return MakeManagedPod(workspace_, nullptr, on_.managed);
-    auto bytes = on_.client->Get({kPodTemplates, key_.ns, spec_.template_ref->name}, {kCall, stop});
-    if (!bytes && bytes.error().code == base::Code::kNotFound)
-      return base::MakeError(base::Code::kNotFound,
-                             fmt::format("PodTemplate {}/{} does not exist; create it or correct "
-                                         "spec.box.pod.templateRef",
-                                         key_.ns, spec_.template_ref->name),
-                             "PodTemplateMissing");
-    if (!bytes) return std::move(bytes).error();
-    const auto document = codec::ParseJson(*bytes, {.reject_duplicate_keys = false});
-    if (!document) return document.error();
-    return MakeManagedPod(workspace_, &*document, on_.managed);
-  }
-
-  bool Owns(const meta::ObjectMeta& object) const {
-    for (const meta::OwnerRef& owner : object.owners)
-      if (owner.uid == workspace_.meta.uid) return true;
-    return false;
-  }
-
-  base::Error Foreign() const {
-    return base::MakeError(
-        base::Code::kInvalid,
-        fmt::format("Pod {} exists and is not this Workspace's; delete or rename "
-                    "it, or adopt it with spec.box.pod.podRef",
-                    key_.Text()),
-        "PodForeign");
-  }
-
-  kube::WriteOptions Writing(std::stop_token stop) const {
-    kube::WriteOptions options;
-    options.call = {kCall, stop};
-    return options;
-  }
-
-  base::Status Create(const ManagedPod& wanted, std::stop_token stop) {
-    if (wanted.claim) {
-      const base::FailpointScope point("api.claim.create");
-      auto made = on_.client->Create({kClaims, key_.ns}, codec::Dump(*wanted.claim), Writing(stop));
-      if (!made && made.error().code != base::Code::kAlreadyExists) return std::move(made).error();
-    }
-    const base::FailpointScope point("api.pod.create");
-    auto made = on_.client->Create({kube::kPods, key_.ns}, codec::Dump(wanted.pod), Writing(stop));
-    if (!made && made.error().code != base::Code::kAlreadyExists) return std::move(made).error();
-    if (!made) return {};  // The cache is behind: the Pod's own event brings the next pass.
-    base::LogInfo("made a Pod", {{"pod", key_.Text()}});
-    auto pod = kube::DecodePod(*made);
-    if (!pod) return std::move(pod).error();
-    pod_ = std::make_shared<const kube::Pod>(*std::move(pod));
+    if (report.state != BoxState::kRunning)
+      return base::MakeError(base::Code::kUnavailable,
+                             fmt::format("Pod {} does not run: {}", key_.Text(), report.cause),
+                             "BoxNotRunning");
+    const std::string container = ContainerOf(**pod_, container_);
+    // Before anything is run there: helper and token would go into the container's own layer.
+    if (!report.plugins_path_persistent)
+      return base::MakeError(
+          base::Code::kInvalid,
+          fmt::format(
+              "/configs of container {} in Pod {} is on no volume that can be written: what "
+              "is put there dies with the container; mount one at /configs",
+              container, key_.Text()),
+          "PluginsPathNotPersistent");
+    channel_.SetContainer(container);
     return {};
   }
 
-  /// A Pod that is there: is it ours, alive, and as wanted?
-  base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop) {
-    if (!Owns(pod.meta)) return Foreign();
-    if (pod.meta.deletion_time) return {};
-    if (pod.phase == "Failed" || pod.phase == "Succeeded") {
-      const auto age =
-          base::SystemClock::Get().Read().wall - pod.meta.creation_time.value_or(base::WallTime{});
-      const StateReport report = DecidePodState(&pod, container_);
-      auto error = base::MakeError(base::Code::kUnavailable, report.cause + "; it is made again",
-                                   report.reason);
-      error.retry_after = kLeastAge;
-      if (age < kLeastAge) return error;
-      if (auto gone = DeletePod(pod, stop); !gone) return gone;
-      return error;
-    }
-    const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
-    if (made_from != pod.meta.annotations.end() && made_from->second == wanted.inputs) return {};
-    if (workspace_.spec.restart.recreate == api::RecreatePolicy::kAllowed)
-      return DeletePod(pod, stop);
-    outdated_ = fmt::format(
-        "Pod {} was made from an earlier spec; delete it, or set spec.restart.recreate to Allowed",
-        key_.Text());
-    return {};
-  }
-
-  base::Status DeletePod(const kube::Pod& pod, std::stop_token stop) {
-    const base::FailpointScope point("api.pod.delete");
-    base::LogInfo("deleting a Pod so that it is made anew",
-                  {{"pod", key_.Text()}, {"uid", pod.meta.uid}});
-    kube::DeleteOptions options;
-    options.uid = pod.meta.uid;
-    options.call = {kCall, stop};
-    auto gone = on_.client->Delete({kube::kPods, key_.ns, key_.name}, options);
-    if (!gone && gone.error().code != base::Code::kNotFound &&
-        gone.error().code != base::Code::kConflict)
-      return std::move(gone).error();
-    return {};
+  /// Whether the start that is to be ended belongs to a box that was here before this one.
+  bool HasRestarted(const std::string& boot_id) const {
+    const std::string now = PodBoxIdentity(**pod_, container_);
+    if (boot_id.starts_with(kBoxBoot)) return boot_id != kBoxBoot + now;
+    const auto& status = workspace_.status;
+    return status.agent && status.agent->boot_id == boot_id && status.box &&
+           status.box->identity.starts_with(PodIdentity("")) && status.box->identity != now;
   }
 
   /// The last means for an adopted Pod without an agent.
-  base::Status Recreate(std::stop_token stop) {
+  base::Status Recreate(const std::string& expected_boot_id, std::stop_token stop) {
+    if (HasRestarted(expected_boot_id)) return {};
     if (workspace_.spec.restart.recreate != api::RecreatePolicy::kAllowed)
       return Unsupported(
           fmt::format("no agent runs in Pod {}, and a Pod cannot be restarted from inside: run "
@@ -257,7 +182,7 @@ class PodBox final : public ExecBox {
                       key_.Text()));
     const kube::Pod& pod = **pod_;
     for (const meta::OwnerRef& owner : pod.meta.owners)
-      if (owner.controller) return DeletePod(pod, stop);
+      if (owner.controller) return keeper_.Delete(pod, stop);
     return Unsupported(
         fmt::format("Pod {} has no controller: deleted, nobody would make it again", key_.Text()));
   }
@@ -269,8 +194,8 @@ class PodBox final : public ExecBox {
   const meta::ObjectKey key_;
   const std::string container_;
   const RequestRestart restart_;
+  PodKeeper keeper_;
   std::optional<PodPointer> pod_;
-  std::string outdated_;
 };
 
 }  // namespace

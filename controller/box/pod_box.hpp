@@ -10,6 +10,7 @@
 #include "box/directory_box.hpp"
 #include "box/exec_box.hpp"
 #include "box/managed_pod.hpp"
+#include "box/pod_keeper.hpp"
 #include "kube/client.hpp"
 #include "kube/pod.hpp"
 #include "kube/pod_exec.hpp"
@@ -24,6 +25,7 @@ struct PodDependencies {
   std::function<std::shared_ptr<const kube::Pod>(const meta::ObjectKey&)> find_pod;
   ManagedPodSettings managed;
   std::shared_ptr<HelperMemory> helpers = std::make_shared<HelperMemory>();
+  std::shared_ptr<PodRemakes> remakes = std::make_shared<PodRemakes>();
 };
 
 /// A Pod of the workspace's namespace: managed (`image`, `templateRef`: made, and made again when

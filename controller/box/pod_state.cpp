@@ -56,6 +56,15 @@ StateReport DecideWaiting(const kube::Pod& pod, const kube::PodContainer& c,
                 identity);
 }
 
+/// A node that stops reporting has its Pods marked not Ready from outside; what the kubelet said
+/// last, that its containers are ready, stays.
+bool NodeIsSilent(const kube::Pod& pod) {
+  const bool all_ready =
+      !pod.statuses.empty() && std::all_of(pod.statuses.begin(), pod.statuses.end(),
+                                           [](const auto& status) { return status.ready; });
+  return pod.phase == "Unknown" || (!pod.ready && all_ready && pod.ready_reason.empty());
+}
+
 StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
                             const std::string& identity) {
   if (c.state == "terminated")
@@ -64,11 +73,7 @@ StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
                               c.reason.empty() ? "" : " (" + c.reason + ")"),
                   identity);
   if (c.state != "running") return DecideWaiting(pod, c, identity);
-  // A node that stops reporting has its Pods marked not Ready from outside; what the kubelet said
-  // last, that its containers are ready, stays.
-  const bool all_ready = std::all_of(pod.statuses.begin(), pod.statuses.end(),
-                                     [](const auto& status) { return status.ready; });
-  if (!pod.ready && all_ready && pod.ready_reason.empty())
+  if (NodeIsSilent(pod))
     return Report(BoxState::kUnknown, "NodeNotReady",
                   fmt::format("node {} does not report", pod.node), identity);
   if (!c.ready)
@@ -80,6 +85,14 @@ StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
 
 /// The Pod as a whole, before its containers are looked at.
 std::optional<StateReport> DecideWhole(const kube::Pod& pod, const std::string& identity) {
+  // It cannot end while its node is away, and nobody makes it again before: a person must decide.
+  if (pod.meta.deletion_time && NodeIsSilent(pod))
+    return Report(
+        BoxState::kUnknown, "NodeNotReady",
+        fmt::format("Pod {} is being deleted, but node {} does not report; when that node "
+                    "is surely off, run `kubectl delete pod {} --force`",
+                    pod.meta.name, pod.node, pod.meta.name),
+        identity);
   if (pod.meta.deletion_time)
     return Report(BoxState::kUnknown, "PodTerminating",
                   fmt::format("Pod {} is being deleted", pod.meta.name), identity);

@@ -16,20 +16,22 @@ std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted);
 /// empty.
 std::string ContainerOf(const kube::Pod& pod, const std::string& wanted);
 
+// clang-format off
 /// The one answer of a Pod to "is it running?". `pod` null: there is none. Pure.
 ///
-/// | Pod                                                       | state   | reason |
-/// |-----------------------------------------------------------|---------|--------------------------|
-/// | none                                                      | Stopped | PodMissing | | being
-/// deleted                                             | Unknown | PodTerminating           | |
-/// Failed, Succeeded                                         | Stopped | its own (Evicted, ...)   |
-/// | phase Unknown; not Ready although its containers are      | Unknown | NodeNotReady | | not
-/// scheduled                                             | Stopped | Unschedulable, or the API's |
-/// | container waits: image, config, CrashLoopBackOff          | Stopped | the kubelet's | |
-/// container waits: ContainerCreating, PodInitializing       | Unknown | the kubelet's            |
-/// | container terminated                                      | Stopped | OOMKilled, Error, ... |
-/// | container runs                                            | Running | ContainerNotReady, or
-/// none |
+/// | Pod                                                   | state   | reason                      |
+/// |-------------------------------------------------------|---------|-----------------------------|
+/// | none                                                  | Stopped | PodMissing                  |
+/// | being deleted, and its node does not report           | Unknown | NodeNotReady, with a remedy |
+/// | being deleted                                         | Unknown | PodTerminating              |
+/// | Failed, Succeeded                                     | Stopped | its own (Evicted, ...)      |
+/// | phase Unknown; not Ready although its containers are  | Unknown | NodeNotReady                |
+/// | not scheduled                                         | Stopped | Unschedulable, or the API's |
+/// | container waits: image, config, CrashLoopBackOff      | Stopped | the kubelet's               |
+/// | container waits: ContainerCreating, PodInitializing   | Unknown | the kubelet's               |
+/// | container terminated                                  | Stopped | OOMKilled, Error, ...       |
+/// | container runs                                        | Running | ContainerNotReady, or none  |
+// clang-format on
 StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted);
 
 /// True if /configs of the container lies on a volume: what is written there survives the

@@ -126,6 +126,13 @@ base::Result<base::Sha256Digest> TarWriter::Finish() {
   return hash_.Finish();
 }
 
+uint64_t TarBytes(const std::vector<FileEntry>& files) {
+  uint64_t total = 2 * kBlock;
+  for (const FileEntry& file : files)
+    total += FileHeaders(file).size() + file.size + Padding(file.size);
+  return total;
+}
+
 struct TarReader::State {
   State(TarVisitor& v, Limits l) : visitor(v), limits(l) {}
   enum class Stage { kHeader, kPaxBody, kContent, kPadding, kEnd };

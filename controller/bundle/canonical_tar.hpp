@@ -48,6 +48,9 @@ class TarWriter {
   bool open_ = false;
 };
 
+/// How many bytes TarWriter makes of these files.
+uint64_t TarBytes(const std::vector<FileEntry>& files);
+
 /// Receives what a tar holds, in its order. An Error from either ends the reading with that Error.
 class TarVisitor {
  public:

@@ -34,15 +34,18 @@ std::string TargetOf(const std::string& prefix, const ExecRequest& request) {
 }
 
 /// The texts by which container runtimes say that there is no such program: there is no code for
-/// it.
-bool SaysNotFound(const std::string& message) {
-  for (const char* text : {"executable file not found", "no such file or directory"})
-    if (message.find(text) != std::string::npos) return true;
-  return false;
+/// it. Not every file that is missing is the program: it may be the container's working directory.
+bool SaysNotFound(const std::string& message, const std::string& program) {
+  const auto says = [&](std::string_view text) { return message.find(text) != std::string::npos; };
+  if (says("executable file") && says("not found")) return true;
+  const bool no_file = says("no such file or directory") || says("No such file or directory");
+  return no_file && (program.find('/') == std::string::npos ? says("exec: \"" + program + "\"")
+                                                            : says(program));
 }
 
 /// What the error channel said: how the program ended.
-base::Result<int> ExitCodeOf(const std::string& text, const std::string& what) {
+base::Result<int> ExitCodeOf(const std::string& text, const std::string& what,
+                             const std::string& program) {
   const auto status =
       codec::ParseJson(text, {.bytes = kStatusBytes, .reject_duplicate_keys = false});
   if (!status || !status->is_object())
@@ -58,7 +61,7 @@ base::Result<int> ExitCodeOf(const std::string& text, const std::string& what) {
       return std::stoi(code);
   }
   const std::string message = codec::GetString(*status, "message").substr(0, 500);
-  if (SaysNotFound(message))
+  if (SaysNotFound(message, program))
     return base::MakeError(base::Code::kNotFound, what + ": " + message, "ProgramNotFound");
   return base::MakeError(base::Code::kUnavailable, what + ": " + message, "ExecFailed");
 }
@@ -117,7 +120,7 @@ class Talk {
       return base::MakeError(base::Code::kUnavailable,
                              what_ + ": the connection ended without an exit status",
                              "ExitStatusLost");
-    auto code = ExitCodeOf(status_, what_);
+    auto code = ExitCodeOf(status_, what_, request_.argv.front());
     if (!code) return code.error();
     result_.exit_code = *code;
     return std::move(result_);
@@ -145,7 +148,7 @@ class WebSocketPodExec final : public PodExec {
       return base::MakeError(base::Code::kInvalid, what + ": 1 to 256 arguments are needed");
     credentials_->Refresh(false);
     auto refused = base::MakeError(base::Code::kInternal, what);
-    // A 401 is answered before anything runs: once more with fresh credentials.
+    // A 401 and a failed handshake come before anything runs: once more with fresh credentials.
     for (int attempt = 0; attempt < 2; ++attempt) {
       if (may_run_)
         if (auto may = may_run_(); !may) return std::move(may).error();
@@ -153,6 +156,10 @@ class WebSocketPodExec final : public PodExec {
       auto end = Once(request, talk);
       if (!end && end.error().reason == "ConnectionLost" && talk.HasStatus())
         return std::move(talk).Result();
+      if (!end && end.error().reason == "TlsFailure" && attempt == 0) {
+        credentials_->Refresh(true);
+        continue;
+      }
       if (!end && end.error().reason == "ConnectionLost")
         return base::MakeError(base::Code::kUnavailable, end.error().message, "ExitStatusLost");
       if (!end) return std::move(end).error();

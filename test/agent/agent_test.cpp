@@ -395,6 +395,62 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK_FALSE(operator_.Last()->active_tasks.has_value());
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "a runtime that ends again and again is told in every heartbeat, also while it "
+                  "runs and reports, until a run has lasted") {
+  options_.runtime_argv = {
+      "/bin/sh", "-c",
+      "echo $MOLECULE_BOOT_ID >> " + Starts() +
+          "; echo \"{\\\"bootID\\\":\\\"$MOLECULE_BOOT_ID\\\"}\" > $MOLECULE_REPORT; [ -e " +
+          root_ + "/mended ] && exec sleep 600; sleep 0.1; exit 3"};
+  options_.stable_after = Millis{1'000};
+  StartAgent();
+  REQUIRE(Eventually([&] { return BootIds().size() >= 4; }));
+  const size_t from = operator_.Beats().size();
+  REQUIRE(Eventually([&] { return operator_.Beats().size() > from + 10; }));
+  const auto beats = operator_.Beats();
+  for (size_t i = from; i < beats.size(); ++i) {
+    CHECK(beats[i].error_rate == 1.0);
+    CHECK(beats[i].sample_error.find("/bin/sh ended with exit code 3") != std::string::npos);
+  }
+  std::ofstream(root_ + "/mended") << "";
+  CHECK(LastHas([](const auto& beat) { return !beat.error_rate && beat.sample_error.empty(); }));
+}
+
+TEST_CASE_FIXTURE(
+    Fixture, "a runtime that cannot be started is told with its cause, until it has reported") {
+  SUBCASE("after a boot install") {
+    options_.boot_install = true;
+    operator_.Answer({.plugins_known = true});
+  }
+  SUBCASE("without one there is a boot id to report all the same") {}
+  options_.runtime_argv = {root_ + "/runtime", Starts()};
+  StartAgent();
+  REQUIRE(LastHas([](const auto& beat) {
+    return beat.error_rate == 1.0 &&
+           beat.sample_error.starts_with("the runtime cannot be started: ") &&
+           beat.sample_error.find("/runtime") != std::string::npos;
+  }));
+  CHECK(BootIds().empty());
+  std::ofstream(root_ + "/script")
+      << "#!/bin/sh\necho $$ > " << root_ << "/pid\nexec " << kRuntime << " \"$@\"\n";
+  fs::permissions(root_ + "/script", fs::perms::owner_all);
+  fs::rename(root_ + "/script", root_ + "/runtime");
+  REQUIRE(LastHas([](const auto& beat) { return beat.error_rate != 1.0 && beat.model_present; }));
+  CHECK(BootIds().size() == 1);
+  // Killed once: told until the next run has reported, long before it counts as stable.
+  const std::string first = BootIds().front();
+  REQUIRE(::kill(std::stoi(base::ReadFile(root_ + "/pid", 64).value_or("")), SIGKILL) == 0);
+  CHECK(Eventually([&] {
+    const auto beats = operator_.Beats();
+    return std::any_of(beats.begin(), beats.end(), [](const auto& beat) {
+      return beat.sample_error.find("exit code 137") != std::string::npos;
+    });
+  }));
+  CHECK(LastHas([](const auto& beat) { return beat.error_rate != 1.0 && beat.model_present; }));
+  CHECK(BootIds().back() != first);
+}
+
 TEST_CASE_FIXTURE(Fixture, "however long it was refused, an agent tries again once a period") {
   options_.back_off_base = Millis{60'000};
   options_.back_off_limit = Millis{60'000};

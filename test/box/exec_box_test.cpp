@@ -24,14 +24,18 @@ namespace {
 /// Runs programs of this machine: a real child process with the real helper.
 class LocalChannel final : public box::ExecChannel {
  public:
-  explicit LocalChannel(std::shared_ptr<int> runs) : runs_(std::move(runs)) {}
+  /// `keeper`, if any, is a program that is put before each call.
+  explicit LocalChannel(std::shared_ptr<int> runs, std::string path = "/usr/bin:/bin",
+                        std::vector<std::string> keeper = {})
+      : runs_(std::move(runs)), path_(std::move(path)), keeper_(std::move(keeper)) {}
 
   base::Result<box::ExecOutcome> Run(const box::ExecCall& call) override {
     ++*runs_;
     ::signal(SIGPIPE, SIG_IGN);  // As in the program: a helper that does not read is no end of us.
     base::Command command;
-    command.argv = call.argv;
-    command.environment = {{"PATH", "/usr/bin:/bin"}};
+    command.argv = keeper_;
+    command.argv.insert(command.argv.end(), call.argv.begin(), call.argv.end());
+    command.environment = {{"PATH", path_}};
     command.input_source = call.input;
     command.output_limit = call.output_limit;
     command.deadline = call.deadline;
@@ -42,6 +46,8 @@ class LocalChannel final : public box::ExecChannel {
 
  private:
   std::shared_ptr<int> runs_;
+  const std::string path_;
+  const std::vector<std::string> keeper_;
 };
 
 class LocalBox final : public box::ExecBox {
@@ -166,6 +172,32 @@ TEST_CASE("a box without the helper is brought one by sh and tar, once") {
   auto again = local.Make({{"no-such-helper"}}, true);
   contract::detail::ProbeOne(*again, "hello");
   CHECK(*local.runs == before + 2);
+}
+
+TEST_CASE("a helper is brought where input has no end, to a tar that reads to the end") {
+  support::TempFolder temp;
+  const Local local(temp);
+  const std::string bin = temp / "bin";
+  fs::create_directories(bin);
+  // As busybox's does.
+  support::WriteText(bin + "/tar",
+                     "#!/bin/sh\n[ \"$1 $2 $3\" = '-xf - -C' ] || exit 9\n"
+                     "cat > \"$4.tar\"\nexec /bin/tar -xf \"$4.tar\" -C \"$4\"\n");
+  fs::permissions(bin + "/tar", fs::perms::owner_all);
+  // The third descriptor keeps the writing end of what the program reads open.
+  const std::string keep_open = "f=" + bin +
+                                "/in-$$; mkfifo $f; exec 3<>$f 4<&0; "
+                                "cat <&4 >$f & \"$@\" <$f; code=$?; rm $f; exit $code";
+  box::ExecBoxOptions options;
+  options.root = local.root;
+  options.helpers = {{"no-such-helper"}};
+  options.memory_key = "box";
+  LocalBox box(
+      std::make_unique<LocalChannel>(local.runs, bin + ":/usr/bin:/bin",
+                                     std::vector<std::string>{"sh", "-c", keep_open, "sh"}),
+      options, local.restarts);
+  contract::detail::Install(box, contract::detail::Pack(temp, "hello", "1"), "boot-1");
+  CHECK(contract::detail::ProbeOne(box, "hello").presence == box::Presence::kPresent);
 }
 
 TEST_CASE("neither a helper nor a shell that can bring it: a reason, no guess") {

@@ -130,6 +130,46 @@ TEST_CASE("a template keeps what it says; the agent is wrapped around its own co
   CHECK(made->pod["metadata"]["labels"][box::kWorkspaceLabel] == "w1");
 }
 
+TEST_CASE("a template's init containers and what it adds to capabilities are Restricted, too") {
+  auto workspace = Workspace();
+  const Json given = Template(
+      R"({"initContainers":[{"name":"init","image":"i"},
+                            {"name":"own","image":"o","restartPolicy":"Always",
+                             "securityContext":{"capabilities":{"add":["NET_BIND_SERVICE"]}}}],
+          "containers":[{"name":"main","image":"m","command":["/run"],
+                         "securityContext":{"capabilities":{"drop":["KILL"]}}}]})");
+  const auto made = box::MakeManagedPod(workspace, &given, Settings());
+  REQUIRE(made);
+  const Json& inits = made->pod["spec"]["initContainers"];
+  REQUIRE(inits.size() == 3);
+  for (const Json& init : inits) {
+    CHECK(init["securityContext"]["allowPrivilegeEscalation"] == false);
+    CHECK(init["securityContext"]["capabilities"]["drop"] == Json::array({"ALL"}));
+  }
+  CHECK(inits[2]["securityContext"]["capabilities"]["add"] == Json::array({"NET_BIND_SERVICE"}));
+  // What the template does say stays.
+  CHECK(made->pod["spec"]["containers"][0]["securityContext"]["capabilities"]["drop"] ==
+        Json::array({"KILL"}));
+}
+
+TEST_CASE("a template's own mount of /configs is the only one, however it is written") {
+  auto workspace = Workspace();
+  for (const char* path : {"/configs", "/configs/"}) {
+    const Json given = Template((std::string(R"({"volumes":[{"name":"v","emptyDir":{}}],)"
+                                             R"("containers":[{"name":"m","image":"i",)"
+                                             R"("command":["x"],"volumeMounts":[{"name":"v",)"
+                                             R"("mountPath":")") +
+                                 path + "\"}]}]}")
+                                    .c_str());
+    workspace.spec.box.pod->storage.reset();
+    const auto made = box::MakeManagedPod(workspace, &given, Settings());
+    REQUIRE(made);
+    CHECK(FindNamed(made->pod["spec"]["volumes"], "molecule-configs") == nullptr);
+    workspace.spec.box.pod->storage = api::PodStorage{"1Gi", ""};
+    CHECK(ReasonOf(workspace, Settings(), &given) == "StorageUnused");
+  }
+}
+
 TEST_CASE("what is missing is named with its remedy") {
   auto settings = Settings();
   settings.agent_image.clear();

@@ -13,7 +13,7 @@ using codec::Json;
 class SmallApi final : public kube::Client {
  public:
   std::map<std::string, Json> objects;
-  std::vector<std::string> created, deleted;
+  std::vector<std::string> created, deleted, patched;
   int gets = 0;
   std::optional<base::Error> fail;
 
@@ -56,9 +56,17 @@ class SmallApi final : public kube::Client {
                                    const kube::WriteOptions&) override {
     return Unused();
   }
-  base::Result<std::string> Patch(const kube::ObjectRef&, const kube::Patch&,
+  base::Result<std::string> Patch(const kube::ObjectRef& ref, const kube::Patch& patch,
                                   const kube::WriteOptions&) override {
-    return Unused();
+    if (patch.type != kube::PatchType::kMerge) return Unused();
+    const auto found = objects.find(PathOf(ref));
+    if (found == objects.end()) return Missing(ref.name);
+    const Json change = *codec::ParseJson(patch.body);
+    if (change["metadata"]["uid"] != found->second["metadata"]["uid"])
+      return base::MakeError(base::Code::kInvalid, "metadata.uid: field is immutable", "Invalid");
+    patched.push_back(patch.body);
+    found->second.merge_patch(change);
+    return codec::Dump(found->second);
   }
   base::Result<std::string> GetRaw(const std::string&, const kube::CallOptions&) override {
     return Unused();
@@ -88,8 +96,10 @@ class SmallExec final : public kube::PodExec {
  public:
   protocol::BoxReply reply;
   std::vector<kube::ExecRequest> requests;
+  std::optional<base::Error> fail;
   base::Result<kube::ExecResult> Run(const kube::ExecRequest& request) override {
     requests.push_back(request);
+    if (fail) return *fail;
     kube::ExecResult result;
     protocol::AppendFrame(result.output, protocol::FrameKind::kReply,
                           protocol::EncodeBoxReply(reply));
@@ -103,6 +113,8 @@ struct World {
   api::Workspace workspace;
   std::vector<std::string> restarts;
   std::map<std::string, std::vector<std::string>> commands{{"sample", {"/bin/runtime"}}};
+  std::string ca;
+  std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
 
   World() {
     workspace.meta.ns = "default";
@@ -119,7 +131,8 @@ struct World {
     dependencies.pods.emplace();
     dependencies.pods->client = &api;
     dependencies.pods->exec = &exec;
-    dependencies.pods->managed = {"operator:1", "https://op", "", commands};
+    dependencies.pods->managed = {"operator:1", "https://op", ca, commands};
+    dependencies.pods->remakes = remakes;
     dependencies.request_restart = [this](const api::Workspace&, const std::string& boot) {
       restarts.push_back(boot);
       return base::Status{};
@@ -129,6 +142,11 @@ struct World {
     return *std::move(made);
   }
   Json& Pod(const std::string& name = "w-box") { return api.objects["pods/" + name]; }
+  Json& Claim() { return api.objects["persistentvolumeclaims/w-box"]; }
+  std::string ProvideReason() {
+    const auto provided = Box()->Provide({});
+    return provided ? "" : provided.error().reason;
+  }
   void Adopt(const std::string& name, bool controlled) {
     workspace.spec.box.pod = api::PodBox{};
     workspace.spec.box.pod->pod_ref = api::LocalRef{name};
@@ -187,20 +205,124 @@ TEST_CASE("a Pod that was deleted is made again, with its storage kept") {
 
 TEST_CASE("a Pod that failed or was evicted is deleted and made again, but not in a hot loop") {
   World world;
+  const auto fail = [&] {
+    world.Pod()["status"] = {{"phase", "Failed"}, {"reason", "Evicted"}, {"message", "disk"}};
+    // By a server whose clock is an hour before ours: that is no age.
+    world.Pod()["metadata"]["creationTimestamp"] =
+        base::FormatTime(base::SystemClock::Get().Read().wall + base::Seconds{3600});
+  };
   CHECK(world.Box()->Provide({}));
-  world.Pod()["status"] = {{"phase", "Failed"}, {"reason", "Evicted"}, {"message", "disk"}};
-  world.Pod()["metadata"]["creationTimestamp"] =
-      base::FormatTime(base::SystemClock::Get().Read().wall);
-  auto refused = world.Box()->Provide({});
-  REQUIRE_FALSE(refused);
-  CHECK(refused.error().reason == "Evicted");
-  CHECK(refused.error().retry_after);
-  CHECK(world.api.deleted.empty());
-  world.Pod()["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z";
-  CHECK_FALSE(world.Box()->Provide({}));
+  fail();
+  CHECK(world.ProvideReason() == "Evicted");
   CHECK(world.api.deleted == std::vector<std::string>{"pods/w-box"});
   CHECK(world.Box()->Provide({}));
   CHECK(world.api.created.size() == 2);
+  fail();
+  const auto refused = world.Box()->Provide({});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().reason == "Evicted");
+  REQUIRE(refused.error().retry_after);
+  CHECK(*refused.error().retry_after <= base::Millis{10'000});
+  CHECK(world.api.deleted.size() == 1);
+}
+
+TEST_CASE(
+    "Pods that go on failing are made again ever more slowly, and at once after a good time") {
+  box::PodRemakes remakes;
+  const base::MonoTime start{};
+  const auto ask = [&](int seconds) {
+    return std::chrono::ceil<base::Seconds>(remakes.Ask("ns/a", start + base::Seconds{seconds}))
+        .count();
+  };
+  CHECK(ask(0) == 0);
+  CHECK(ask(4) == 6);
+  CHECK(ask(10) == 0);
+  CHECK(ask(20) == 10);
+  CHECK(ask(30) == 0);
+  CHECK(ask(30) == 40);
+  int at = 70;
+  for (const int wait : {80, 160, 300, 300}) {
+    CHECK(ask(at) == 0);
+    CHECK(ask(at) == wait);
+    at += wait;
+  }
+  CHECK(remakes.Ask("ns/b", start) == base::Millis{0});
+  CHECK(ask(at + 600) == 0);
+  CHECK(ask(at + 600) == 10);
+}
+
+TEST_CASE("a claim that went away before the Pod had a node is made again") {
+  World world;
+  world.workspace.spec.box.pod->storage = api::PodStorage{"1Gi", ""};
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created.size() == 2);
+  world.Pod()["status"]["phase"] = "Pending";
+  world.api.objects.erase("persistentvolumeclaims/w-box");
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created.back() == "persistentvolumeclaims/w-box");
+  CHECK(world.api.created.size() == 3);
+  // One that runs holds its claim: nothing is asked.
+  world.Run("w-box", "agent");
+  world.Pod()["spec"]["nodeName"] = "n";
+  world.api.objects.erase("persistentvolumeclaims/w-box");
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created.size() == 3);
+}
+
+TEST_CASE("no Pod is made for a claim that goes away, or that is somebody else's") {
+  World world;
+  world.workspace.spec.box.pod->storage = api::PodStorage{"1Gi", ""};
+  world.Claim()["metadata"] = {{"name", "w-box"}, {"namespace", "default"}, {"uid", "c"}};
+  CHECK(world.ProvideReason() == "ClaimForeign");
+  const auto owned_by = [&](const char* uid) {
+    world.Claim()["metadata"]["ownerReferences"] =
+        Json::array({{{"apiVersion", "molecule.ai/v1alpha1"},
+                      {"kind", "Workspace"},
+                      {"name", "w"},
+                      {"uid", uid}}});
+  };
+  owned_by("of-an-earlier-w");
+  CHECK(world.ProvideReason() == "ClaimTerminating");
+  owned_by("ws-uid");
+  world.Claim()["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
+  CHECK(world.ProvideReason() == "ClaimTerminating");
+  CHECK(world.Box()->Provide({}).error().retry_after);
+  CHECK(world.api.created.empty());
+  world.Claim()["metadata"].erase("deletionTimestamp");
+  CHECK(world.ProvideReason() == "");
+  CHECK(world.api.created == std::vector<std::string>{"pods/w-box"});
+  // Also while it waits for a node.
+  world.Claim()["metadata"].erase("ownerReferences");
+  CHECK(world.ProvideReason() == "ClaimForeign");
+}
+
+TEST_CASE("a rotated authority reaches a Pod that runs, once, and only that very Pod") {
+  World world;
+  world.ca = "old";
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.patched.empty());
+  world.ca = "old and new";
+  auto box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(
+      world.api.patched ==
+      std::vector<std::string>{
+          R"({"metadata":{"annotations":{"molecule.ai/operator-ca":"old and new"},"uid":"uid-0"}})"});
+  CHECK(box->State({}).reason == "");
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.patched.size() == 1);
+  // The settings' file cannot be read for a moment: what is there stays.
+  world.ca = "";
+  CHECK(world.Box()->Provide({}));
+  world.ca = "newest";
+  auto late = world.Box();
+  CHECK(late->State({}).state == box::BoxState::kRunning);
+  world.Pod()["metadata"]["uid"] = "another";
+  CHECK(late->Provide({}));
+  CHECK(world.api.patched.size() == 1);
 }
 
 TEST_CASE("a Pod of that name that is somebody else's is left alone") {
@@ -263,18 +385,58 @@ TEST_CASE("execs go to the right container by argv, and never to a Pod that does
   world.exec.reply.plugins = {{"p", "Absent", "", false, "", "", "", "", false, true}};
   const auto report = box->Probe({"p"}, {}, {});
   REQUIRE(report);
-  CHECK(report->plugins_path_persistent);
+  CHECK(box->State({}).plugins_path_persistent);
   REQUIRE(world.exec.requests.size() == 1);
   CHECK(world.exec.requests[0].pod == "a-0");
   CHECK(world.exec.requests[0].container == "main");
   CHECK(world.exec.requests[0].argv ==
         std::vector<std::string>{"workspace-operator", "box-helper", "--root", "/"});
-  world.Pod("a-0")["spec"]["containers"][0].erase("volumeMounts");
-  CHECK_FALSE(world.Box()->Probe({"p"}, {}, {})->plugins_path_persistent);
   world.Pod("a-0")["status"]["phase"] = "Failed";
   CHECK(world.Box()->Probe({"p"}, {}, {}).error().reason == "BoxNotRunning");
   CHECK(world.Box()->WriteToken("t", {}).error().reason == "BoxNotRunning");
-  CHECK(world.exec.requests.size() == 2);
+  CHECK(world.exec.requests.size() == 1);
+}
+
+TEST_CASE("nothing is run in a Pod whose /configs is on no volume, and every call says so") {
+  World world;
+  world.Adopt("a-0", true);
+  world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  world.Pod("a-0")["spec"]["containers"][0].erase("volumeMounts");
+  CHECK_FALSE(world.Box()->State({}).plugins_path_persistent);
+  CHECK(world.Box()->State({}).state == box::BoxState::kRunning);
+  const auto box = world.Box();
+  const auto check = [](const auto& result) {
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == base::Code::kInvalid);
+    CHECK(result.error().reason == "PluginsPathNotPersistent");
+    CHECK(result.error().message.find("mount one at /configs") != std::string::npos);
+  };
+  check(box->Probe({"p"}, {}, {}));
+  check(box->Deliver({}, {}));
+  check(box->Adopt({}, {}));
+  check(box->Activate({{"p"}, "boot"}, {}));
+  check(box->Remove({"p"}, "boot", {}));
+  check(box->ClearRemovals("boot", {}));
+  check(box->WriteToken("t", {}));
+  check(box->Restart("boot", {}));
+  CHECK(world.exec.requests.empty());
+  CHECK(world.api.deleted.empty());
+}
+
+TEST_CASE("an exec that is refused is about the operator's rights: tried again, and named") {
+  World world;
+  world.Adopt("a-0", true);
+  for (const base::Code code : {base::Code::kForbidden, base::Code::kUnauthorized}) {
+    world.exec.fail = base::MakeError(code, "told so", "Forbidden");
+    const auto refused = world.Box()->Probe({"p"}, {}, {});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == base::Code::kUnavailable);
+    CHECK(refused.error().reason == "ExecRefused");
+    CHECK(refused.error().message.find("told so") != std::string::npos);
+    CHECK(refused.error().message.find("`create pods/exec`") != std::string::npos);
+  }
+  world.exec.fail = base::MakeError(base::Code::kNotFound, "no such Pod", "NotFound");
+  CHECK(world.Box()->Probe({"p"}, {}, {}).error().code == base::Code::kNotFound);
 }
 
 TEST_CASE("a managed Pod's agent is asked for the restart, and keeps its own token") {
@@ -306,11 +468,22 @@ TEST_CASE("an adopted Pod without an agent cannot be restarted, unless its owner
   CHECK(world.Box()->Restart("boot-1", {}).error().reason == "RestartUnsupported");
   CHECK(world.api.deleted.empty());
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  // The start that is to be ended was another container's: its restart has happened.
+  CHECK(world.Box()->Restart("box:pod:adopted-uid/c0", {}));
+  world.workspace.status.agent = api::AgentStatus{};
+  world.workspace.status.agent->boot_id = "boot-1";
+  world.workspace.status.box = api::BoxStatus{"pod:adopted-uid/c0", "Running", "", {}};
+  CHECK(world.Box()->Restart("boot-1", {}));
+  CHECK(world.api.deleted.empty());
+  world.workspace.status.box->identity = "pod:adopted-uid/c1";
   CHECK(world.Box()->Restart("boot-1", {}));
   CHECK(world.api.deleted == std::vector<std::string>{"pods/a-0"});
+  world.Adopt("a-0", true);
+  CHECK(world.Box()->Restart("box:pod:adopted-uid/c1", {}));
+  CHECK(world.api.deleted.size() == 2);
   world.Adopt("a-1", false);
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
   CHECK(world.Box()->Restart("boot-1", {}).error().reason == "RestartUnsupported");
-  CHECK(world.api.deleted.size() == 1);
+  CHECK(world.api.deleted.size() == 2);
   CHECK(world.Box()->Provide({}));
 }

@@ -66,6 +66,29 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
       {"is being deleted",
        With(Running(), [](kube::Pod& p) { p.meta.deletion_time = base::WallTime{}; }),
        BoxState::kUnknown, "PodTerminating", "deleted"},
+      {"is being deleted, and ends",
+       With(Running(),
+            [](kube::Pod& p) {
+              p.meta.deletion_time = base::WallTime{};
+              p.ready = false;
+              p.ready_reason = "ContainersNotReady";
+              p.statuses[0].ready = false;
+            }),
+       BoxState::kUnknown, "PodTerminating", "deleted"},
+      {"is being deleted, but its node does not report",
+       With(Running(),
+            [](kube::Pod& p) {
+              p.meta.deletion_time = base::WallTime{};
+              p.ready = false;
+            }),
+       BoxState::kUnknown, "NodeNotReady", "node-1 does not report; when that node is surely off"},
+      {"is being deleted, in phase Unknown",
+       With(Running(),
+            [](kube::Pod& p) {
+              p.meta.deletion_time = base::WallTime{};
+              p.phase = "Unknown";
+            }),
+       BoxState::kUnknown, "NodeNotReady", "kubectl delete pod w-box --force"},
       {"was evicted",
        With(Running(),
             [](kube::Pod& p) {

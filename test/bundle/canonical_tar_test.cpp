@@ -89,6 +89,9 @@ TEST_CASE(
   const PackedPlugin packed = PackPlugin(tree, temp / "p.tar");
   const std::string tar = ReadText(packed.tar_path);
   CHECK(packed.digest == base::DigestText(base::Sha256Of(tar)));
+  std::vector<bundle::FileEntry> files;
+  for (const auto& [path, content] : tree) files.push_back({path, content.size(), false});
+  CHECK(bundle::TarBytes(files) == tar.size());
   for (const size_t piece : {size_t{1 << 20}, size_t{512}, size_t{513}, size_t{7}}) {
     Tree back;
     CHECK(ReadBack(tar, &back, piece) == packed.digest);

@@ -178,6 +178,9 @@ def drive_pods(world):
     world.apply(template, {**workspace("templated", "/"), "spec": {"box": {"type": "Pod", "pod": {"templateRef": {"name": "t"}}}}})
     world.apply({**workspace("adopted", "/"), "spec": {"box": {"type": "Pod", "pod": {"podRef": {"name": "nobody"}}}}})
     until(60, "exec was tried", lambda: ("", "pods/exec", "get") in verbs(used(api)[0]))
+    # Another authority than the one that the Pod knows.
+    api.kubectl("annotate", "pod", name, "--overwrite", "molecule.ai/operator-ca=of another time")
+    until(60, "the Pod was given the authority", lambda: ("", "pods", "patch") in verbs(used(api)[0]))
     # Another image: the old Pod goes, a new one comes.
     box["pod"]["image"] = "localhost/box:2"
     world.apply({**workspace("pod", "/"), "spec": {"runtime": "sample", "box": box, "restart": {"recreate": "Allowed"}}})

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "support/exec_server.hpp"
+#include "support/temp_folder.hpp"
 
 namespace {
 
@@ -122,15 +123,30 @@ TEST_CASE("a status that came counts even if the connection breaks after it") {
 
 TEST_CASE("a program that is not in the container is told from one that fails") {
   support::ExecServer server;
-  server.Play({{.talk = [](auto& socket) {
-    Answer(
-        socket,
-        R"({"status":"Failure","reason":"InternalError","message":"OCI runtime exec failed: exec: )"
-        R"(\"cat\": executable file not found in $PATH: unknown"})");
-  }}});
-  const auto result = Connect(server)->Run(Cat());
-  CHECK(result.error().code == base::Code::kNotFound);
-  CHECK(result.error().reason == "ProgramNotFound");
+  const auto reason_of = [&](const std::string& program, const std::string& message) {
+    server.Play({{.talk = [&](auto& socket) {
+      Answer(
+          socket,
+          R"({"status":"Failure","reason":"InternalError","message":"OCI runtime exec failed: )" +
+              message + "\"}");
+    }}});
+    auto request = Cat();
+    request.argv.front() = program;
+    return Connect(server)->Run(request).error();
+  };
+  const base::Error bare =
+      reason_of("cat", R"(exec: \"cat\": executable file not found in $PATH: unknown)");
+  CHECK(bare.code == base::Code::kNotFound);
+  CHECK(bare.reason == "ProgramNotFound");
+  CHECK(reason_of("/x/cat", R"(exec: \"/x/cat\": stat /x/cat: no such file or directory: unknown)")
+            .reason == "ProgramNotFound");
+  CHECK(reason_of("/x/cat", "crun: executable file `/x/cat` not found: No such file or directory")
+            .reason == "ProgramNotFound");
+  // The container's own working directory is missing: another program would not help.
+  for (const char* program : {"cat", "/x/cat"})
+    CHECK(reason_of(program, R"(chdir to cwd (\"/work\") set in config.json failed: )"
+                             "no such file or directory: unknown")
+              .reason == "ExecFailed");
 }
 
 TEST_CASE("a refused upgrade keeps its status and message; a 401 is tried once more") {
@@ -200,6 +216,20 @@ TEST_CASE("a server with another CA or another name is not talked to") {
   CHECK((*kube::PodExec::Create(config))->Run(Cat()));
   config.server = "https://127.0.0.1:1";
   CHECK((*kube::PodExec::Create(config))->Run(Cat()).error().reason == "ConnectFailed");
+}
+
+TEST_CASE("a certificate authority that was rotated is read again at the handshake that fails") {
+  support::ExecServer server, other;
+  support::TempFolder folder;
+  support::WriteText(folder / "ca.crt", other.Ca());
+  kube::ClientConfig config;
+  config.server = server.Url();
+  config.ca_file = folder / "ca.crt";
+  const auto exec = *kube::PodExec::Create(config);
+  server.Play({{.talk = [](auto& socket) { Answer(socket, kSuccess); }}});
+  CHECK(exec->Run(Cat()).error().reason == "TlsFailure");
+  support::WriteText(folder / "ca.crt", server.Ca());
+  CHECK(exec->Run(Cat()));
 }
 
 TEST_CASE("behind a closed fence nothing is run in a Pod") {

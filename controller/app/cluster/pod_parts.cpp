@@ -73,6 +73,7 @@ box::PodDependencies PodParts::Dependencies(const Settings& settings, std::strin
                        {{"error", pem.error().message}});
   }
   out.helpers = helpers_;
+  out.remakes = remakes_;
   return out;
 }
 

@@ -55,6 +55,7 @@ class PodParts {
   runtime::Informer<kube::Pod> pods_;
   PodTokens tokens_;
   std::shared_ptr<box::HelperMemory> helpers_ = std::make_shared<box::HelperMemory>();
+  std::shared_ptr<box::PodRemakes> remakes_ = std::make_shared<box::PodRemakes>();
 };
 
 }  // namespace app

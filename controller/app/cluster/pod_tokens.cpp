@@ -65,6 +65,15 @@ meta::ObjectKey PodTokens::WorkspaceOf(const kube::Pod& pod) {
   return {pod.meta.ns, label == pod.meta.labels.end() ? "" : label->second};
 }
 
+bool PodTokens::IsBoxOf(const api::Workspace& workspace, const kube::Pod& pod) {
+  const auto& spec = workspace.spec.box.pod;
+  if (!spec || pod.meta.ns != workspace.meta.ns) return false;
+  if (spec->pod_ref) return spec->pod_ref->name == pod.meta.name;
+  return pod.meta.name == box::ManagedPodName(workspace.meta.name) &&
+         std::any_of(pod.meta.owners.begin(), pod.meta.owners.end(),
+                     [&](const auto& owner) { return owner.uid == workspace.meta.uid; });
+}
+
 bool PodTokens::Consider(std::string_view token) {
   if (!LooksLikeJwt(token)) return false;
   const base::Sha256Digest hash = base::Sha256Of(token);
@@ -156,12 +165,7 @@ base::Result<PodTokens::Verdict> PodTokens::Decide(const std::string& token, std
   if (!workspace || !workspace->spec.box.pod)
     return Denied(
         fmt::format("Pod {} belongs to no Workspace with a Pod box", pod->meta.Key().Text()));
-  const auto& box = *workspace->spec.box.pod;
-  const bool adopted = box.pod_ref && box.pod_ref->name == pod->meta.name;
-  const bool managed =
-      !box.pod_ref && std::any_of(pod->meta.owners.begin(), pod->meta.owners.end(),
-                                  [&](const auto& o) { return o.uid == workspace->meta.uid; });
-  if (!adopted && !managed)
+  if (!IsBoxOf(*workspace, *pod))
     return Denied(
         fmt::format("Pod {} is not the box of Workspace {}", pod->meta.Key().Text(), key.Text()));
   const base::Now now = clock_.Read();

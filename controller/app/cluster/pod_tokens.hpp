@@ -36,6 +36,9 @@ class PodTokens {
   base::Status Run(std::stop_token stop);
   /// The Workspace that a Pod belongs to: its owner's (managed), or its label's (adopted).
   static meta::ObjectKey WorkspaceOf(const kube::Pod& pod);
+  /// Whether this Pod is the one that is the workspace's box. By its name as well: whoever may
+  /// create Pods in a namespace can give one any owner.
+  static bool IsBoxOf(const api::Workspace& workspace, const kube::Pod& pod);
 
  private:
   struct Verdict {

@@ -59,6 +59,19 @@ Json Object(const std::string& kind, const Json& spec) {
 
 }  // namespace
 
+TEST_CASE("storage may be added, and what stands beside it may change") {
+  const ResourceDefinition& definition = *Definition("Workspace");
+  const auto spec = [](Json pod) { return Json{{"box", {{"type", "Pod"}, {"pod", pod}}}}; };
+  Json before = Object("Workspace", spec({{"image", "a:1"}}));
+  for (const char* image : {"a:1", "a:2"}) {
+    const Json after =
+        Object("Workspace", spec({{"image", image}, {"storage", {{"size", "1Gi"}}}}));
+    const Written written = Write(definition, after, &before);
+    CHECK(written.faults == "");
+    before = written.object;
+  }
+}
+
 TEST_CASE("every spec that must be refused is refused with its message") {
   int rows = 0;
   for (const Json& row : Documents(kRoot / "test/crds/refusals.yaml")) {

@@ -1,0 +1,204 @@
+#include "box/pod_keeper.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/failpoint.hpp"
+#include "base/log.hpp"
+#include "box/pod_state.hpp"
+#include "codec/resources.hpp"
+
+namespace box {
+namespace {
+
+using codec::Json;
+
+constexpr base::Millis kCall{30'000};
+constexpr base::Millis kFirstWait{10'000};
+constexpr base::Millis kLongestWait{300'000};
+constexpr base::Millis kForgotten{600'000};
+constexpr size_t kPodsRemembered = 200'000;
+
+const kube::Resource kPodTemplates{"", "v1", "podtemplates"};
+const kube::Resource kClaims{"", "v1", "persistentvolumeclaims"};
+
+bool Owns(const api::Workspace& workspace, const meta::ObjectMeta& object) {
+  return std::any_of(object.owners.begin(), object.owners.end(),
+                     [&](const auto& owner) { return owner.uid == workspace.meta.uid; });
+}
+
+base::Error Foreign(std::string message, const char* reason) {
+  return base::MakeError(base::Code::kInvalid, std::move(message), reason);
+}
+
+base::Error Later(std::string message, const std::string& reason, base::Millis wait) {
+  auto error = base::MakeError(base::Code::kUnavailable, std::move(message), reason);
+  error.retry_after = wait;
+  return error;
+}
+
+}  // namespace
+
+base::Millis PodRemakes::Ask(const std::string& pod, base::MonoTime now) {
+  const std::lock_guard lock(mutex_);
+  if (remade_.size() >= kPodsRemembered) remade_.clear();
+  const auto [found, first] = remade_.try_emplace(pod, Remade{now, 1});
+  if (first) return base::Millis{0};
+  Remade& last = found->second;
+  const auto since = std::chrono::duration_cast<base::Millis>(now - last.when);
+  const base::Millis wait =
+      std::min(kLongestWait, kFirstWait * (1 << std::clamp(last.streak - 1, 0, 10)));
+  if (since < wait) return wait - since;
+  last = {now, since < kForgotten ? last.streak + 1 : 1};
+  return base::Millis{0};
+}
+
+base::Result<std::shared_ptr<const kube::Pod>> PodKeeper::Provide(const kube::Pod* pod,
+                                                                  std::stop_token stop) {
+  auto wanted = Wanted(stop);
+  if (!wanted) return std::move(wanted).error();
+  if (pod == nullptr) return Create(*wanted, stop);
+  if (auto kept = Keep(*pod, *wanted, stop); !kept) return kept.error();
+  return std::shared_ptr<const kube::Pod>();
+}
+
+base::Result<ManagedPod> PodKeeper::Wanted(std::stop_token stop) {
+  const auto& from = workspace_.spec.box.pod->template_ref;
+  if (!from) return MakeManagedPod(workspace_, nullptr, on_.managed);
+  auto bytes = on_.client.Get({kPodTemplates, key_.ns, from->name}, {kCall, stop});
+  if (!bytes && bytes.error().code == base::Code::kNotFound)
+    return base::MakeError(base::Code::kNotFound,
+                           fmt::format("PodTemplate {}/{} does not exist; create it or correct "
+                                       "spec.box.pod.templateRef",
+                                       key_.ns, from->name),
+                           "PodTemplateMissing");
+  if (!bytes) return std::move(bytes).error();
+  const auto document = codec::ParseJson(*bytes, {.reject_duplicate_keys = false});
+  if (!document) return document.error();
+  return MakeManagedPod(workspace_, &*document, on_.managed);
+}
+
+kube::WriteOptions PodKeeper::Writing(std::stop_token stop) const {
+  kube::WriteOptions options;
+  options.call = {kCall, stop};
+  return options;
+}
+
+base::Result<std::shared_ptr<const kube::Pod>> PodKeeper::Create(const ManagedPod& wanted,
+                                                                 std::stop_token stop) {
+  if (auto claim = EnsureClaim(wanted, stop); !claim) return claim.error();
+  const base::FailpointScope point("api.pod.create");
+  auto made = on_.client.Create({kube::kPods, key_.ns}, codec::Dump(wanted.pod), Writing(stop));
+  // Already there: the cache is behind, and the Pod's own event brings the next pass.
+  if (!made && made.error().code == base::Code::kAlreadyExists)
+    return std::shared_ptr<const kube::Pod>();
+  if (!made) return std::move(made).error();
+  base::LogInfo("made a Pod", {{"pod", key_.Text()}});
+  auto pod = kube::DecodePod(*made);
+  if (!pod) return std::move(pod).error();
+  return std::make_shared<const kube::Pod>(*std::move(pod));
+}
+
+/// A Pod that is there: is it ours, alive, and as wanted?
+base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop) {
+  if (!Owns(workspace_, pod.meta))
+    return Foreign(fmt::format("Pod {} exists and is not this Workspace's; delete or rename it, or "
+                               "adopt it with spec.box.pod.podRef",
+                               key_.Text()),
+                   "PodForeign");
+  if (pod.meta.deletion_time) return {};
+  if (pod.phase == "Failed" || pod.phase == "Succeeded") return MakeAgain(pod, stop);
+  // A claim in use is held by the API; one that went away before the Pod had a node keeps it from
+  // ever getting one.
+  if (!pod.scheduled && pod.node.empty())
+    if (auto claim = EnsureClaim(wanted, stop); !claim) return claim;
+  const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
+  if (made_from == pod.meta.annotations.end() || made_from->second != wanted.inputs) {
+    if (workspace_.spec.restart.recreate == api::RecreatePolicy::kAllowed) return Delete(pod, stop);
+    outdated_ = fmt::format(
+        "Pod {} was made from an earlier spec; delete it, or set spec.restart.recreate to Allowed",
+        key_.Text());
+  }
+  return HandCa(pod, stop);
+}
+
+base::Status PodKeeper::MakeAgain(const kube::Pod& pod, std::stop_token stop) {
+  const StateReport report = DecidePodState(&pod, workspace_.spec.box.pod->container);
+  const std::string message = report.cause + "; it is made again";
+  const base::Millis wait = on_.remakes.Ask(key_.Text(), base::SystemClock::Get().Read().mono);
+  if (wait > base::Millis{0}) return Later(message, report.reason, wait);
+  if (auto gone = Delete(pod, stop); !gone) return gone;
+  return Later(message, report.reason, kFirstWait);
+}
+
+base::Status PodKeeper::EnsureClaim(const ManagedPod& wanted, std::stop_token stop) {
+  if (!wanted.claim) return {};
+  auto there = on_.client.Get({kClaims, key_.ns, key_.name}, {kCall, stop});
+  if (!there && there.error().code == base::Code::kNotFound) {
+    const base::FailpointScope point("api.claim.create");
+    auto made = on_.client.Create({kClaims, key_.ns}, codec::Dump(*wanted.claim), Writing(stop));
+    return made ? base::Status{} : base::Status(std::move(made).error());
+  }
+  if (!there) return std::move(there).error();
+  const auto claim = codec::DecodeObjectMeta(*there);
+  if (!claim) return claim.error();
+  return CheckClaim(*claim);
+}
+
+/// Never somebody else's, and none that goes away: a Pod would wait for it for ever.
+base::Status PodKeeper::CheckClaim(const meta::ObjectMeta& claim) const {
+  const bool ours = Owns(workspace_, claim);
+  const bool earlier =
+      std::any_of(claim.owners.begin(), claim.owners.end(), [&](const auto& owner) {
+        return owner.kind == "Workspace" && owner.name == workspace_.meta.name;
+      });
+  if (ours && !claim.deletion_time) return {};
+  if (ours || earlier)
+    return Later(
+        fmt::format("PersistentVolumeClaim {} {}; it is made again when it is gone", key_.Text(),
+                    ours ? "is being deleted" : "is of an earlier Workspace of this name"),
+        "ClaimTerminating", kFirstWait);
+  return Foreign(fmt::format("PersistentVolumeClaim {} exists and is not this Workspace's; delete "
+                             "it, or mount it at /configs by a PodTemplate "
+                             "(spec.box.pod.templateRef) instead of spec.box.pod.storage",
+                             key_.Text()),
+                 "ClaimForeign");
+}
+
+/// The kubelet hands a changed annotation on into the running Pod: so a rotated authority gets
+/// there.
+base::Status PodKeeper::HandCa(const kube::Pod& pod, std::stop_token stop) {
+  const std::string& pem = on_.managed.agent_ca_pem;
+  const auto has = pod.meta.annotations.find(kCaAnnotation);
+  if (pem.empty() || (has != pod.meta.annotations.end() && has->second == pem)) return {};
+  const Json patch{{"metadata", {{"uid", pod.meta.uid}, {"annotations", {{kCaAnnotation, pem}}}}}};
+  const base::FailpointScope point("api.pod.patch");
+  auto done = on_.client.Patch({kube::kPods, key_.ns, key_.name},
+                               {kube::PatchType::kMerge, codec::Dump(patch)}, Writing(stop));
+  if (done) {
+    base::LogInfo("gave a Pod the operator's changed authority", {{"pod", key_.Text()}});
+    return {};
+  }
+  using base::Code;
+  const Code code = done.error().code;
+  // Another Pod has the name by now (a uid that differs is Invalid): its event brings a pass.
+  if (code == Code::kNotFound || code == Code::kConflict || code == Code::kInvalid) return {};
+  return std::move(done).error();
+}
+
+base::Status PodKeeper::Delete(const kube::Pod& pod, std::stop_token stop) {
+  const base::FailpointScope point("api.pod.delete");
+  base::LogInfo("deleting a Pod so that it is made anew",
+                {{"pod", key_.Text()}, {"uid", pod.meta.uid}});
+  kube::DeleteOptions options;
+  options.uid = pod.meta.uid;
+  options.call = {kCall, stop};
+  auto gone = on_.client.Delete({kube::kPods, key_.ns, key_.name}, options);
+  if (!gone && gone.error().code != base::Code::kNotFound &&
+      gone.error().code != base::Code::kConflict)
+    return std::move(gone).error();
+  return {};
+}
+
+}  // namespace box

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "api/workspace.hpp"
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "box/managed_pod.hpp"
+#include "kube/client.hpp"
+#include "kube/pod.hpp"
+
+namespace box {
+
+/// When Pods that failed were made again. Within this process and by the monotonic clock: the API
+/// server's may be hours away from ours. Thread safe, bounded; forgetting makes one Pod too early.
+class PodRemakes {
+ public:
+  /// Zero: it may be made again now, which is remembered. Else the rest of the wait: 10 s, doubled
+  /// up to 5 min while Pods of this name go on failing, from the start after 10 min.
+  base::Millis Ask(const std::string& pod, base::MonoTime now);
+
+ private:
+  struct Remade {
+    base::MonoTime when;
+    int streak = 0;
+  };
+  std::mutex mutex_;
+  std::map<std::string, Remade> remade_;
+};
+
+/// The objects of one managed Pod box: made, looked after, made again. For one pass.
+class PodKeeper {
+ public:
+  struct Parts {
+    kube::Client& client;
+    const ManagedPodSettings& managed;
+    PodRemakes& remakes;
+  };
+  /// Everything outlives it.
+  PodKeeper(const api::Workspace& workspace, meta::ObjectKey pod, Parts on)
+      : workspace_(workspace), key_(std::move(pod)), on_(on) {}
+
+  /// Makes the claim, then the Pod, or looks after the one that is there (null: none). The Pod that
+  /// it has made, or null. Errors beside those of MakeManagedPod: PodTemplateMissing; kInvalid
+  /// PodForeign, ClaimForeign (somebody else's object has the name); kUnavailable ClaimTerminating,
+  /// and with the Pod's own reason while a Pod that failed is made again.
+  base::Result<std::shared_ptr<const kube::Pod>> Provide(const kube::Pod* pod,
+                                                         std::stop_token stop);
+  /// Deletes this very Pod, so that it is made anew.
+  base::Status Delete(const kube::Pod& pod, std::stop_token stop);
+  /// What is to be said of a Pod that runs and differs from what is wanted by now; else empty.
+  const std::string& Outdated() const { return outdated_; }
+
+ private:
+  base::Result<ManagedPod> Wanted(std::stop_token stop);
+  base::Result<std::shared_ptr<const kube::Pod>> Create(const ManagedPod& wanted,
+                                                        std::stop_token stop);
+  base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop);
+  base::Status MakeAgain(const kube::Pod& pod, std::stop_token stop);
+  base::Status EnsureClaim(const ManagedPod& wanted, std::stop_token stop);
+  base::Status CheckClaim(const meta::ObjectMeta& claim) const;
+  base::Status HandCa(const kube::Pod& pod, std::stop_token stop);
+  kube::WriteOptions Writing(std::stop_token stop) const;
+
+  const api::Workspace& workspace_;
+  const meta::ObjectKey key_;  ///< Of the Pod, and of the claim.
+  const Parts on_;
+  std::string outdated_;
+};
+
+}  // namespace box
