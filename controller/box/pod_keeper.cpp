@@ -17,7 +17,7 @@ using codec::Json;
 constexpr base::Millis kCall{30'000};
 constexpr base::Millis kFirstWait{10'000};
 constexpr base::Millis kLongestWait{300'000};
-constexpr base::Millis kForgotten{600'000};
+constexpr base::Millis kLasted{60'000};  ///< A Pod that failed later did not fail at once.
 constexpr size_t kPodsRemembered = 200'000;
 
 const kube::Resource kPodTemplates{"", "v1", "podtemplates"};
@@ -50,7 +50,7 @@ base::Millis PodRemakes::Ask(const std::string& pod, base::MonoTime now) {
   const base::Millis wait =
       std::min(kLongestWait, kFirstWait * (1 << std::clamp(last.streak - 1, 0, 10)));
   if (since < wait) return wait - since;
-  last = {now, since < kForgotten ? last.streak + 1 : 1};
+  last = {now, since < wait + kLasted ? last.streak + 1 : 1};
   return base::Millis{0};
 }
 

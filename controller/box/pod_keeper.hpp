@@ -19,7 +19,8 @@ namespace box {
 class PodRemakes {
  public:
   /// Zero: it may be made again now, which is remembered. Else the rest of the wait: 10 s, doubled
-  /// up to 5 min while Pods of this name go on failing, from the start after 10 min.
+  /// up to 5 min while Pods of this name go on failing, from the start after one that
+  /// has lasted a minute.
   base::Millis Ask(const std::string& pod, base::MonoTime now);
 
  private:
