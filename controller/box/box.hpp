@@ -57,7 +57,6 @@ struct ProbeReport {
   std::vector<PluginProbe>
       plugins;  ///< One for each name asked, in that order, then others that have our receipt.
   std::vector<UnloadedRemoval> removals;  ///< Tombstones in the box.
-  bool plugins_path_persistent = true;
 };
 
 /// One plugin to deliver: a canonical tar in the artifact store.

@@ -67,7 +67,6 @@ core::ProbeView ProbeOf(const box::ProbeReport& report, base::MonoTime taken) {
   core::ProbeView view;
   view.made = true;
   view.taken = taken;
-  view.plugins_path_persistent = report.plugins_path_persistent;
   for (const box::PluginProbe& p : report.plugins)
     view.plugins.push_back({p.name, PresenceOf(p.presence), p.cause, p.has_receipt, p.revision,
                             p.digest, p.receipt_digest, p.activated_boot_id, p.reload_none,
@@ -212,6 +211,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   ResolveSources(on, workspace, seen, stop);
   seen.awaits_sources = AwaitsSources(workspace, seen.desired);
   if (seen.awaits_sources && request.may_wait) return seen;
+  bool plugins_path_persistent = true;
   if (seen.box) {
     {
       const base::FailpointScope failpoint("box.Provide");
@@ -220,6 +220,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     }
     const base::FailpointScope failpoint("box.State");
     const box::StateReport report = seen.box->State(stop);
+    plugins_path_persistent = report.plugins_path_persistent;
     observation.box = {StateOf(report.state), report.cause, report.identity, report.reason,
                        report.boot_id};
     MatchPod(observation);
@@ -238,6 +239,8 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   } else {
     observation.probe = ProbeBox(on, request.policy, seen, stop);
   }
+  // Known also where the box refused to be asked for that very reason.
+  observation.probe.plugins_path_persistent = plugins_path_persistent;
   FindPutBack(on, seen, stop);
   HearAgain(on, workspace.meta.uid, observation.heartbeat);
   return seen;

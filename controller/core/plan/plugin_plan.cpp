@@ -125,11 +125,23 @@ class Planner {
     if (auto found = BoxObstacle(o_, policy_, now_)) obstacle_ = *std::move(found);
     for (Work& work : work_) {
       RowDecision& d = work.row();
+      RefuseForgetfulPath(&d);
       work.change = d.action == RowAction::kDeliver || d.action == RowAction::kRemove;
       if (d.action == RowAction::kWait && d.row.reason == reason::kProbeUnknown) AskAgain();
       if (work.change) work.possible = Possible(&work);
     }
     JoinTheTrip();
+  }
+
+  /// Such a box is not even asked: there is nothing to learn from it.
+  void RefuseForgetfulPath(RowDecision* d) const {
+    const bool asks = d->action == RowAction::kWait && d->row.reason == reason::kProbeUnknown;
+    if (o_.probe.plugins_path_persistent || (d->action != RowAction::kDeliver && !asks)) return;
+    d->action = RowAction::kBlocked;
+    d->safety_net = false;
+    Explain(d, RowHealth::kStalled, reason::kPluginsPathNotPersistent,
+            "a restart of the box would erase its plugins folder; give the box a persistent volume "
+            "at /configs");
   }
 
   /// The back-off is the workspace's: what has failed joins when something else goes to the box, so
@@ -165,13 +177,6 @@ class Planner {
       plan_.probe_again = true;
       Defer(work, reason::kProbeUnknown, "the box is asked first",
             After(now_, policy_.backoff_base));
-      return false;
-    }
-    if (d.action == RowAction::kDeliver && !o_.probe.plugins_path_persistent) {
-      d.action = RowAction::kBlocked;
-      Explain(&d, RowHealth::kStalled, reason::kPluginsPathNotPersistent,
-              "a restart of the box would erase its plugins folder; give the box a persistent "
-              "volume at /configs");
       return false;
     }
     if (InBackoff(work)) return false;

@@ -415,13 +415,19 @@ TEST_SUITE("behaviour.md section 4: what is on the box") {
     CHECK(w.box["p"].mcp);
   }
   TEST_CASE("a plugins path that a restart erases is never delivered to") {
-    World w;
-    w.Declare("p", 'a');
-    w.path_persistent = false;
-    w.Settle(3);
-    CHECK(w.done.empty());
-    CHECK(w.Reason("p") == "PluginsPathNotPersistent");
-    CHECK(w.Condition("Stalled") == "True");
+    for (const bool asked : {true, false}) {
+      CAPTURE(asked);
+      World w;
+      w.Declare("p", 'a');
+      w.path_persistent = false;
+      if (!asked) w.unknown.insert("*");
+      w.Pass();
+      CHECK(w.Reason("p") == "PluginsPathNotPersistent");
+      w.Settle(5);
+      CHECK(w.done.empty());
+      CHECK(w.Reason("p") == "PluginsPathNotPersistent");
+      CHECK(w.Condition("Stalled") == "True");
+    }
   }
   TEST_CASE("a manifest that says another name is NameMismatch and stays off the box") {
     World w;
