@@ -254,6 +254,9 @@ std::optional<base::Millis> HttpKubeClient::RetryIn(const Call& call,
                                                    : std::nullopt;
   }
   if (answer->status != 429 && answer->status < 500) return std::nullopt;
+  // The server is behind the version that was asked for: the caller knows what to do without it.
+  const bool of_version = call.request.target.find("resourceVersionMatch=") != std::string::npos;
+  if (answer->status == 504 && of_version) return std::nullopt;
   if (const auto wait = RetryAfter(*answer)) return *wait + FullJitter(0);
   return get && attempt < kPlainAttempts ? std::optional(FullJitter(attempt)) : std::nullopt;
 }
@@ -377,6 +380,7 @@ base::Status HttpKubeClient::Watch(const Collection& from, const WatchOptions& o
       return event ? sink(*event) : base::Status(event.error());
     };
     const auto on_bytes = [&](std::string_view bytes) {
+      if (options.on_bytes) options.on_bytes();
       failed = splitter.Push(bytes, on_line);
       // A connection with yesterday's certificate is not kept: bookmarks come about every minute.
       credentials_->Refresh(false);

@@ -37,6 +37,7 @@ struct WatchOptions {
   base::Millis head_deadline{30'000};     ///< Until the answer's head.
   std::optional<base::Millis> idle = {};  ///< Default: ClientOptions::watch_idle.
   std::stop_token stop = {};
+  std::function<void()> on_bytes = nullptr;  ///< Something has come, if only a part of an event.
 };
 
 /// Splits a byte stream into lines, with a bounded line size. Bytes may arrive cut anywhere.

@@ -166,6 +166,7 @@ struct EventRecorder::State {
   LruMap<Bucket> buckets;
   LruMap<Similar> similar;
   base::MonoTime next_sweep{};
+  bool flushing = false;
   uint64_t names = 0;
   Stats stats;
   Metrics::Collector collector;
@@ -346,6 +347,9 @@ void EventRecorder::State::Settle(Item item, const base::Status& sent, bool last
     if (known != nullptr) known->sent = std::max(known->sent, std::max(1, item.event.series_count));
     return;
   }
+  // Cut short by the stop: there is time for it yet, in Flush.
+  if (last_chance && !flushing && sent.error().code == base::Code::kCancelled)
+    return queue.push_front(std::move(item));
   if (last_chance || Final(sent.error().code) || item.tries >= options.tries ||
       queue.size() + retries.size() >= options.queue_limit) {
     ++stats.failed;
@@ -363,11 +367,15 @@ void EventRecorder::State::Settle(Item item, const base::Status& sent, bool last
 void EventRecorder::State::Flush() {
   DeadlineWatch deadlines(*options.clock);
   DeadlineWatch::Guard guard(deadlines, options.flush_limit, {});
+  {
+    const std::lock_guard lock(mutex);
+    flushing = true;
+  }
   while (!guard.Expired()) {
     std::optional<Item> item;
     {
       std::lock_guard lock(mutex);
-      if (!queue.empty()) item = TakeDue(base::MonoTime::min());
+      item = TakeDue(base::MonoTime::max());  // Those that wait for their next try, too.
     }
     if (!item) return;
     item->tries = options.tries;

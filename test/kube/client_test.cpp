@@ -178,6 +178,16 @@ TEST_CASE("what is tried again, and how often") {
   }
 }
 
+TEST_CASE("a version that the server does not have yet is not waited for") {
+  ScriptedApi api;
+  for (int i = 0; i < 9; ++i) api.answers.push_back({504, {{"Retry-After", "0"}}, ""});
+  const auto listed = api.Client()->ListEach(
+      {kube::kPods, "ns"}, {.resource_version = "99", .resource_version_match = "NotOlderThan"},
+      [](std::string_view) { return base::Status(); });
+  CHECK(!listed);
+  CHECK(api.requests.size() == 1);
+}
+
 TEST_CASE("a 429 says which flow schema is throttled, and what is tried again is a retry") {
   ScriptedApi api;
   std::vector<std::string> warnings;

@@ -253,6 +253,37 @@ TEST_CASE("what is queued at the stop is sent, within the limit") {
   CHECK(sink.Calls().size() == 5);
 }
 
+TEST_CASE("an event that the stop cuts short, or that waits for its next try, is sent at the end") {
+  class CutShort final : public runtime::EventSink {
+   public:
+    base::Status Create(const runtime::Event& event, std::stop_token stop) override {
+      const std::lock_guard lock(mutex_);
+      ++tries_;
+      if (tries_ == 1) return base::MakeError(base::Code::kUnavailable, "once more, later");
+      if (tries_ == 2) {
+        on_second();
+        if (stop.stop_requested()) return base::MakeError(base::Code::kCancelled, "stopped");
+      }
+      sent.insert(event.note.reason);
+      return {};
+    }
+    base::Status PatchSeries(const runtime::Event&, std::stop_token) override { return {}; }
+    std::function<void()> on_second;
+    std::set<std::string> sent;
+
+   private:
+    std::mutex mutex_;
+    int tries_ = 0;
+  };
+  CutShort sink;
+  std::stop_source stop;
+  sink.on_second = [&] { stop.request_stop(); };
+  runtime::EventRecorder recorder({.reporting_controller = "c", .reporting_instance = "i"}, sink);
+  for (const char* reason : {"First", "Second"}) recorder.Record(Note(reason));
+  CHECK(recorder.Run(stop.get_token()).has_value());
+  CHECK(sink.sent == std::set<std::string>{"First", "Second"});
+}
+
 TEST_CASE("the registry writes the text format, escaped and in order") {
   runtime::Metrics metrics;
   metrics.CounterOf({"b_total", "Two\nlines \\.", {"path"}}, {"a\"b\\c\nd"}).Add(2.5);

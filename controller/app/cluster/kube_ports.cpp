@@ -50,8 +50,8 @@ class KubeListWatch final : public runtime::ListWatch {
     watch.timeout_seconds = options.timeout_seconds;
     watch.label_selector = label_selector_;
     watch.stop = stop;
+    watch.on_bytes = options.on_bytes;
     return client_.Watch(from_, watch, [&](const kube::WatchEvent& event) -> base::Status {
-      if (options.on_bytes) options.on_bytes();
       return sink(TypeOf(event.type), event.object);
     });
   }
