@@ -234,8 +234,9 @@ base::Result<http::Response> HttpKubeClient::Attempt(const Call& call, base::Mon
     if (!allowed) return allowed.error();
     left = std::clamp(*allowed, base::Millis{1}, left);
   }
-  auto answer =
-      credentials_->Get().calls->Send(request, {.deadline = left, .stop = call.options.stop});
+  const auto clients = credentials_->Get();
+  http::Client& client = request.method == "GET" ? *clients.calls : *clients.writes;
+  auto answer = client.Send(request, {.deadline = left, .stop = call.options.stop});
   Sample(request.method, request.body.size(), answer, start, retry);
   if (answer) ShowWarnings(*answer);
   return answer;
@@ -409,7 +410,7 @@ base::Status HttpKubeClient::Watch(const Collection& from, const WatchOptions& o
 
 base::Result<std::unique_ptr<Client>> Client::Create(ClientConfig config, ClientOptions options) {
   auto credentials = Credentials::Create(
-      std::move(config), {options.response_limit, options.token_refresh, options.own_connection});
+      std::move(config), {options.response_limit, options.token_refresh, options.own_connections});
   if (!credentials) return credentials.error();
   return std::unique_ptr<Client>(
       std::make_unique<HttpKubeClient>(*std::move(credentials), std::move(options)));

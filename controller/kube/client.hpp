@@ -98,8 +98,9 @@ struct ClientOptions {
   size_t response_limit = 64 << 20;    ///< Bytes of one answer.
   size_t line_limit = 4 << 20;         ///< Bytes of one watch event.
   base::Millis token_refresh{60'000};  ///< token_file is read again when the last read is older.
-  /// Calls take turns on one kept connection of this client, worked by the calling thread.
-  bool own_connection = false;
+  /// Calls use so many kept connections of this client, worked by the calling threads. 0: writes
+  /// have connections of their own, on which nothing is sent twice, and reads share cpprestsdk's.
+  int own_connections = 0;
 };
 
 /// A Kubernetes API client. Thread safe; all calls block and end within their deadline, or

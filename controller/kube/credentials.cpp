@@ -7,6 +7,7 @@
 namespace kube {
 namespace {
 
+constexpr int kWriteConnections = 16;  ///< As many as workers write at once, with the events.
 constexpr size_t kFileLimit = 1 << 20;
 
 std::string Trim(std::string text) {
@@ -85,12 +86,15 @@ http::ClientOptions Credentials::Transport() const {
 
 base::Result<Credentials::Clients> Credentials::MakeClients(const TlsTexts& tls) const {
   http::ClientOptions options = OptionsOf(tls);
-  options.own_connection = limits_.own_connection;
+  options.own_connections = limits_.own_connections;
   auto calls = http::Client::Create(options);
   if (!calls) return calls.error();
   auto watches = http::Client::Create(options);
   if (!watches) return watches.error();
-  return Clients{*std::move(calls), *std::move(watches)};
+  if (options.own_connections == 0) options.own_connections = kWriteConnections;
+  auto writes = http::Client::Create(options);
+  if (!writes) return writes.error();
+  return Clients{*std::move(calls), *std::move(writes), *std::move(watches)};
 }
 
 base::Result<std::string> Credentials::ReadToken() const {

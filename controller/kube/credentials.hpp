@@ -18,10 +18,11 @@ class Credentials {
   struct Limits {
     size_t response = 64 << 20;
     base::Millis refresh{60'000};
-    bool own_connection = false;  ///< See http::ClientOptions.
+    int own_connections = 0;  ///< See http::ClientOptions.
   };
   struct Clients {
-    std::shared_ptr<http::Client> calls;
+    std::shared_ptr<http::Client> calls;   ///< What may be asked twice.
+    std::shared_ptr<http::Client> writes;  ///< Nothing is sent twice.
     std::shared_ptr<http::Client>
         watches;  ///< Their own connections, so that they cannot starve calls.
   };

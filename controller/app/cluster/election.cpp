@@ -45,7 +45,7 @@ base::Result<std::unique_ptr<Election>> Election::Open(const ElectionOptions& op
   };
   needs.client.user_agent += " leader-election";
   needs.client.max_attempts = 1;  // The elector has its own pace.
-  needs.client.own_connection = true;
+  needs.client.own_connections = 1;
   needs.client.may_write = nullptr;
   auto client = kube::Client::Create(std::move(needs.api), std::move(needs.client));
   if (!client) return std::move(client).error();

@@ -129,8 +129,9 @@ base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
       ApplyClientTls(*shared, context.native_handle());
     });
   }
-  const int connections = options.own_connection ? 1 : kProxiedConnections;
-  if (options.own_connection || direct.route.proxy)
+  const int connections =
+      options.own_connections > 0 ? options.own_connections : kProxiedConnections;
+  if (options.own_connections > 0 || direct.route.proxy)
     return std::unique_ptr<Client>(std::make_unique<DirectClient>(std::move(direct), connections));
   try {
     auto client =

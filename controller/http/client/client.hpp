@@ -22,9 +22,10 @@ struct ClientOptions {
   /// Send() uses at most 16 connections at once, worked by the calling threads.
   std::string proxy_url = {};
   size_t response_limit = 64 << 20;  ///< Bytes of one body; more is kInvalid.
-  /// Send() takes turns on one kept connection that the calling thread works, instead of
-  /// cpprestsdk's pool: for a caller that asks one thing at a time and must not wait behind others.
-  bool own_connection = false;
+  /// Send() uses at most so many kept connections, worked by the calling threads, instead of
+  /// cpprestsdk's pool: nothing is sent twice, and one caller does not wait behind others. 0: the
+  /// pool.
+  int own_connections = 0;
 };
 
 /// Receives body bytes as they arrive; returning false ends the request (kCancelled). Runs on the
@@ -38,8 +39,9 @@ struct CallOptions {
 };
 
 /// An HTTP client for one server (cpprestsdk http_client behind it): pooled keep-alive connections,
-/// total deadlines, prompt cancellation. Thread safe. SIGPIPE is ignored from the first one on. A
-/// POST may be sent again by the library on a stale connection, so every write must be idempotent.
+/// total deadlines, prompt cancellation. Thread safe. SIGPIPE is ignored from the first one on. The
+/// library sends a request again if a kept connection was closed without an answer, whatever its
+/// method: what must not happen twice goes over `own_connections`.
 /// Errors: kTimeout, kCancelled, kUnavailable (refused, DNS, reset), kUnauthorized with reason
 /// TlsFailure (certificate), kInvalid (too large).
 class Client {

@@ -198,6 +198,21 @@ TEST_CASE("wire: a write whose answer is lost is not repeated on its own") {
   CHECK(client->Get(kObject).has_value());
 }
 
+TEST_CASE(
+    "wire: a write is sent once on a kept connection, too, that is closed instead of answered") {
+  std::atomic<int> writes = 0;
+  support::ByteServer server([&](ByteConnection& to, const ByteRequest&) {
+    if (++writes == 1) return void(to.Answer(201, "{}"));
+    to.Close();
+  });
+  const auto client = ClientOf(server);
+  REQUIRE(client->Create({kube::kSecrets, "ns"}, "{}"));
+  const auto lost = client->Patch(kObject, {kube::PatchType::kMerge, "{}"}, {});
+  REQUIRE_FALSE(lost);
+  CHECK(lost.error().code == base::Code::kUnavailable);
+  CHECK(writes == 2);
+}
+
 TEST_CASE("wire: a read is tried again over a lost connection and after Retry-After") {
   std::atomic<int> asked = 0;
   support::ByteServer server([&](ByteConnection& to, const ByteRequest&) {

@@ -98,7 +98,7 @@ std::unique_ptr<http::Client> ClientFor(http::ClientOptions options) {
 std::unique_ptr<http::Client> ClientFor(const std::string& url, bool own = false) {
   http::ClientOptions options;
   options.base_url = url;
-  options.own_connection = own;
+  options.own_connections = own;
   return ClientFor(std::move(options));
 }
 
@@ -135,7 +135,7 @@ TEST_CASE("an answer over the limit is refused") {
   Peer peer;
   http::ClientOptions options;
   SUBCASE("through the library's pool") {}
-  SUBCASE("on a connection of its own") { options.own_connection = true; }
+  SUBCASE("on a connection of its own") { options.own_connections = 1; }
   options.base_url = peer.Url();
   options.response_limit = 1 << 20;
   const auto answer = ClientFor(options)->Send(GetRequest("/big"), {});
@@ -399,7 +399,7 @@ TEST_CASE("over TLS only the given CA and the right name are trusted") {
     client.ca_pem = row.ca;
     client.server_name = row.server_name;
     const auto pooled = ClientFor(client);
-    client.own_connection = true;
+    client.own_connections = 1;
     const auto own = ClientFor(client);
     const auto ignore = [](std::string_view) { return true; };
     for (const auto& answer :
@@ -435,7 +435,7 @@ TEST_CASE("over TLS only the given CA and the right name are trusted") {
     client.base_url = peer.Url("https");
     client.ca_pem = authority->certificate_pem;
     SUBCASE("through the library's pool") {}
-    SUBCASE("on a connection of its own") { client.own_connection = true; }
+    SUBCASE("on a connection of its own") { client.own_connections = 1; }
     const auto made = ClientFor(client);
     const auto big = made->Send(GetRequest("/big"), {});
     REQUIRE(big);

@@ -11,7 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 
 std::unique_ptr<http::Client> OwnConnectionTo(const std::string& url) {
-  auto client = http::Client::Create({.base_url = url, .own_connection = true});
+  auto client = http::Client::Create({.base_url = url, .own_connections = 1});
   REQUIRE(client);
   return *std::move(client);
 }
@@ -147,7 +147,7 @@ TEST_CASE("a stream that was ended in order leaves its connection to the next; n
         if (request.target == "/cut") connection.Close();
       });
   for (const bool own : {false, true}) {
-    auto made = http::Client::Create({.base_url = server.Url(), .own_connection = own});
+    auto made = http::Client::Create({.base_url = server.Url(), .own_connections = own});
     REQUIRE(made);
     const auto client = *std::move(made);
     const auto stream = [&](const std::string& target, bool go_on = true) {

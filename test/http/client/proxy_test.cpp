@@ -45,7 +45,7 @@ constexpr Way kWays[] = {{"pooled", false, false}, {"own", true, false}, {"strea
 
 base::Result<http::Response> Ask(const Way& way, http::ClientOptions options,
                                  const std::string& target) {
-  options.own_connection = way.own;
+  options.own_connections = way.own;
   const auto client = http::Client::Create(std::move(options));
   if (!client) return client.error();
   if (!way.stream) return (*client)->Send({"GET", target, {}, ""}, {.deadline = 10s});
@@ -174,7 +174,7 @@ TEST_CASE("a proxy that falls silent costs no more than the deadline") {
     CAPTURE(way.name);
     const auto client = http::Client::Create({.base_url = "https://" + peer.Authority("127.0.0.1"),
                                               .proxy_url = silent.Url(),
-                                              .own_connection = way.own});
+                                              .own_connections = way.own});
     REQUIRE(client);
     const http::CallOptions call{.deadline = 200ms};
     const auto answer =
