@@ -72,6 +72,7 @@ class PodBox final : public ExecBox {
     auto made = keeper_.Provide(pod->get(), stop);
     if (!made) return std::move(made).error();
     if (*made) pod_ = *std::move(made);
+    if (keeper_.Deleted()) MarkDeleted();
     return {};
   }
 
@@ -141,6 +142,13 @@ class PodBox final : public ExecBox {
     }
     pod_ = found;
     return found;
+  }
+
+  /// Nothing is delivered to a Pod that this pass has deleted.
+  void MarkDeleted() {
+    auto gone = std::make_shared<kube::Pod>(**pod_);
+    gone->meta.deletion_time = base::SystemClock::Get().Read().wall;
+    pod_ = std::move(gone);
   }
 
   base::Status MayRun(std::stop_token stop) override {

@@ -198,6 +198,7 @@ base::Status PodKeeper::Delete(const kube::Pod& pod, std::stop_token stop) {
   if (!gone && gone.error().code != base::Code::kNotFound &&
       gone.error().code != base::Code::kConflict)
     return std::move(gone).error();
+  deleted_ = true;
   return {};
 }
 

@@ -54,6 +54,8 @@ class PodKeeper {
   base::Status Delete(const kube::Pod& pod, std::stop_token stop);
   /// What is to be said of a Pod that runs and differs from what is wanted by now; else empty.
   const std::string& Outdated() const { return outdated_; }
+  /// True if this pass has deleted the Pod: whoever looks at it from an informer sees it run on.
+  bool Deleted() const { return deleted_; }
 
  private:
   base::Result<ManagedPod> Wanted(std::stop_token stop);
@@ -70,6 +72,7 @@ class PodKeeper {
   const meta::ObjectKey key_;  ///< Of the Pod, and of the claim.
   const Parts on_;
   std::string outdated_;
+  bool deleted_ = false;
 };
 
 }  // namespace box

@@ -349,8 +349,12 @@ TEST_CASE("a changed spec makes the Pod anew only where that is allowed; else it
   CHECK(report.cause.find("spec.restart.recreate") != std::string::npos);
   CHECK(world.api.deleted.empty());
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
-  CHECK(world.Box()->Provide({}));
+  const auto replacing = world.Box();
+  CHECK(replacing->Provide({}));
   CHECK(world.api.deleted.size() == 1);
+  // Whatever an informer still shows: nothing is delivered to what this pass has deleted.
+  CHECK(replacing->State({}).state == box::BoxState::kUnknown);
+  CHECK(replacing->State({}).reason == "PodTerminating");
   CHECK(world.Box()->Provide({}));
   CHECK(world.Pod()["spec"]["containers"][0]["image"] == "agents/sample:2");
 }
