@@ -29,13 +29,16 @@ WorkQueueOptions QueueOptions(const ControllerOptions& options) {
   return queue;
 }
 
-/// Sets CurrentReconcileId() for one run.
+/// Sets CurrentReconcileId() for one run, whose log lines have it too.
 class RunId {
  public:
-  RunId() { current_reconcile_id = base::RandomUuid(); }
+  RunId() : scope_({"reconcileID", current_reconcile_id = base::RandomUuid()}) {}
   RunId(const RunId&) = delete;
   RunId& operator=(const RunId&) = delete;
   ~RunId() { current_reconcile_id.clear(); }
+
+ private:
+  const base::LogScope scope_;
 };
 
 }  // namespace
@@ -151,7 +154,6 @@ base::Result<Requeue> Controller::State::Call(const meta::ObjectKey& key,
 
 void Controller::State::RunOne(const meta::ObjectKey& key, const std::stop_token& stop) {
   const RunId id;
-  const base::LogScope scope({"reconcileID", current_reconcile_id});
   const base::MonoTime started = options.clock->Read().mono;
   base::LogDebug("reconcile begins", {{"controller", options.name}, {"key", key.Text()}});
   if (active != nullptr) active->Add(1);

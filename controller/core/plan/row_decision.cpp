@@ -154,6 +154,8 @@ void AwaitProbe(const Facts& f, const Policy& policy, TableDecision* out) {
     else if (approved)
       PutBack(f, *approved, out);
     d.safety_net = d.action == RowAction::kDeliver;
+    // Bytes that are not at hand are on their way already: until they are, the box is asked on.
+    if (!d.safety_net) d.action = RowAction::kWait;
   }
   Explain(&d, RowHealth::kPending, reason::kProbeUnknown, f.view.cause);
 }

@@ -209,6 +209,21 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
         CHECK(there == (reason == "UpdateAvailable"));
       }
   }
+  TEST_CASE(
+      "a box that cannot tell is asked on while the bytes of the safety net are not at hand") {
+    World w;
+    w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kPin;
+    w.Settle(3);
+    w.Publish(World::Source("p"), 'b');
+    w.unknown.insert("p");
+    w.put_back["p"].commit = std::string(40, 'a');
+    for (int i = 0; i < 6; ++i) {
+      w.Advance(2s);
+      w.Pass();
+    }
+    CHECK(w.Reason("p") == "ProbeUnknown");
+    CHECK(w.plan.next_check - w.now.mono <= 30s);
+  }
   TEST_CASE("any row, absent: installed, also when a row claims it is there") {
     World w;
     w.Declare("p", 'a');
