@@ -16,7 +16,7 @@ import typing
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/scenario"))
 import world as worlds  # noqa: E402
-from world import Failed, World, declared, is_ready, until, workspace  # noqa: E402
+from world import Failed, World, declared, free_port, is_ready, until, workspace  # noqa: E402
 
 OWN = "workspace-operator"
 ACCOUNT = "system:serviceaccount:workspace-operator:workspace-operator"
@@ -245,8 +245,11 @@ def main():
         world.up()
         data = world.folder / "other"
         with open(world.folder / "other.log", "wb") as log:
-            other = subprocess.Popen([str(a) for a in [world.program, *world.api.command(data, world.api.port + 1), "--settings", world.folder / "settings.yaml"]],
+            other = subprocess.Popen([str(a) for a in [world.program, *world.api.command(data, free_port()), "--settings", world.folder / "settings.yaml"]],
                                      stderr=log)
+        until(30, "the other replica is ready", lambda: other.poll() is not None or " ready " in (world.folder / "other.log").read_text())
+        if other.poll() is not None:
+            raise Failed(f"the other replica ended with {other.returncode}")
         drive(world)
         if pods:
             drive_pods(world)
@@ -279,7 +282,9 @@ def main():
         print(f"{5 - failed} passed, {failed} failed")
         sys.exit(1 if failed else 0)
     except (Failed, subprocess.CalledProcessError) as failure:
-        print(f"rbac_check: {failure} {getattr(failure, 'stderr', '')}\n{world.tail('operator.log')}\n0 passed, 1 failed")
+        left = world.kubectl("get", "workspaces.molecule.ai,declaredplugins.molecule.ai,pods", "-A", "-o", "yaml", check=False).stdout
+        print(f"{left}\n{world.tail('operator.log')}\nthe other replica:\n{world.tail('other.log')}\n"
+              f"rbac_check: {failure} {getattr(failure, 'stderr', '')}\n0 passed, 1 failed")
         sys.exit(1)
     finally:
         if other:

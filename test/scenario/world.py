@@ -9,6 +9,7 @@ world, and the operator is `workspace-operator run`.
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -51,6 +52,20 @@ def until(seconds, what, probe):
         if time.monotonic() > end:
             raise Failed(f"{what}: not within {seconds * PATIENCE:.0f} s; seen last: {last}")
         time.sleep(0.05)
+
+
+def free_port():
+    """A loopback port to listen on. Below the range of outgoing connections: one of those, ended a minute ago or less, keeps a port as well."""
+    for _ in range(200):
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise Failed("no free port below 32000")
 
 
 def holds(seconds, what, probe):
@@ -110,9 +125,7 @@ class Cluster:
         self.kubeconfig = self.folder / "kubeconfig"
         self.settings = {"boxes": {"directoryRoots": ["/"]}}
         self.proxy = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.run("up", "api", "--dir", self.folder, "--audit", *os.environ.get("WO_CLUSTER_UP", "").split())
         try:
             self.kubectl("apply", "--server-side", "-f", ROOT / "manifests/install.yaml")
