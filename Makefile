@@ -27,6 +27,8 @@ demo: build ## the same story without a person: prints and checks each step, lea
 test: build ## set everything up and pass all tests: unit, contract, end to end
 	@cmake --preset dev > /dev/null
 	@cmake --build --preset dev -j $(JOBS)
+	@cmake --preset tsan > /dev/null
+	@cmake --build --preset tsan --target threads_tests -j $(JOBS)
 	@test/cluster/build node
 	@test/run $(RELEASE)
 

@@ -20,7 +20,8 @@ struct Bench {
     REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(workspace)));
     for (const char* name : {"alpha", "beta"}) Declare(name);
     in.witness = [](const std::string&, const std::vector<std::string>&) {};
-    process = std::make_unique<Process>(in, 1);
+    process = std::make_unique<Process>(in, 1, folder / "store");
+    process->Lead();
   }
   void Declare(const std::string& name) {
     api::DeclaredPlugin plugin;
@@ -53,7 +54,6 @@ struct Bench {
                   weather,
                   store,
                   std::make_shared<Repositories>(weather, trace),
-                  folder / "store",
                   machines,
                   std::make_shared<core::Policy>(),
                   nullptr};
@@ -82,9 +82,11 @@ TEST_CASE("a row whose write had no answer outlives the next pass, which has not
 TEST_CASE("a new leader whose view is old overwrites no row of the one before it") {
   Bench b;
   b.Pass(base::Millis{0});  // The finalizer.
-  Process next(b.in, 2);    // It stands by; of what follows its watch tells nothing.
+  // It stands by; of what follows its watch tells nothing.
+  Process next(b.in, 2, b.folder / "other");
   b.Pass(base::Millis{1});
   REQUIRE(b.Rows().size() == 2);
+  next.Lead();
   REQUIRE(b.store.Delete(PluginRef("alpha")));
   while (next.plugins.Source().Next() != nullptr) next.plugins.Source().DeliverNext();
   for (int i = 0; i < 12; ++i) {  // No agent has reported: a box is given its time for that.

@@ -132,7 +132,6 @@ struct Surroundings {
   Weather& weather;
   ApiStore& store;
   std::shared_ptr<source::PluginSource> repositories;
-  std::string artifact_folder;
   std::map<std::string, std::unique_ptr<Machine>>& machines;  ///< By the workspace's name.
   std::shared_ptr<const core::Policy> policy;
   /// Something in the box of that workspace is changed by an operator.
@@ -145,10 +144,12 @@ class Process {
  public:
   static constexpr base::Millis kTogether{100};
 
-  Process(const Surroundings& in, uint64_t seed)
+  /// One that stands by: its informers follow the API, and nothing else happens until Lead.
+  /// `artifact_folder` is its own disk.
+  Process(const Surroundings& in, uint64_t seed, const std::string& artifact_folder)
       : in_(in),
         client(in.store, in.weather, in.trace),
-        artifacts_(OpenStore(in.artifact_folder)),
+        artifacts_(OpenStore(artifact_folder)),
         lookup_(client, in.clock),
         fleet({}, [this](const meta::ObjectKey& key) { workspace_line.Add(key); }),
         workspaces("workspaces", in.store,
@@ -173,8 +174,11 @@ class Process {
     Connect();
     workspaces.Start();
     plugins.Start();
-    const auto keys = workspaces.Get().Cache().Keys();
-    first_passes_.Expect(keys);
+  }
+
+  /// It takes over with what its informers have seen so far.
+  void Lead() {
+    first_passes_.Expect(workspaces.Get().Cache().Keys());
     leading_ = true;
     Resync();
   }

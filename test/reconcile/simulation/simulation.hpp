@@ -36,6 +36,7 @@ class Simulation {
     weather_.SetRough(false);
     MakePeace();
     if (Converge() && StayQuiet()) FollowOrHold();
+    standby_.reset();
     process_.reset();
   }
 
@@ -74,12 +75,33 @@ class Simulation {
 
   // --- What can happen
 
+  /// Who stands by takes over, with a view as old as its watches are late; else a new one begins.
   void StartProcess() {
-    trace_.Step("an operator starts");
     process_.reset();
     weather_.Revive();
     for (const auto& [name, machine] : machines_) machine->Forgotten();
-    process_ = std::make_unique<Process>(in_, dice_.Upto(1u << 30));
+    trace_.Step(standby_ ? "the operator that stands by takes over" : "an operator starts");
+    process_ = standby_ ? std::move(standby_) : NewProcess();
+    process_->Lead();
+    if (!dice_.Chance(500)) return;
+    standby_ = NewProcess();
+    late_ = dice_.Chance(500);
+    trace_.Note(late_ ? "another one stands by, its watch is late" : "another one stands by");
+  }
+  /// Two replicas at most, each with a disk of its own.
+  std::unique_ptr<Process> NewProcess() {
+    disk_ = 1 - disk_;
+    return std::make_unique<Process>(in_, dice_.Upto(1u << 30),
+                                     folder_ / fmt::format("store-{}", disk_));
+  }
+  /// Calls `act` with each informer of each operator, and whether hardly anything reaches it.
+  template <typename Act>
+  void EachFollower(const Act& act) {
+    for (Process* process : {process_.get(), standby_.get()}) {
+      if (process == nullptr) continue;
+      act(process->workspaces, process == standby_.get() && late_);
+      act(process->plugins, false);
+    }
   }
   void RestartIfDead() {
     if (weather_.Dead()) StartProcess();
@@ -234,8 +256,11 @@ class Simulation {
     const auto may = [&](bool enabled, size_t weight, std::function<void()> run) {
       if (enabled) choices.push_back({weight, std::move(run)});
     };
-    may(p.workspaces.Source().Next() != nullptr, 12, [&] { Deliver(p.workspaces); });
-    may(p.plugins.Source().Next() != nullptr, 12, [&] { Deliver(p.plugins); });
+    EachFollower([&](auto& follower, bool late) {
+      may(follower.Source().Next() != nullptr, late ? 1 : 12, [&] { Deliver(follower); });
+      may(!follower.Source().AsleepUntil(), 1, [&] { Break(follower); });
+      may(WakeDue(follower), 6, [&] { Wake(follower); });
+    });
     may(p.workspace_line.Ready(), 24, [&] { PassOfWorkspace(); });
     may(p.plugin_line.Ready(), 10, [&] { p.PassOfPlugin(); });
     may(ResolverDue(), 12, [&] { Resolve(); });
@@ -260,10 +285,6 @@ class Simulation {
       trace_.Step("a box has trouble");
       Trouble();
     });
-    may(!p.workspaces.Source().AsleepUntil(), 1, [&] { Break(p.workspaces); });
-    may(!p.plugins.Source().AsleepUntil(), 1, [&] { Break(p.plugins); });
-    may(WakeDue(p.workspaces), 6, [&] { Wake(p.workspaces); });
-    may(WakeDue(p.plugins), 6, [&] { Wake(p.plugins); });
     may(true, kills_, [&] {
       trace_.Step("the operator is killed");
       weather_.Kill();
@@ -298,6 +319,7 @@ class Simulation {
   // --- Peace
 
   void MakePeace() {
+    late_ = false;
     user_.MakePeace();
     for (const auto& [name, machine] : machines_) {
       machine->SetTasks(0);
@@ -317,14 +339,14 @@ class Simulation {
     const auto may = [&](bool enabled, std::function<void()> run) {
       if (enabled) choices.push_back({1, std::move(run)});
     };
-    may(p.workspaces.Source().Next() != nullptr, [&] { Deliver(p.workspaces); });
-    may(p.plugins.Source().Next() != nullptr, [&] { Deliver(p.plugins); });
+    EachFollower([&](auto& follower, bool late) {
+      may(follower.Source().Next() != nullptr && !late, [&] { Deliver(follower); });
+      may(WakeDue(follower), [&] { Wake(follower); });
+    });
     may(p.workspace_line.Ready(), [&] { PassOfWorkspace(); });
     may(p.plugin_line.Ready(), [&] { p.PassOfPlugin(); });
     may(ResolverDue(), [&] { Resolve(); });
     may(store_.HasGarbage(), [&] { store_.CollectGarbage(); });
-    may(WakeDue(p.workspaces), [&] { Wake(p.workspaces); });
-    may(WakeDue(p.plugins), [&] { Wake(p.plugins); });
     may(next_resync_ <= clock_.Read().mono, [&] {
       trace_.Step("resync");
       next_resync_ = clock_.Read().mono + policy_->resync;
@@ -357,8 +379,7 @@ class Simulation {
     consider(process_->workspace_line.NextDeadline());
     consider(process_->plugin_line.NextDeadline());
     consider(process_->resolver.NextDue());
-    consider(process_->workspaces.Source().AsleepUntil());
-    consider(process_->plugins.Source().AsleepUntil());
+    EachFollower([&](auto& follower, bool) { consider(follower.Source().AsleepUntil()); });
     if (!weather_.Rough()) {
       consider(next_resync_);
       for (const auto& [name, at] : beats_) consider(at);
@@ -500,11 +521,12 @@ class Simulation {
       std::make_shared<Repositories>(weather_, trace_);
   const std::shared_ptr<const core::Policy> policy_ = MakePolicy();
   std::map<std::string, std::unique_ptr<Machine>> machines_;
-  Surroundings in_{clock_,    trace_,  weather_, store_, repositories_, folder_ / "store",
-                   machines_, policy_, nullptr};
+  Surroundings in_{clock_, trace_, weather_, store_, repositories_, machines_, policy_, nullptr};
   User user_{store_, *repositories_, dice_, trace_};
   Convergence convergence_{store_, *repositories_, machines_};
-  std::unique_ptr<Process> process_;
+  std::unique_ptr<Process> process_, standby_;  ///< The leader, and who may follow it.
+  int disk_ = 1;                                ///< Of the operator that was started last.
+  bool late_ = false;  ///< Of workspaces hardly anything reaches the one that stands by.
   std::map<std::string, base::MonoTime> beats_, tried_;  ///< When an agent reports next, or did.
   std::map<std::string, base::MonoTime> looks_in_;       ///< When the user looks next.
   std::map<std::string, std::string> reported_;          ///< The boot that was reported.
