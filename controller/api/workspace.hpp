@@ -156,6 +156,9 @@ struct PluginRow {
   std::string message;
   int32_t attempts = 0;
   std::optional<base::WallTime> next_attempt_time;
+  /// What somebody has asked for (Manual, or a revision that is gone) and is not on the box yet.
+  std::string approved_revision = {};
+  std::string approved_digest = {};
   bool operator==(const PluginRow&) const = default;
 };
 /// The shown debt. The debt itself is a fact in the box (receipts); this is written before the

@@ -181,7 +181,9 @@ WO_FIELDS(api::PluginRow, F("name", &S::name, kAlways | kShared), F("owner", &S:
           F("installedTime", &S::installed_time), F("loaded", &S::loaded, kAlways),
           F("deletionPolicy", &S::deletion_policy, kAlways), F("reason", &S::reason, kShared, 128),
           F("message", &S::message, kPerhaps, 1024), F("attempts", &S::attempts),
-          F("nextAttemptTime", &S::next_attempt_time));
+          F("nextAttemptTime", &S::next_attempt_time),
+          F("approvedRevision", &S::approved_revision, kPerhaps, 256),
+          F("approvedDigest", &S::approved_digest, kPerhaps));
 WO_FIELDS(api::PendingRestart, F("plugins", &S::plugins, kShared, 256),
           F("bootID", &S::boot_id, kUid, 128), F("since", &S::since), F("deadline", &S::deadline),
           F("epoch", &S::epoch, kAlways));

@@ -271,15 +271,20 @@ base::Result<SourceUri> ParseSourceUri(std::string_view text) {
 
 base::Result<SourceUri> AtCommit(const SourceUri& uri, const std::string& commit) {
   const bool history = uri.scheme != SourceScheme::kLocal && uri.scheme != SourceScheme::kOci;
-  if (!history || !IsFullSha(commit))
-    return base::MakeError(
-        base::Code::kNotFound,
-        fmt::format("source `{}` cannot be asked for its revision `{}`: it keeps no earlier ones; "
-                    "set the annotation molecule.ai/reconcile-requested-at to install what it has "
-                    "now",
-                    uri.text, commit),
-        "RevisionGone");
-  return ParseSourceUri(uri.text.substr(0, uri.text.find('#')) + "#sha:" + commit);
+  if (history && IsFullSha(commit))
+    return ParseSourceUri(uri.text.substr(0, uri.text.find('#')) + "#sha:" + commit);
+  const std::string why =
+      commit.empty()
+          ? fmt::format("nobody knows at which revision source `{}` had what was installed",
+                        uri.text)
+          : fmt::format(
+                "source `{}` cannot be asked for its revision `{}`: it keeps no earlier ones",
+                uri.text, commit);
+  return base::MakeError(base::Code::kNotFound,
+                         why +
+                             "; set the annotation molecule.ai/reconcile-requested-at to install "
+                             "what it has now",
+                         "RevisionGone");
 }
 
 }  // namespace core

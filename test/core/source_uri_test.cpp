@@ -144,4 +144,9 @@ TEST_CASE("a source at a commit is the same source without its ref; some keep no
   CHECK(at("gitea://o/p", commit) == "gitea://o/p#sha:" + commit);
   CHECK(at("local://p", commit) == "RevisionGone");
   CHECK(at("gitea://o/p#v1", "abc") == "RevisionGone");
+  // What an image has brought may be of no known revision.
+  const auto unknown = AtCommit(*ParseSourceUri("gitea://o/p"), "");
+  REQUIRE(!unknown);
+  CHECK(unknown.error().reason == "RevisionGone");
+  CHECK(unknown.error().message.starts_with("nobody knows at which revision"));
 }

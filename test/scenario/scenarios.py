@@ -100,6 +100,26 @@ def what_is_pinned_is_put_back_at_its_commit_by_an_operator_that_never_had_it(w)
     expect("digest", row(w.workspace("a"), "alpha")["digest"], approved)
 
 
+def an_update_under_manual_comes_when_it_is_asked_for_however_long_it_waits(w):
+    source = w.plugin("alpha", files={"README": "one\n"})
+    w.settings["timing"]["gatherSeconds"] = 2  # The pass that answers the request only begins to gather.
+    w.write_settings()
+    w.up()
+    box = w.box("a")
+    readme = box / "configs/plugins/alpha/README"
+    w.apply(workspace("a", box), declared("alpha", source, "a", update={"policy": "Manual"}))
+    w.agent("a")
+    until(30, "Ready", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "alpha").get("loaded"))
+    w.plugin("alpha", files={"README": "two\n"})  # The tag moves.
+    w.poke("a")
+    until(30, "it is only said", lambda: row(w.workspace("a"), "alpha")["reason"] == "UpdateAvailable")
+    expect("nothing is installed unasked", readme.read_text(), "one\n")
+    w.poke("a")
+    until(30, "what was asked for is there", lambda: readme.read_text() == "two\n")
+    until(30, "Ready", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "alpha").get("loaded"))
+    expect("nothing is left to do", "approvedDigest" in row(w.workspace("a"), "alpha"), False)
+
+
 def platform_world(w):
     """A management plugin whose digest the settings entitle; the digest is learned from a fetch of an ordinary declaration first."""
     source = w.plugin("manage", mcp=True, files={"bin/manage": "#!/bin/sh\n"})

@@ -55,6 +55,9 @@ class Planner {
     else
       Converge();
     plan_.next_check = std::max(plan_.next_check, After(now_, base::Millis(1)));
+    if (std::any_of(plan_.rows.begin(), plan_.rows.end(),
+                    [](const RowDecision& d) { return d.request_waits; }))
+      plan_.handled_reconcile_at = w.status.last_handled_reconcile_at;
     return std::move(plan_);
   }
 

@@ -71,6 +71,7 @@ struct RowDecision {
   bool safety_net = false;   ///< Delivered although the probe is Unknown: no restart is planned for
                              ///< it before a probe has answered.
   std::string mends;  ///< The found digest that this delivery mends; empty: it is no mending.
+  bool request_waits = false;  ///< A request counts once it is known what the source has.
 };
 
 /// What a pull box is to fetch; goes into the heartbeat's answer.

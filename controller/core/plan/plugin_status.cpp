@@ -112,6 +112,7 @@ class Summariser {
       r.source = step.source;
       r.revision = step.revision;
       r.digest = step.digest;
+      if (r.approved_digest == r.digest) ForgetApproval(&r);
       r.attempts = 0;
       r.next_attempt_time.reset();
       // What was delivered blindly may have changed nothing: the next probe tells whether it is

@@ -88,14 +88,50 @@ void Obtain(const Facts& f, TableDecision* out) {
           r.state == State::kResolved ? reason::kFetching : reason::kResolving, "");
 }
 
+/// What somebody has asked for and has not got yet.
+std::optional<Revision> Consented(const Facts& f) {
+  const bool counts = f.row != nullptr && !f.row->approved_digest.empty() &&
+                      f.plugin.update != api::UpdatePolicy::kTrack &&
+                      f.row->source == f.plugin.source;
+  if (!counts) return std::nullopt;
+  return Revision{f.row->source, f.row->approved_revision, f.row->approved_digest};
+}
+
 /// What Pin and Manual hold on to, as far as it is known.
 std::optional<Revision> Approved(const Facts& f) {
+  if (auto consented = Consented(f)) return consented;
   const bool pinned = f.plugin.update != api::UpdatePolicy::kTrack;
   // What an image has brought may have a digest and no revision: nobody could ask for it again.
   if (!pinned || f.row == nullptr || f.row->digest.empty() || f.row->revision.empty() ||
       f.row->source != f.plugin.source)
     return std::nullopt;
   return Revision{f.row->source, f.row->revision, f.row->digest};
+}
+
+/// A request is answered by one pass, and what it asks for may have to wait for much longer: the
+/// row remembers it, exactly.
+void NoteConsent(const Facts& f, RowDecision* d) {
+  const ResolutionView& r = f.plugin.resolution;
+  if (r.digest.empty()) {
+    d->request_waits = r.state != State::kFailed;
+    return;
+  }
+  d->row.approved_revision = r.commit;
+  d->row.approved_digest = r.digest;
+}
+
+/// What the source has now, which somebody has asked for.
+void Take(const Facts& f, TableDecision* out) {
+  NoteConsent(f, &out->decision);
+  Obtain(f, out);
+}
+
+/// Its source does not give these bytes any more.
+bool IsGone(const Facts& f, const Revision& revision) {
+  const auto& known = f.plugin.put_back;
+  if (!known || known->digest == revision.digest) return false;
+  return known->state == State::kFetched || (known->state == State::kFailed && known->error &&
+                                             known->error->reason == reason::kRevisionGone);
 }
 
 /// Brings these bytes, or says what they wait for: this process may never have had them.
@@ -123,9 +159,10 @@ void PutBack(const Facts& f, const Revision& revision, TableDecision* out) {
 void Install(const Facts& f, TableDecision* out) {
   out->decision.row.origin.reset();
   out->decision.row.loaded = false;
-  if (const auto approved = Approved(f); approved && !f.requested)
-    return PutBack(f, *approved, out);
+  const auto approved = Approved(f);
+  if (approved && !f.requested) return PutBack(f, *approved, out);
   out->decision.row.source = f.plugin.source;
+  if (approved) return Take(f, out);
   Obtain(f, out);
 }
 
@@ -190,7 +227,9 @@ void KeepOrMend(const Facts& f, TableDecision* out) {
                                "annotation {}",
                                api::kReconcileRequestedAnnotation));
   }
-  PutBack(f, {d.row.source, f.view.revision, f.view.receipt_digest}, out);
+  const Revision installed{d.row.source, f.view.revision, f.view.receipt_digest};
+  if (f.requested && IsGone(f, installed)) return Take(f, out);
+  PutBack(f, installed, out);
   if (d.action != RowAction::kDeliver) return;
   d.mends = drift;
   Explain(&d, RowHealth::kPending, reason::kDrifted,
@@ -242,6 +281,9 @@ void DecidePresent(const Facts& f, TableDecision* out) {
   // The edited source leads to the very bytes that are there.
   if (difference == Difference::kNone) d.row.source = f.plugin.source;
   const bool record = !f.Installed();
+  const auto consented = Consented(f);
+  const bool owed = consented && consented->digest != f.BaseDigest() && !f.requested;
+  if (d.row.approved_digest == f.BaseDigest()) ForgetApproval(&d.row);
   // The debt is written before the first byte moves: what it names was brought by us, in a pass
   // that did not live to write the row; unless its bytes never arrived and the box has installed
   // them itself.
@@ -251,7 +293,9 @@ void DecidePresent(const Facts& f, TableDecision* out) {
       std::find(debt->plugins.begin(), debt->plugins.end(), f.plugin.name) != debt->plugins.end();
   if (record)
     d.row.origin = brought ? api::PluginOrigin::kDelivered : api::PluginOrigin::kBootInstalled;
-  if (difference == Difference::kDiffers)
+  if (owed)
+    PutBack(f, *consented, out);
+  else if (difference == Difference::kDiffers)
     ReplaceOrReport(f, out);
   else if (difference == Difference::kNone)
     KeepOrMend(f, out);
@@ -353,6 +397,10 @@ TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObserva
   if (Refused(f, policy, &out)) return out;
   d.row.attempts = 0;
   d.row.next_attempt_time.reset();
+  if (plugin.update == api::UpdatePolicy::kTrack || f.SourceEdited())
+    ForgetApproval(&d.row);
+  else if (plugin.update == api::UpdatePolicy::kManual && f.requested)
+    NoteConsent(f, &d);
   switch (f.view.presence) {
     case Presence::kUnknown:
       AwaitProbe(f, policy, &out);
@@ -387,13 +435,20 @@ std::optional<Revision> ToPutBack(const DesiredPlugin& plugin,
   const Facts f{plugin, observation, FindPlugin(observation.probe, plugin.name),
                 FindRow(observation, plugin.name), ReconcileRequested(observation)};
   std::optional<Revision> revision = Approved(f);
-  if (f.view.presence == Presence::kPresent) {
+  const auto consented = Consented(f);
+  const bool owed = consented && consented->digest != f.BaseDigest();
+  if (f.view.presence == Presence::kPresent && !owed) {
     if (DriftKey(f.view).empty() || f.view.receipt_digest.empty()) return std::nullopt;
     revision = {f.Installed() ? f.row->source : plugin.source, f.view.revision,
                 f.view.receipt_digest};
   }
   if (revision && revision->digest == plugin.resolution.digest) return std::nullopt;
   return revision;
+}
+
+void ForgetApproval(api::PluginRow* row) {
+  row->approved_revision.clear();
+  row->approved_digest.clear();
 }
 
 RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservation& observation) {

@@ -37,6 +37,9 @@ struct Revision {
 std::optional<Revision> ToPutBack(const DesiredPlugin& plugin,
                                   const WorkspaceObservation& observation);
 
+/// What was asked for is there, or counts no more.
+void ForgetApproval(api::PluginRow* row);
+
 /// Declared plugins that would be recorded (kRecord) if exactly their resolved bytes were found:
 /// not ours yet, entitled, and nothing else stands against them.
 std::vector<const DesiredPlugin*> RecordedIfFound(const DeclaredSet& desired,

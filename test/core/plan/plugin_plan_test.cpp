@@ -162,6 +162,78 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
       CHECK(w.Row("p")->digest == Digest('c'));
     }
   }
+  TEST_CASE("an update that was asked for is remembered until it is there, whatever it waits for") {
+    struct Case {
+      const char* waits_for;
+      std::function<void(World&)> begin, end;
+    };
+    const Case cases[] = {
+        {"GatheringChanges",
+         [](World& w) { w.policy.gather = w.policy.gather_limit = base::Seconds{100}; },
+         [](World&) {}},
+        {"AwaitingIdle",
+         [](World& w) {
+           w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;
+           w.hb.active_tasks = 2;
+         },
+         [](World& w) { w.hb.active_tasks = 0; }},
+        {"BoxStopped", [](World& w) { w.box_state = core::BoxState::kStopped; },
+         [](World& w) { w.box_state = core::BoxState::kRunning; }},
+        {"Resolving", [](World& w) { w.sources[World::Source("p")] = {}; },
+         [](World& w) { w.Publish(World::Source("p"), 'b'); }},
+    };
+    for (const Case& it : cases) {
+      CAPTURE(it.waits_for);
+      World w;
+      w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kManual;
+      w.Settle(3);
+      REQUIRE(w.Row("p")->digest == Digest('a'));
+      w.Publish(World::Source("p"), 'b');
+      w.Settle(2);
+      it.begin(w);
+      w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "now";
+      w.Pass();
+      w.Advance(30s);
+      w.Pass();
+      CHECK(w.box["p"].digest == Digest('a'));
+      it.end(w);
+      w.Settle(6);
+      CHECK(w.box["p"].digest == Digest('b'));
+      CHECK(w.Row("p")->approved_digest.empty());
+      CHECK(w.ws.status.last_handled_reconcile_at == "now");
+      // Of what comes later nothing was said.
+      w.Publish(World::Source("p"), 'c');
+      w.Settle(6);
+      CHECK(w.box["p"].digest == Digest('b'));
+      CHECK(w.Reason("p") == "UpdateAvailable");
+    }
+  }
+  TEST_CASE("what was asked for is installed, not what its source has become meanwhile") {
+    World w;
+    w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;
+    w.hb.active_tasks = 0;
+    w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kManual;
+    w.Settle(3);
+    w.Publish(World::Source("p"), 'b');
+    w.hb.active_tasks = 2;
+    w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "now";
+    w.Settle(2);
+    w.Publish(World::Source("p"), 'c');
+    w.Settle(2);
+    CHECK(w.Row("p")->approved_digest == Digest('b'));
+    w.hb.active_tasks = 0;
+    w.Settle(4);
+    CHECK(w.box["p"].digest == Digest('b'));
+    CHECK(w.Reason("p") == "UpdateAvailable");
+    // An edited source, or Track, needs no consent.
+    w.hb.active_tasks = 2;
+    w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "again";
+    w.Settle(2);
+    CHECK(w.Row("p")->approved_digest == Digest('c'));
+    w.declared[0].spec.update.policy = api::UpdatePolicy::kTrack;
+    w.Settle(2);
+    CHECK(w.Row("p")->approved_digest.empty());
+  }
   TEST_CASE("Pin puts back what was approved when it vanishes, not what the ref says now") {
     World w;
     w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kPin;
@@ -207,6 +279,12 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
         CHECK(w.Reason("p") == reason);
         const bool there = w.box.contains("p") && w.box["p"].digest == Digest('a');
         CHECK(there == (reason == "UpdateAvailable"));
+        if (reason != "RevisionGone") continue;
+        // As its message says.
+        w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = "now";
+        w.Settle(3);
+        CHECK(w.Reason("p") == "Loaded");
+        CHECK(w.box["p"].digest == Digest('b'));
       }
   }
   TEST_CASE(

@@ -137,6 +137,9 @@ class Convergence {
           !row.loaded || !row.origin || (row.reason != core::reason::kLoaded && !newer))
         Miss(fmt::format("{}: the row of {} says {} {}", name, row.name, row.reason, row.digest));
     }
+    for (const api::PluginRow& row : status.plugins)
+      if (!row.approved_digest.empty())
+        Miss(fmt::format("{}: what was asked for of {} has not come", name, row.name));
     for (const auto& [plugin, right] : wanted)
       if (!rows.contains(plugin)) Miss(fmt::format("{}: {} has no row", name, plugin));
   }

@@ -357,6 +357,7 @@ class Simulation {
         trace_.Step("the user looks at " + name);
         looks_in_[name] = clock_.Read().mono + kLooksIn;
         user_.AllowRestart(name, clock_.Read().wall);
+        user_.TakeWhatThereIs(name, clock_.Read().wall);
       });
     for (const std::string& name : user_.Workspaces())
       may(BeatDue(name) && machines_[name]->Running() &&

@@ -87,6 +87,18 @@ class User {
     Allow(workspace, base::FormatTime(now));
     return true;
   }
+  /// Whoever reads that what was installed cannot be had any more says what the message asks for.
+  void TakeWhatThereIs(const std::string& workspace, base::WallTime now) {
+    const Json* object = store_.Find(WorkspaceRef(workspace));
+    if (object == nullptr) return;
+    for (const Json& row : codec::GetMember(codec::GetMember(*object, "status"), "plugins")) {
+      if (codec::GetString(row, "reason") != "RevisionGone") continue;
+      return Edit(
+          WorkspaceRef(workspace),
+          {{"metadata",
+            {{"annotations", {{"molecule.ai/reconcile-requested-at", base::FormatTime(now)}}}}}});
+    }
+  }
   /// Its restarts were Manual from the beginning, and nobody has ever allowed one.
   bool NeverAllowed(const std::string& workspace) const {
     return never_allowed_.contains(workspace);
