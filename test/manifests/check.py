@@ -85,7 +85,7 @@ def check_delegator(documents):
     check(binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}],
           f"{path} is not for the overlay's account")
     check(account["namespace"] in binding["metadata"]["name"], f"{path}: two installations would share the binding")
-    for page in ("manifests/namespaced/kustomization.yaml", "docs/how-to/install.md", "docs/reference/rbac.md"):
+    for page in ("docs/how-to/install.md", "docs/reference/rbac.md", "manifests/namespaced/kustomization.yaml", "controller/server/answers.cpp"):
         check("cluster/auth_delegator.yaml" in (ROOT / page).read_text(), f"{page} does not name {path}")
 
 
