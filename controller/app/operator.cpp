@@ -342,10 +342,15 @@ class Operator {
     }
     if (!server) return std::move(server).error();
     server_ = *std::move(server);
-    const std::string host = options_.address == "0.0.0.0" ? "127.0.0.1" : options_.address;
-    url_ = fmt::format("{}://{}:{}", tls_ ? "https" : "http", host, server_->Port());
+    const bool all = options_.address == "0.0.0.0" || options_.address == "::";
+    url_ = UrlAt(all ? "127.0.0.1" : options_.address);
     agents_->SetUrl(url_, tls_ ? tls_->BundlePath() : "");
     return {};
+  }
+
+  std::string UrlAt(const std::string& address) const {
+    return fmt::format("{}://{}:{}", tls_ ? "https" : "http", http::UrlHost(address),
+                       server_->Port());
   }
 
   void ConnectHandlers() {
@@ -413,9 +418,8 @@ class Operator {
   base::Status Lead(std::stop_token stop) {
     if (election_) {
       if (options_.on_ready) options_.on_ready(url_);
-      const std::string own =
-          fmt::format("{}://{}:{}", tls_ ? "https" : "http", options_.address, server_->Port());
-      if (auto leading = election_->Lead(own, *events_, stop); !leading) return leading;
+      auto leading = election_->Lead(UrlAt(options_.address), *events_, stop);
+      if (!leading) return leading;
     }
     leading_ = true;  // First: what comes from here on comes through the handlers, or is in Keys().
     const auto keys = workspaces_->Cache().Keys();
