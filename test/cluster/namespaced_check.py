@@ -3,11 +3,16 @@
 and the program runs on a real API server with the arguments of that Deployment and the rights of its account, nothing more. First without
 system:auth-delegator, and everybody who is hurt by that is told; then with it. A Workspace of another namespace is not touched.
 
+All of it over IPv6, as in a cluster that has nothing else: the API server, the heartbeats and what replicas pass on are at [::1]. On a machine without
+IPv6 the suite says so and uses 127.0.0.1.
+
   namespaced_check.py PROGRAM      ends with 'N passed, N failed'
 """
 import json
 import os
 import pathlib
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +26,19 @@ HERE, ELSEWHERE = "team-a", "team-b"
 OVERLAY = ROOT / "manifests/namespaced"
 ACCOUNT = f"system:serviceaccount:{HERE}:workspace-operator"
 LEAD = "lead"  # An admin of the namespace, and of nothing else.
-ADDRESS = "127.0.0.1"
+
+
+def has_ipv6():
+    with socket.socket(socket.AF_INET6) if socket.has_ipv6 else socket.socket() as probe:
+        try:
+            probe.bind(("::1", 0))
+            return True
+        except OSError:
+            return False
+
+
+ADDRESS = "::1" if has_ipv6() else "127.0.0.1"
+HOST = f"[{ADDRESS}]" if ":" in ADDRESS else ADDRESS
 
 
 def container(world):
@@ -49,7 +66,7 @@ class Namespaced(worlds.Cluster):
                               capture_output=True, text=True)
         return done.stdout.startswith("yes")
 
-    def command(self):
+    def command(self, data=None, port=None):
         """The Deployment's arguments; in the place of its files and its port there are ours."""
         one = container(self.world)
         values = {"POD_NAMESPACE": HERE, "POD_IP": ADDRESS}
@@ -58,7 +75,7 @@ class Namespaced(worlds.Cluster):
             arguments = [a.replace(f"$({name})", value) for a in arguments]
         if any("$(" in a for a in arguments):
             raise Failed(f"arguments that this suite cannot fill in: {arguments}")
-        return [*arguments, "--kubeconfig", self.operator_kubeconfig, "--data-dir", self.world.data, "--http-port", str(self.port)]
+        return [*arguments, "--kubeconfig", self.operator_kubeconfig, "--data-dir", data or self.world.data, "--http-port", str(port or self.port)]
 
 
 def refused(world):
@@ -163,6 +180,28 @@ class Story:
         if foreign["status"] != {"observedGeneration": -1} or "finalizers" in foreign["metadata"] or list(world.box("foreign").iterdir()):
             raise Failed(f"the Workspace of another namespace was touched: {foreign}")
 
+    def a_replica_that_stands_by_passes_on_to_the_leader(self):
+        world = self.world
+        folder, port = world.folder / "other", worlds.free_port()
+        with open(world.folder / "other.log", "wb") as log:
+            other = subprocess.Popen([world.program, *map(str, world.api.command(folder, port)), "--settings", world.folder / "settings.yaml"],
+                                     stderr=log)  # POD_IP is in our environment.
+        leader = world.url
+        try:
+            until(30, "the other replica is ready", lambda: re.search(r"\bready\b.*\burl=", (world.folder / "other.log").read_text()))
+            world.url = f"https://{HOST}:{port}"
+            status, text = until(20, "the leader's answer", lambda: (lambda a: a if a[0] == 200 else None)(
+                world.http("GET", f"/workspaces/{HERE}.w/plugins", self.persons_token)))
+            if "good" not in text.decode():
+                raise Failed(f"passed on: {status} {text}")
+            lease = world.kubectl("get", "lease", "workspace-operator", "-o", "json").stdout
+            if f"https://{HOST}:{world.api.port}" not in lease:
+                raise Failed(f"the Lease does not name the leader's address: {lease}")
+        finally:
+            world.url = leader
+            other.terminate()
+            other.wait(12)
+
     def a_workspace_is_let_go(self):
         world = self.world
         world.kubectl("delete", "workspaces.molecule.ai", "w", "pod", "--timeout=60s")
@@ -173,6 +212,11 @@ class Story:
 def main():
     os.environ.pop("WO_API", None)
     os.environ["WO_CLUSTER_UP"] = "--with controller-manager"  # It joins the roles for people to the cluster's own.
+    if HOST == ADDRESS:
+        print("NOT RUN over IPv6: this machine has no address ::1")
+    else:
+        os.environ["WO_CLUSTER_UP"] += " -- --bind-address=::"
+    os.environ["POD_IP"] = ADDRESS
     worlds.Embedded, World.namespace = Namespaced, HERE
     world = World(sys.argv[1], {"boxes": {"directoryRoots": ["/"], "agentImage": "localhost/workspace-operator:0",
                                           "agentURL": f"https://workspace-operator.{HERE}.svc:8443"},
@@ -180,11 +224,13 @@ def main():
     passed, failed = 0, 0
     try:
         os.environ["SSL_CERT_FILE"] = str(world.data / "ca.crt")
+        world.api.edit_operator_kubeconfig(server=f"https://{HOST}:{world.api.api_port()}")
         world.up()
+        world.url = f"https://{HOST}:{world.api.port}"
         story = Story(world)
         for step in (story.a_workspace_here_becomes_ready_over_tls, story.who_sends_a_token_is_told_what_is_missing, story.who_is_on_call_sees_it,
                      story.the_cluster_admin_mends_it_and_nothing_is_restarted, story.nothing_else_was_refused_and_the_other_namespace_not_touched,
-                     story.a_workspace_is_let_go):
+                     story.a_replica_that_stands_by_passes_on_to_the_leader, story.a_workspace_is_let_go):
             begin = time.monotonic()
             step()
             passed += 1
