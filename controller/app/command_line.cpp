@@ -216,7 +216,9 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
   run->add_option("--settings", flags.run.settings_path,
                   "Operator settings (YAML); read again when it changes")
       ->check(CLI::ExistingFile);
-  run->add_option("--http-address", flags.run.address, "IP address of the operator's HTTP API")
+  run->add_option("--http-address", flags.run.address,
+                  "IP address of the operator's HTTP API; `::`: all of IPv6 and IPv4, or of IPv4 "
+                  "where there is no IPv6")
       ->capture_default_str();
   AddNumber(*run, "--http-port", flags.run.port,
             "TCP port of the operator's HTTP API; 0: any free one", {"port", 0, 65535});

@@ -98,6 +98,7 @@ class Operator {
     auto made = kube::Client::Create(options_.api, ClientOptions());
     if (!made) return std::move(made).error();
     client_ = *std::move(made);
+    reviews_ = std::make_unique<Reviews>(*client_, clock_);
     event_sink_ = MakeEventSink(*client_);
     runtime::EventRecorderOptions events;
     events.reporting_controller = "molecule.ai/workspace-operator";
@@ -161,6 +162,7 @@ class Operator {
     auto pods = PodParts::Make(
         {.api = options_.api,
          .client = *client_,
+         .reviews = *reviews_,
          .ns = options_.ns,
          .table = *fleet_,
          .find_workspace = [this](const meta::ObjectKey& key) { return workspaces_->Get(key); },
@@ -239,9 +241,10 @@ class Operator {
     });
     agents_ = std::make_unique<AgentKeeper>(base::OwnProgramPath(),
                                             [this] { return settings_->Current(); });
-    scrapes_ = std::make_unique<ScrapeAccess>(*client_, clock_);
-    own_metrics_ = AddOperatorMetrics(
-        metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_, *artifacts_, *settings_});
+    scrapes_ = std::make_unique<ScrapeAccess>(*reviews_, clock_);
+    own_metrics_ =
+        AddOperatorMetrics(metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_,
+                                      *artifacts_, *settings_, *reviews_});
   }
 
   runtime::ControllerOptions ControllerOptionsFor(const char* name) {
@@ -289,7 +292,7 @@ class Operator {
     server::ServerPorts ports;
     ports.wake = [this](const meta::ObjectKey& key) { Wake(key); };
     if (pods_) ports.review = [this](std::string_view token) { return pods_->Consider(token); };
-    ConnectPluginRoutes(ports, *on_);
+    ConnectPluginRoutes(ports, *on_, *reviews_);
     ports.metrics = [this] { return metrics_.Text(); };
     if (options_.metrics_authorization)
       ports.may_scrape = [this](const std::string& token) { return scrapes_->Check(token); };
@@ -321,7 +324,9 @@ class Operator {
                       const std::string problem = settings_->Problem();
                       return problem.empty() ? std::nullopt : std::optional(problem);
                     },
-                    true}};
+                    true},
+                   // Boxes that are no Pods report all the same.
+                   {"reviews", [this] { return reviews_->Problem(); }, true}};
     routes_ = std::make_unique<server::OperatorServer>(*fleet_, clock_, std::move(ports));
     http::ServerOptions http;
     http.address = options_.address;
@@ -337,10 +342,15 @@ class Operator {
     }
     if (!server) return std::move(server).error();
     server_ = *std::move(server);
-    const std::string host = options_.address == "0.0.0.0" ? "127.0.0.1" : options_.address;
-    url_ = fmt::format("{}://{}:{}", tls_ ? "https" : "http", host, server_->Port());
+    const bool all = options_.address == "0.0.0.0" || options_.address == "::";
+    url_ = UrlAt(all ? "127.0.0.1" : options_.address);
     agents_->SetUrl(url_, tls_ ? tls_->BundlePath() : "");
     return {};
+  }
+
+  std::string UrlAt(const std::string& address) const {
+    return fmt::format("{}://{}:{}", tls_ ? "https" : "http", http::UrlHost(address),
+                       server_->Port());
   }
 
   void ConnectHandlers() {
@@ -408,9 +418,8 @@ class Operator {
   base::Status Lead(std::stop_token stop) {
     if (election_) {
       if (options_.on_ready) options_.on_ready(url_);
-      const std::string own =
-          fmt::format("{}://{}:{}", tls_ ? "https" : "http", options_.address, server_->Port());
-      if (auto leading = election_->Lead(own, *events_, stop); !leading) return leading;
+      auto leading = election_->Lead(UrlAt(options_.address), *events_, stop);
+      if (!leading) return leading;
     }
     leading_ = true;  // First: what comes from here on comes through the handlers, or is in Keys().
     const auto keys = workspaces_->Cache().Keys();
@@ -453,6 +462,7 @@ class Operator {
   std::unique_ptr<Election> election_;
   std::atomic<bool> leading_{false};  ///< Controllers get what changes.
   std::unique_ptr<kube::Client> client_;
+  std::unique_ptr<Reviews> reviews_;
   std::unique_ptr<runtime::EventSink> event_sink_;
   std::unique_ptr<runtime::EventRecorder> events_;
   std::shared_ptr<source::ArtifactStore> artifacts_;

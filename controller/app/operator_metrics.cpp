@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 
 namespace app {
@@ -67,10 +68,15 @@ class FleetCensus {
   void Count(Metrics& metrics) {
     for (Census* census : {&workspaces_, &plugins_, &declared_, &restarts_, &stalled_})
       census->Clear();
+    oldest_restart_.reset();
     sources_.workspaces.Cache().ForEach([this](const api::Workspace& workspace) {
       const api::WorkspaceStatus& status = workspace.status;
       workspaces_.Add({status.state.empty() ? "New" : status.state, ReadyOf(status.conditions)});
-      if (status.pending_restart) restarts_.Add({});
+      if (status.pending_restart) {
+        restarts_.Add({});
+        if (const auto since = status.pending_restart->since)
+          oldest_restart_ = std::min(oldest_restart_.value_or(*since), *since);
+      }
       if (Stalled(status.conditions)) stalled_.Add({"Workspace"});
       for (const api::PluginRow& row : status.plugins)
         plugins_.Add({row.loaded ? "true" : "false", row.reason});
@@ -81,10 +87,18 @@ class FleetCensus {
     });
     for (const Census* census : {&workspaces_, &plugins_, &declared_, &restarts_, &stalled_})
       census->SetGauges(metrics);
+    metrics
+        .GaugeOf({"workspace_operator_oldest_pending_restart_seconds",
+                  "Unix time since when the restart that has been owed for longest is owed; 0: "
+                  "none is."})
+        .Set(oldest_restart_
+                 ? static_cast<double>(oldest_restart_->time_since_epoch().count()) / 1000
+                 : 0);
   }
 
   const MetricSources sources_;
   base::MonoTime next_{};
+  std::optional<base::WallTime> oldest_restart_;
   Census workspaces_{{"workspace_operator_workspaces",
                       "Workspaces by state and by their Ready condition.",
                       {"state", "ready"}}};
@@ -123,6 +137,10 @@ void CollectCounts(Metrics& metrics, const MetricSources& sources) {
   set("workspace_operator_settings_rejected",
       "1 while the settings file cannot be used and the last good settings hold; 0 otherwise.",
       sources.settings.Problem().empty() ? 0 : 1);
+  set("workspace_operator_reviews_forbidden",
+      "1 while somebody's token cannot be checked because the API server forbids the operator "
+      "TokenReviews or SubjectAccessReviews; 0 otherwise.",
+      sources.reviews.Problem() ? 1 : 0);
 }
 
 }  // namespace

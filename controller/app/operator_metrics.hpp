@@ -4,6 +4,7 @@
 
 #include "api/declared_plugin.hpp"
 #include "api/workspace.hpp"
+#include "app/cluster/reviews.hpp"
 #include "app/settings/settings_file.hpp"
 #include "box/metered_box.hpp"
 #include "fleet/heartbeat_table.hpp"
@@ -22,6 +23,7 @@ struct MetricSources {
   const reconcile::DeclaredPluginReconciler& sweep;
   const source::ArtifactStore& artifacts;
   const SettingsFile& settings;
+  const Reviews& reviews;
 };
 
 /// workspace_operator_*: the names are listed in docs/reference/metrics.md.

@@ -27,9 +27,9 @@ const char* VerbName(server::Verb verb) {
 }
 
 /// The verb on DeclaredPlugins of that namespace.
-base::Status Authorise(kube::Client& client, const server::AuthoriseRequest& request) {
+base::Status Authorise(Reviews& reviews, const server::AuthoriseRequest& request) {
   const std::string verb = VerbName(request.verb);
-  return ReviewAccess(client, request.caller.bearer_token,
+  return ReviewAccess(reviews, request.caller.bearer_token,
                       {{"resourceAttributes",
                         {{"verb", verb},
                          {"group", api::kGroup},
@@ -172,9 +172,10 @@ base::Result<server::ArtifactFile> OpenArtifact(const reconcile::Dependencies& o
 
 }  // namespace
 
-void ConnectPluginRoutes(server::ServerPorts& ports, const reconcile::Dependencies& on) {
-  ports.authorise = [&on](const server::AuthoriseRequest& request) {
-    return Authorise(on.client, request);
+void ConnectPluginRoutes(server::ServerPorts& ports, const reconcile::Dependencies& on,
+                         Reviews& reviews) {
+  ports.authorise = [&reviews](const server::AuthoriseRequest& request) {
+    return Authorise(reviews, request);
   };
   ports.find_workspace = [&on](const std::string& id) { return FindWorkspace(on, id); };
   ports.list_plugins = [&on](const server::WorkspaceView& view) { return ListPlugins(on, view); };

@@ -20,4 +20,8 @@ std::string_view FindHeader(const Headers& headers, std::string_view name) {
   return {};
 }
 
+std::string UrlHost(const std::string& address) {
+  return address.find(':') == std::string::npos ? address : "[" + address + "]";
+}
+
 }  // namespace http

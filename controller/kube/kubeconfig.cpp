@@ -12,6 +12,7 @@
 #include "base/base64.hpp"
 #include "base/file.hpp"
 #include "codec/json.hpp"
+#include "http/message.hpp"
 
 namespace kube {
 namespace {
@@ -215,8 +216,7 @@ base::Result<ClientConfig> LoadInCluster(const std::string& account_folder) {
         "not inside a Pod: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set",
         "NoConfiguration");
   ClientConfig config;
-  config.server = fmt::format(
-      "https://{}:{}", host.find(':') == std::string::npos ? host : "kubernetes.default.svc", port);
+  config.server = fmt::format("https://{}:{}", http::UrlHost(host), port);
   config.token_file = account_folder + "/token";
   config.ca_file = account_folder + "/ca.crt";
   config.context = "in-cluster";

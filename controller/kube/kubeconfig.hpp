@@ -54,8 +54,7 @@ base::Result<ClientConfig> LoadKubeconfig(const std::vector<std::string>& paths,
                                           const std::string& context = "");
 
 /// The Pod's service account: KUBERNETES_SERVICE_HOST and _PORT, and token, ca.crt, namespace below
-/// `account_folder`. An IPv6 service address becomes the name kubernetes.default.svc (the HTTP
-/// library cannot take IPv6 literals).
+/// `account_folder`.
 base::Result<ClientConfig> LoadInCluster(
     const std::string& account_folder = "/var/run/secrets/kubernetes.io/serviceaccount");
 

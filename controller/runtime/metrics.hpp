@@ -105,9 +105,10 @@ class Metrics {
   std::shared_ptr<State> state_;
 };
 
-/// process_cpu_seconds_total, process_resident_memory_bytes, process_virtual_memory_bytes,
-/// process_open_fds, process_max_fds, process_threads, process_start_time_seconds, read from /proc
-/// at each scrape for as long as the handle lives.
+/// process_cpu_seconds_total, process_resident_memory_bytes, process_memory_limit_bytes,
+/// process_virtual_memory_bytes, process_open_fds, process_max_fds, process_threads,
+/// process_start_time_seconds, read from /proc and the cgroup at each scrape for as long as the
+/// handle lives.
 [[nodiscard]] Metrics::Collector AddProcessMetrics(Metrics& metrics);
 
 /// rest_client_requests_total{code,method,host}, rest_client_request_retries_total{code,verb,host},

@@ -5,12 +5,14 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "base/clock.hpp"
 #include "base/file.hpp"
+#include "base/memory.hpp"
 #include "runtime/metrics.hpp"
 
 namespace runtime {
@@ -63,6 +65,9 @@ Metrics::Collector AddProcessMetrics(Metrics& metrics) {
       {"process_cpu_seconds_total", "Total user and system CPU time spent in seconds."});
   auto& resident =
       metrics.GaugeOf({"process_resident_memory_bytes", "Resident memory size in bytes."});
+  // Infinity instead of no series: an alert or a dashboard that names it must find it everywhere.
+  auto& memory_limit = metrics.GaugeOf(
+      {"process_memory_limit_bytes", "Memory limit of the container in bytes; +Inf: none."});
   auto& virtual_bytes =
       metrics.GaugeOf({"process_virtual_memory_bytes", "Virtual memory size in bytes."});
   auto& fds = metrics.GaugeOf({"process_open_fds", "Number of open file descriptors."});
@@ -75,6 +80,8 @@ Metrics::Collector AddProcessMetrics(Metrics& metrics) {
   return metrics.OnScrape([&] {
     cpu.Add(CpuSeconds() - cpu.Value());
     fds.Set(OpenFds());
+    const auto most = base::MemoryLimit();
+    memory_limit.Set(most ? static_cast<double>(*most) : std::numeric_limits<double>::infinity());
     rlimit limit{};
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) max_fds.Set(static_cast<double>(limit.rlim_cur));
     const auto fields = StatFields();

@@ -36,6 +36,11 @@ int StatusOf(const base::Error& error) {
   return 500;
 }
 
+/// For whoever sent the token: they cannot mend it, and have to say to whom it belongs.
+constexpr std::string_view kReviewsHint =
+    "tell a cluster admin: manifests/namespaced/cluster/auth_delegator.yaml, with the operator's "
+    "namespace in it, gives the right";
+
 bool IsSpace(char c) { return c == ' ' || c == '\t'; }
 
 }  // namespace
@@ -76,6 +81,7 @@ http::Response ErrorResponse(const base::Error& error, std::string_view hint) {
   // The reason as it stands in conditions, so that both can be searched for.
   const std::string message =
       error.reason.empty() ? error.message : fmt::format("{}: {}", error.reason, error.message);
+  if (hint.empty() && error.reason == "ReviewsForbidden") hint = kReviewsHint;
   auto response = ErrorResponse(status, code, message, hint);
   if (status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.retry_after) {

@@ -88,8 +88,9 @@ struct ServerPorts {
   /// must not block.
   std::function<void(const meta::ObjectKey&)> wake;
   /// A token that nobody knows, of a form that somebody else may vouch for (a service account's):
-  /// true if that is being found out, so that asking again soon is worthwhile. Must not block.
-  std::function<bool(std::string_view token)> review;
+  /// what its bearer is told while that is being found out, or cannot be; nothing: it is not of
+  /// that form, or was denied. Must not block.
+  std::function<std::optional<base::Error>(std::string_view token)> review;
   /// The artifact wanted for this workspace and plugin. kNotFound: not declared or not fetched yet;
   /// kForbidden: not entitled.
   std::function<base::Result<ArtifactFile>(const WorkspaceView&, const std::string& plugin)>

@@ -44,11 +44,9 @@ base::Result<fleet::Slot> AuthenticateAgent(Context& context, const Call& call,
   // done.
   if (slot || (slot.error().code != base::Code::kUnauthorized && slot.error().reason != "NotReady"))
     return slot;
-  if (!context.ports.review || !context.ports.review(token)) return slot;
-  base::Error pending = base::MakeError(
-      base::Code::kUnavailable, "the token is being checked; send again", "TokenReviewPending");
-  pending.retry_after = base::Millis{1000};
-  return pending;
+  auto meanwhile = context.ports.review ? context.ports.review(token) : std::nullopt;
+  if (!meanwhile) return slot;
+  return *std::move(meanwhile);
 }
 
 void HandleHeartbeat(Context& context, Call& call) {

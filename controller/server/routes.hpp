@@ -39,7 +39,7 @@ std::span<const Route> Routes();
 
 // registry_routes.cpp
 /// Whose token was sent. kUnavailable with reason TokenReviewPending (503) while the Kubernetes API
-/// is asked about it: never let in before.
+/// is asked about it, ReviewsForbidden (503) when it may not be asked: never let in before.
 base::Result<fleet::Slot> AuthenticateAgent(Context& context, const Call& call, base::MonoTime now);
 void HandleHeartbeat(Context& context, Call& call);
 void HandleRegister(Context& context, Call& call);

@@ -3,11 +3,12 @@
 
 On each server: the CRDs are taken whole (every CEL rule compiles and is within its cost budget), every row of test/crds/refusals.yaml is
 refused with its message, every sample is taken strictly, and applied twice differs in nothing. With two servers the verdicts must be the
-same: code, reason, the fields that are blamed, and each sample as stored, defaults included. Ends with 'N passed, N failed'.
+same: code, reason, the fields that are blamed, and each sample as stored, defaults included. So are the tables of `kubectl get`. Ends with 'N passed, N failed'.
 """
 import copy
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -109,6 +110,58 @@ def samples(api, kubectl, environment, name):
     return seen
 
 
+def condition(kind, status, reason):
+    return {"type": kind, "status": status, "reason": reason, "message": f"{kind} says {reason}", "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+
+# Kind, spec, status, and what `kubectl get` and `kubectl get -o wide` print of it, without the age.
+TABLES = [
+    ("Workspace", {"kind": "Platform", "runtime": "sample", "model": "m", "box": {"type": "Directory", "directory": {"path": "/srv/box"}}},
+     {"state": "Failed", "conditions": [condition("Ready", "False", "ManagementMissing"), condition("PluginsConverged", "True", "Converged")]},
+     ["NAME", "READY", "STATE", "REASON", "BOX", "PLUGINS", "AGE"], ["shown", "False", "Failed", "ManagementMissing", "Directory", "True"],
+     ["NAME", "READY", "STATE", "REASON", "BOX", "PLUGINS", "KIND", "RUNTIME", "MESSAGE", "AGE"],
+     ["shown", "False", "Failed", "ManagementMissing", "Directory", "True", "Platform", "sample", "Ready says ManagementMissing"]),
+    ("DeclaredPlugin", {"workspaceRef": {"name": "w"}, "pluginName": "searcher", "source": "gitea://demo/searcher#tag:v1"},
+     {"workspaces": {"matched": 3, "ready": 2, "pending": 1, "failed": 0, "blocked": 0}, "conditions": [condition("Ready", "Unknown", "Progressing")]},
+     ["NAME", "READY", "REASON", "PLUGIN", "SOURCE", "MATCHED", "LOADED", "AGE"],
+     ["shown", "Unknown", "Progressing", "searcher", "gitea://demo/searcher#tag:v1", "3", "2"],
+     ["NAME", "READY", "REASON", "PLUGIN", "SOURCE", "MATCHED", "LOADED", "COMMIT", "MESSAGE", "AGE"],
+     ["shown", "Unknown", "Progressing", "searcher", "gitea://demo/searcher#tag:v1", "3", "2", "", "Ready says Progressing"]),
+]
+
+
+def cells(text):
+    """The header and the first row of a table of kubectl, cut at the header's columns; the age is left out."""
+    header, row = text.splitlines()[:2]
+    starts = [match.start() for match in re.finditer(r"\S+", header)]
+    ends = starts[1:] + [None]
+    return header.split(), [row[a:b].strip() for a, b in zip(starts, ends)][:-1]
+
+
+def tables(kubectl, environment, name):
+    """What people see, and programs that show the columns of any CRD."""
+    seen = {}
+    for kind, spec, status, *wanted in TABLES:
+        what = f"{PLURALS[kind]}.molecule.ai"
+
+        def run(*arguments, stdin=None):
+            return subprocess.run([kubectl, *arguments], input=stdin, env=environment, capture_output=True, text=True)
+
+        run("create", "-f", "-", stdin=json.dumps(object_of(kind, "shown", spec)))
+        patched = run("patch", what, "shown", "--subresource=status", "--type=merge", "-p", json.dumps({"status": {**status, "observedGeneration": 1}}))
+        texts = [run("get", what, "shown", *wide) for wide in ((), ("-o", "wide"))]
+        if patched.returncode or any(t.returncode for t in texts):
+            problem = f"{patched.stderr}{''.join(t.stderr for t in texts)}"
+        else:
+            got = [part for text in texts for part in cells(text.stdout)]
+            problem = "" if got == wanted else f"wanted {wanted}, got {got}"
+            seen[f"kubectl get {what}"] = got
+        report(f"{name}: kubectl get {what}, and -o wide", problem)
+        run("delete", what, "shown")
+    return seen
+
+
 def compare(names, results):
     first, second = results
     for name in first:
@@ -122,7 +175,7 @@ def main():
     for name, kubeconfig in servers:
         api = Api(kubeconfig)
         environment = install(api, kubectl, kubeconfig, name)
-        results.append({**refusals(api, name), **samples(api, kubectl, environment, name)})
+        results.append({**refusals(api, name), **samples(api, kubectl, environment, name), **tables(kubectl, environment, name)})
     if len(results) == 2:
         compare([n for n, _ in servers], results)
     print(f"{len(passed)} passed, {len(failed)} failed")

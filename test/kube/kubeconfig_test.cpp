@@ -132,7 +132,7 @@ TEST_CASE("what is wrong in a kubeconfig is named, and secrets are not") {
         base::Code::kNotFound);
 }
 
-TEST_CASE("inside a Pod the service account is used, and IPv6 becomes a name") {
+TEST_CASE("inside a Pod the service account is used, of either address family") {
   const Folder folder;
   folder.Write("token", "t");
   folder.Write("ca.crt", "c");
@@ -145,7 +145,7 @@ TEST_CASE("inside a Pod the service account is used, and IPv6 becomes a name") {
   CHECK(config->token_file == (folder.path / "token").string());
   CHECK(config->default_namespace == "team-b");
   ::setenv("KUBERNETES_SERVICE_HOST", "fd00::1", 1);
-  CHECK(kube::LoadInCluster(folder.path.string())->server == "https://kubernetes.default.svc:443");
+  CHECK(kube::LoadInCluster(folder.path.string())->server == "https://[fd00::1]:443");
   CHECK_FALSE(kube::LoadInCluster((folder.path / "missing").string()));
   ::unsetenv("KUBERNETES_SERVICE_HOST");
   ::unsetenv("KUBERNETES_SERVICE_PORT");

@@ -15,7 +15,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE, ELSEWHERE = "workspace-operator", "team-a"
 JOB = 'job="workspace-operator",namespace="NAMESPACE"'
-DAY = 86400
+HOUR, DAY = 3600, 86400
 FOREVER = 20_000  # samples of one a minute
 
 # What the two replicas of one installation show when all is well: a leads, b stands by. One value a minute, promtool's notation.
@@ -28,6 +28,7 @@ HEALTHY = {
     f'informer_synced{{{JOB},pod="a",informer="workspaces"}}': "1",
     f'informer_quarantined{{{JOB},pod="a",informer="workspaces"}}': "0",
     f'process_resident_memory_bytes{{{JOB},pod="a"}}': "30000000",
+    f'process_memory_limit_bytes{{{JOB},pod="a"}}': "134217728",
     f'workspace_operator_certificate_end_seconds{{{JOB},pod="a"}}': f"{60 * DAY}",
     f'workspace_operator_authority_end_seconds{{{JOB},pod="a"}}': f"{3000 * DAY}",
     f'workqueue_longest_running_processor_seconds{{{JOB},pod="a",name="workspace"}}': "2",
@@ -48,7 +49,9 @@ HEALTHY = {
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Offline",ready="Unknown"}}': "0",
     f'workspace_operator_stalled{{{JOB},pod="a",kind="Workspace"}}': "0",
     f'workspace_operator_pending_restarts{{{JOB},pod="a"}}': "0",
+    f'workspace_operator_oldest_pending_restart_seconds{{{JOB},pod="a"}}': "0",
     f'workspace_operator_settings_rejected{{{JOB},pod="a"}}': "0",
+    f'workspace_operator_reviews_forbidden{{{JOB},pod="a"}}': "0",
 }
 
 ENDS = 30  # The minute after which a series with the change None comes no more.
@@ -61,6 +64,7 @@ CASES = [
     ("WorkspaceOperatorCacheStale", {"informer_seconds_since_contact": "0+60x{n}"}, 10),
     ("WorkspaceOperatorCacheStale", {"informer_synced": "0"}, 6),
     ("WorkspaceOperatorMemoryHigh", {"process_resident_memory_bytes": "120000000"}, 11),
+    ("WorkspaceOperatorMemoryHigh", {"process_memory_limit_bytes": "33554432"}, 11),
     ("WorkspaceOperatorCertificateEndsSoon", {"certificate_end": f"{4 * DAY}"}, 31),
     ("WorkspaceOperatorCertificateEndsSoon", {"authority_end": f"{80 * DAY}"}, 31),
     ("WorkspaceOperatorQueueStuck", {"longest_running": "0+60x{n}"}, 22),
@@ -69,13 +73,22 @@ CASES = [
     ("WorkspaceOperatorSweepEmpty", {"sweep_examined": "7"}, 32),
     ("WorkspaceOperatorQuarantine", {"quarantined": "2"}, 11),
     ("WorkspaceOperatorSettingsRejected", {"settings_rejected": "1"}, 11),
+    ("WorkspaceOperatorReviewsForbidden", {"reviews_forbidden": "1"}, 11),
     ("WorkspacesFailed", {'state="Failed"': "2"}, 11),
     ("WorkspacesOffline", {'state="Offline"': "1"}, 11),
     ("WorkspacesAwaitingAgent", {'state="AwaitingAgent"': "1"}, 31),
     ("WorkspacesNotReady", {'state="Online",ready="False"': "1"}, 31),
     ("WorkspacesNotReady", {'state="Online",ready="Unknown"': "2", "pending_restarts": "1"}, 31),
     ("WorkspaceObjectsStalled", {"workspace_operator_stalled": "1"}, 16),
-    ("WorkspaceRestartsPending", {"pending_restarts": "1", 'state="Online",ready="Unknown"': "1"}, 121),
+    ("WorkspaceRestartsPending", {"pending_restarts": "1", "oldest_pending_restart": f"{HOUR}", 'state="Online",ready="Unknown"': "1"}, 187),
+]
+
+# What looks like one of these troubles and is none: no alert within four hours.
+HARMLESS = [
+    ("much memory, without a limit", {"process_resident_memory_bytes": "900000000", "process_memory_limit_bytes": "+Inf"}),
+    ("much memory, with a limit for it", {"process_resident_memory_bytes": "300000000", "process_memory_limit_bytes": "402653184"}),
+    # At every moment somebody owes a restart, and nobody for longer than an hour.
+    ("restarts that take turns", {"pending_restarts": "1", 'state="Online",ready="Unknown"': "1", "oldest_pending_restart": "1+60x{n}"}),
 ]
 
 
@@ -133,6 +146,8 @@ def main():
         sys.exit(f"alerts: no case for {', '.join(sorted(untested))}")
     tests = [{"interval": "1m", "name": "two installations are well", "input_series": series({}), "promql_expr_test": [at(10, []), at(240, [])]},
              {"interval": "1m", "name": "nobody", "input_series": [], "promql_expr_test": [at(4, []), at(NOBODY[1], [NOBODY[0]], "")]}]
+    tests += [{"interval": "1m", "name": name, "input_series": series(changes), "promql_expr_test": [at(minutes, []) for minutes in (30, 121, 240)]}
+              for name, changes in HARMLESS]
     for alert, changes, fires in CASES:
         minutes = sum(int(n) * {"m": 1, "h": 60}[unit] for n, unit in re.findall(r"(\d+)([mh])", alerts[alert]["for"]))
         quiet = max(minutes - 1, 0) + (ENDS if None in changes.values() else 0)

@@ -85,7 +85,7 @@ def check_delegator(documents):
     check(binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}],
           f"{path} is not for the overlay's account")
     check(account["namespace"] in binding["metadata"]["name"], f"{path}: two installations would share the binding")
-    for page in ("manifests/namespaced/kustomization.yaml", "docs/how-to/install.md", "docs/reference/rbac.md"):
+    for page in ("docs/how-to/install.md", "docs/reference/rbac.md", "manifests/namespaced/kustomization.yaml", "controller/server/answers.cpp"):
         check("cluster/auth_delegator.yaml" in (ROOT / page).read_text(), f"{page} does not name {path}")
 
 
@@ -146,6 +146,8 @@ def check_surroundings(documents):
     name = service["metadata"]["name"]
     check(service["spec"]["selector"].items() <= template["metadata"]["labels"].items(), "the Service selects other Pods")
     check([(p["port"], p["targetPort"]) for p in service["spec"]["ports"]] == [(8443, "https")], "the Service is not at 8443")
+    check("--http-address=::" in container["args"] and service["spec"].get("ipFamilyPolicy") == "PreferDualStack",
+          "the Deployment and its Service are not for both address families")
     for host in (name, f"{name}.$(POD_NAMESPACE)", f"{name}.$(POD_NAMESPACE).svc", "$(POD_IP)"):
         check(f"--tls-name={host}" in container["args"], f"the certificate is not for {host}")
     space = service["metadata"]["namespace"]

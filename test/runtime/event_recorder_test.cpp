@@ -343,6 +343,7 @@ TEST_CASE("the process tells of itself under the usual names") {
     return at == std::string::npos ? -1 : std::stod(text.substr(at + name.size() + 2));
   };
   CHECK(value("process_resident_memory_bytes") > 1e6);
+  CHECK(value("process_memory_limit_bytes") > value("process_resident_memory_bytes"));
   CHECK(value("process_open_fds") >= 3);
   CHECK(value("process_max_fds") >= value("process_open_fds"));
   CHECK(value("process_threads") >= 1);

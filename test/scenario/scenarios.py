@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The scenarios of the specification, end to end: scenarios.py PROGRAM [NAME...]. Prints one line each; ends with 'N passed, N failed'."""
+import datetime
 import inspect
 import re
 import shutil
@@ -235,10 +236,13 @@ def sc9_installed_is_not_loaded_and_ready_needs_loaded(w):
           lambda: w.workspace("a")["status"].get("pendingRestart") or row(w.workspace("a"), "alpha").get("reason") == "AwaitingRestartRequest")
     holds(3, "Ready is not True while it is not loaded", lambda: not is_ready(w.workspace("a")))
     expect("no restart happened", agent.boots(), 1)
+    since = datetime.datetime.fromisoformat(w.workspace("a")["status"]["pendingRestart"]["since"].replace("Z", "+00:00"))
+    until(10, "the metrics say since when", lambda: w.metric("workspace_operator_oldest_pending_restart_seconds") == since.timestamp())
     w.kubectl("annotate", "workspaces.molecule.ai", "a", "molecule.ai/restart-requested-at=" + time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1)), "--overwrite")
     until(20, "Ready once it is loaded", lambda: is_ready(w.workspace("a")))
     expect("one restart", agent.boots(), 2)
     expect("loaded", row(w.workspace("a"), "alpha")["loaded"], True)
+    until(10, "no debt is left in the metrics", lambda: w.metric("workspace_operator_oldest_pending_restart_seconds") == 0)
 
 
 def bad_sources_are_named_and_block_nobody_else(w):

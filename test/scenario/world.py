@@ -128,12 +128,17 @@ class Cluster:
         self.port = free_port()
         self.run("up", "api", "--dir", self.folder, "--audit", *os.environ.get("WO_CLUSTER_UP", "").split())
         try:
-            self.kubectl("apply", "--server-side", "-f", ROOT / "manifests/install.yaml")
+            self.install()
             self.kubectl("wait", "--for=condition=Established", "--timeout=20s", "-f", ROOT / "crds")
-            self.operator_kubeconfig = self.sign_in("workspace-operator")
+            self.operator_kubeconfig = self.sign_in("workspace-operator", self.operator_namespace)
         except BaseException:
             self.close()
             raise
+
+    operator_namespace = "workspace-operator"
+
+    def install(self):
+        self.kubectl("apply", "--server-side", "-f", ROOT / "manifests/install.yaml")
 
     def kubectl(self, *arguments):
         result = subprocess.run([KUBECTL, *arguments], capture_output=True, text=True, env={**os.environ, "KUBECONFIG": str(self.kubeconfig)})
@@ -141,9 +146,9 @@ class Cluster:
             raise Failed(f"kubectl {' '.join(map(str, arguments))}: {result.stderr}")
         return result.stdout
 
-    def sign_in(self, account):
+    def sign_in(self, account, namespace):
         """A kubeconfig with a token of the operator's own service account: it may do what manifests/ grant, and nothing else."""
-        token = self.kubectl("create", "token", account, "--namespace", account, "--duration", "2h").strip()
+        token = self.kubectl("create", "token", account, "--namespace", namespace, "--duration", "2h").strip()
         config = json.loads(self.kubectl("config", "view", "--raw", "--output", "json"))
         config["users"][0]["user"] = {"token": token}
         path = self.folder / f"{account}.kubeconfig"
@@ -194,6 +199,8 @@ class Cluster:
 
 
 class World:
+    namespace = "default"
+
     def __init__(self, program, settings=None):
         self.program = str(program)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="wo-scenario-"))
@@ -289,7 +296,7 @@ class World:
     def agent(self, name, root=None, flags=(), boot_install=False, period=0.3):
         root = root or self.box(name)
         until(10, f"token in the box of {name}", lambda: (root / "configs/.molecule/token").exists())
-        arguments = [self.program, "agent", "--root", root, "--operator-url", self.url, "--workspace", f"default.{name}", "--runtime", "sample",
+        arguments = [self.program, "agent", "--root", root, "--operator-url", self.url, "--workspace", f"{self.namespace}.{name}", "--runtime", "sample",
                      "--period", str(period), *([] if boot_install else ["--no-boot-install"]), *flags, "--", RUNTIME, root / "runtime-starts"]
         agent = Agent(self, name, root, [str(a) for a in arguments])
         self.agents.append(agent)

@@ -69,8 +69,17 @@ class Fixture {
       const std::lock_guard lock(mutex_);
       woken_.push_back(key.Text());
     };
+    ports.review = [](std::string_view token) -> std::optional<base::Error> {
+      if (token != "unreviewed") return std::nullopt;
+      base::Error error =
+          base::MakeError(base::Code::kUnavailable, "may not ask", "ReviewsForbidden");
+      error.retry_after = base::Millis{5000};
+      return error;
+    };
     ports.authorise = [](const server::AuthoriseRequest& r) -> base::Status {
       const std::string& token = r.caller.bearer_token;
+      if (token == "unreviewed")
+        return base::MakeError(base::Code::kUnavailable, "may not ask", "ReviewsForbidden");
       if (token == "down") {
         base::Error error = base::MakeError(base::Code::kUnavailable, "cannot be checked now");
         error.retry_after = base::Millis{2500};
@@ -495,4 +504,20 @@ TEST_CASE_FIXTURE(Fixture, "probes, metrics, build info, and what is not served"
     INFO(std::string(path));
     CHECK(Send({"GET", path, "admin"}).status == 400);
   }
+}
+
+TEST_CASE_FIXTURE(Fixture, "whose token cannot be checked for a missing right is told the remedy") {
+  for (const auto& ask : {Ask{"POST", "/registry/heartbeat", "unreviewed", "{}"},
+                          Ask{"POST", "/registry/register", "unreviewed", "{}"},
+                          Ask{"GET", "/workspaces/team.ws-1/plugins", "unreviewed"}}) {
+    INFO(ask.target);
+    const auto answer = Send(ask);
+    CHECK(answer.status == 503);
+    const auto body = protocol::DecodeError(answer.body);
+    REQUIRE(body);
+    CHECK(body->error == "reviews_forbidden");
+    CHECK(body->message == "ReviewsForbidden: may not ask");
+    CHECK(body->hint.find("cluster/auth_delegator.yaml") != std::string::npos);
+  }
+  CHECK(http::FindHeader(Beat("unreviewed", "{}").headers, "Retry-After") == "5");
 }

@@ -14,6 +14,7 @@
 #include <boost/beast/websocket.hpp>
 #include <boost/beast/websocket/ssl.hpp>
 
+#include "http/message.hpp"
 #include "http/tls.hpp"
 
 namespace support {
@@ -62,11 +63,11 @@ class ExecServer {
     std::function<void(ServerSocket&)> talk = [](ServerSocket&) {};
   };
 
-  ExecServer()
+  explicit ExecServer(const boost::asio::ip::address& at = boost::asio::ip::address_v4::loopback())
       : authority_(*http::MakeCertificateAuthority("exec-test", base::Seconds(3600))),
-        acceptor_(io_, {boost::asio::ip::address_v4::loopback(), 0}) {
+        acceptor_(io_, {at, 0}) {
     const auto serving = *http::MakeServingCertificate(authority_, "exec-test", {"localhost"},
-                                                       {"127.0.0.1"}, base::Seconds(3600));
+                                                       {"127.0.0.1", "::1"}, base::Seconds(3600));
     context_.use_certificate_chain(boost::asio::buffer(serving.certificate_pem));
     context_.use_private_key(boost::asio::buffer(serving.private_key_pem),
                              boost::asio::ssl::context::pem);
@@ -80,7 +81,8 @@ class ExecServer {
   }
 
   std::string Url() const {
-    return "https://127.0.0.1:" + std::to_string(acceptor_.local_endpoint().port());
+    const auto at = acceptor_.local_endpoint();
+    return "https://" + http::UrlHost(at.address().to_string()) + ":" + std::to_string(at.port());
   }
   const std::string& Ca() const { return authority_.certificate_pem; }
   /// The scripts of the next connections; the last one stays.

@@ -50,12 +50,21 @@ class TunnelProxy {
 
   /// Until one of both ends.
   static void Relay(ByteConnection& connection, const std::string& target) {
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    at.sin_port = htons(static_cast<uint16_t>(std::stoi(target.substr(target.rfind(':') + 1))));
-    const int other = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (::connect(other, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0) {
+    const uint16_t port =
+        htons(static_cast<uint16_t>(std::stoi(target.substr(target.rfind(':') + 1))));
+    sockaddr_in four{};
+    four.sin_family = AF_INET;
+    four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    four.sin_port = port;
+    sockaddr_in6 six{};
+    six.sin6_family = AF_INET6;
+    six.sin6_addr = in6addr_loopback;
+    six.sin6_port = port;
+    const bool to_six = target.starts_with('[');
+    const int other = ::socket(to_six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const auto* at =
+        to_six ? reinterpret_cast<sockaddr*>(&six) : reinterpret_cast<sockaddr*>(&four);
+    if (::connect(other, at, to_six ? sizeof six : sizeof four) == 0) {
       connection.Send("HTTP/1.1 200 Connection established\r\n\r\n");
       pollfd both[] = {{connection.Fd(), POLLIN, 0}, {other, POLLIN, 0}};
       while (::poll(both, 2, -1) > 0)

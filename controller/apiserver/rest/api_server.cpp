@@ -188,11 +188,10 @@ base::Status ApiServer::Impl::Serve(const Credentials& credentials) {
   auto started = http::Server::Start(std::move(serving), std::move(handlers));
   if (!started) return started.error();
   server = std::move(*started);
-  const bool six = options.address.find(':') != std::string::npos;
   const std::string host = options.address == "0.0.0.0" ? "127.0.0.1"
-                           : options.address == "::"    ? "::1"
+                           : options.address == "::"    ? "127.0.0.1"
                                                         : options.address;
-  url = fmt::format("https://{}:{}", six ? "[" + host + "]" : host, server->Port());
+  url = fmt::format("https://{}:{}", http::UrlHost(host), server->Port());
   return {};
 }
 

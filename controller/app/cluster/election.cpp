@@ -7,6 +7,7 @@
 
 #include "app/cluster/kube_ports.hpp"
 #include "base/sha256.hpp"
+#include "http/message.hpp"
 
 namespace app {
 namespace {
@@ -76,8 +77,8 @@ server::Leadership Election::Who() const {
 std::string AdvertisedUrl(const std::string& advertise, const std::string& own) {
   if (!advertise.empty()) return advertise;
   const char* pod = std::getenv("POD_IP");
-  std::string host = pod != nullptr && *pod != '\0' ? std::string(pod) : HostName();
-  if (host.find(':') != std::string::npos) host = "[" + host + "]";
+  const std::string host =
+      http::UrlHost(pod != nullptr && *pod != '\0' ? std::string(pod) : HostName());
   for (const char* all : {"://0.0.0.0:", "://[::]:"})
     if (const size_t at = own.find(all); at != std::string::npos)
       return own.substr(0, at) + "://" + host + own.substr(own.rfind(':'));

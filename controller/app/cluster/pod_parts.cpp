@@ -38,7 +38,8 @@ PodParts::PodParts(Needs needs, std::unique_ptr<kube::PodExec> exec)
       exec_(std::move(exec)),
       source_(MakeListWatch(needs_.client, kube::kPods, needs_.ns, box::kWorkspaceLabel)),
       pods_(needs_.informer, PodFormat(), *source_),
-      tokens_(needs_.client, needs_.table, needs_.find_workspace, base::SystemClock::Get()) {
+      tokens_(needs_.client, needs_.reviews, needs_.table, needs_.find_workspace,
+              base::SystemClock::Get()) {
   pods_.AddHandler([this](const runtime::ObjectEvent<kube::Pod>& event) { OnPod(event); });
 }
 

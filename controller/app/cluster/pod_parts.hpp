@@ -28,6 +28,7 @@ class PodParts {
   struct Needs {
     const kube::ClientConfig& api;
     kube::Client& client;
+    Reviews& reviews;
     std::string ns;  ///< Watched; empty: all.
     fleet::HeartbeatTable& table;
     PodTokens::FindWorkspace find_workspace;
@@ -39,7 +40,7 @@ class PodParts {
   /// For one pass; the settings as last read. `own_ca`: PEM of the authority of our own endpoint,
   /// for agents that the settings give no other one; empty: none.
   box::PodDependencies Dependencies(const Settings& settings, std::string own_ca) const;
-  bool Consider(std::string_view token) { return tokens_.Consider(token); }
+  std::optional<base::Error> Consider(std::string_view token) { return tokens_.Consider(token); }
   /// The informer's end of the start-up, and the reviewer. Before the controllers.
   void AddTo(runtime::Manager& manager);
   bool HasSynced() const { return pods_.HasSynced(); }

@@ -19,6 +19,7 @@ constexpr size_t kMostWaiting = 1024;
 constexpr size_t kMostDenied = 10'000;
 constexpr base::Millis kDeniedFor{10'000};
 constexpr base::Millis kCall{10'000};
+constexpr base::Millis kPending{1'000};
 constexpr base::Seconds kLongestTrust{3600};
 constexpr base::Seconds kUnsaidTrust{600};
 
@@ -74,20 +75,25 @@ bool PodTokens::IsBoxOf(const api::Workspace& workspace, const kube::Pod& pod) {
                      [&](const auto& owner) { return owner.uid == workspace.meta.uid; });
 }
 
-bool PodTokens::Consider(std::string_view token) {
-  if (!LooksLikeJwt(token)) return false;
+std::optional<base::Error> PodTokens::Consider(std::string_view token) {
+  if (!LooksLikeJwt(token)) return std::nullopt;
   const base::Sha256Digest hash = base::Sha256Of(token);
   const base::MonoTime now = clock_.Read().mono;
   const std::lock_guard lock(mutex_);
   if (const auto denied = denied_.find(hash); denied != denied_.end()) {
-    if (now < denied->second) return false;
+    if (now < denied->second) return std::nullopt;
     denied_.erase(denied);
   }
-  if (pending_.contains(hash) || waiting_.size() >= kMostWaiting) return true;
-  pending_.insert(hash);
-  waiting_.emplace_back(token);
-  changed_.notify_one();
-  return true;
+  if (auto refused = reviews_.TokenRefusal()) return refused;
+  if (!pending_.contains(hash) && waiting_.size() < kMostWaiting) {
+    pending_.insert(hash);
+    waiting_.emplace_back(token);
+    changed_.notify_one();
+  }
+  base::Error pending = base::MakeError(
+      base::Code::kUnavailable, "the token is being checked; send again", "TokenReviewPending");
+  pending.retry_after = kPending;
+  return pending;
 }
 
 base::Status PodTokens::Run(std::stop_token stop) {
@@ -108,7 +114,8 @@ void PodTokens::Review(const std::string& token, std::stop_token stop) {
   const base::Sha256Digest hash = base::Sha256Of(token);
   const auto verdict = Decide(token, stop);
   if (verdict) table_.AddReviewedToken(verdict->uid, hash, verdict->until);
-  if (!verdict)
+  // That we may not ask is no fault of this token's: Reviews says it, once.
+  if (!verdict && verdict.error().reason != "ReviewsForbidden")
     base::LogWarning("a service account's token was not accepted",
                      {{"cause", verdict.error().message}});
   const std::lock_guard lock(mutex_);
@@ -121,18 +128,10 @@ void PodTokens::Review(const std::string& token, std::stop_token stop) {
 
 /// The live Pod that the token is bound to.
 base::Result<kube::Pod> PodTokens::BoundPod(const std::string& token, std::stop_token stop) {
-  const Json review{
-      {"apiVersion", "authentication.k8s.io/v1"},
-      {"kind", "TokenReview"},
-      {"spec", {{"token", token}, {"audiences", Json::array({box::kTokenAudience})}}}};
-  auto answer = client_.PostRaw("/apis/authentication.k8s.io/v1/tokenreviews", codec::Dump(review),
-                                {kCall, stop});
-  if (!answer)
-    return base::MakeError(base::Code::kUnavailable,
-                           "the token cannot be checked now: " + answer.error().message);
-  auto json = codec::ParseJson(*answer, {.reject_duplicate_keys = false});
-  if (!json) return std::move(json).error();
-  const Json& status = codec::GetMember(*json, "status");
+  const auto reviewed =
+      reviews_.Token({{"token", token}, {"audiences", Json::array({box::kTokenAudience})}}, stop);
+  if (!reviewed) return reviewed.error();
+  const Json& status = *reviewed;
   if (!codec::GetBool(status, "authenticated"))
     return Denied("it is not valid: " + codec::GetString(status, "error").substr(0, 200));
   // A server that does not know audiences answers without them: then it has not checked ours.

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "api/workspace.hpp"
+#include "app/cluster/reviews.hpp"
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "base/sha256.hpp"
@@ -27,12 +28,14 @@ class PodTokens {
  public:
   using FindWorkspace =
       std::function<std::shared_ptr<const api::Workspace>(const meta::ObjectKey&)>;
-  PodTokens(kube::Client& client, fleet::HeartbeatTable& table, FindWorkspace find,
-            const base::Clock& clock)
-      : client_(client), table_(table), find_(std::move(find)), clock_(clock) {}
+  PodTokens(kube::Client& client, Reviews& reviews, fleet::HeartbeatTable& table,
+            FindWorkspace find, const base::Clock& clock)
+      : client_(client), reviews_(reviews), table_(table), find_(std::move(find)), clock_(clock) {}
 
-  /// Takes a token that nobody knows. False: it cannot be one of these, or was denied a moment ago.
-  bool Consider(std::string_view token);
+  /// Takes a token that nobody knows, and says what its bearer is told meanwhile: kUnavailable with
+  /// reason TokenReviewPending (it is being found out) or ReviewsForbidden (it cannot be). Nothing:
+  /// it cannot be one of these, or was denied a moment ago.
+  std::optional<base::Error> Consider(std::string_view token);
   base::Status Run(std::stop_token stop);
   /// The Workspace that a Pod belongs to: its owner's (managed), or its label's (adopted).
   static meta::ObjectKey WorkspaceOf(const kube::Pod& pod);
@@ -50,6 +53,7 @@ class PodTokens {
   base::Result<kube::Pod> BoundPod(const std::string& token, std::stop_token stop);
 
   kube::Client& client_;
+  Reviews& reviews_;
   fleet::HeartbeatTable& table_;
   const FindWorkspace find_;
   const base::Clock& clock_;

@@ -22,9 +22,10 @@ namespace {
 /// so ours do the work.
 constexpr std::chrono::hours kLibraryTimeout{24 * 7};
 constexpr int kDefaultThreads = 2;
-/// Through a proxy the library is not used: it loses 32 bytes with each tunnel that it gives a
-/// password (2.10.18), and a refusal by the proxy becomes a connection that broke.
-constexpr int kProxiedConnections = 16;
+/// Where the library is not used. Through a proxy: it loses 32 bytes with each tunnel that it gives
+/// a password (2.10.18), and a refusal by the proxy becomes a connection that broke. To an IPv6
+/// address: it looks it up as a name, brackets included.
+constexpr int kDirectConnections = 16;
 
 void InitialiseOnce(int threads) {
   static std::once_flag once;
@@ -108,11 +109,6 @@ base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   if (!tls && !options.base_url.starts_with("http://"))
     return base::MakeError(base::Code::kInvalid,
                            "an HTTP client's URL must start with http:// or https://");
-  if (options.base_url.find("://[") != std::string::npos)
-    return base::MakeError(
-        base::Code::kInvalid,
-        "an IPv6 address cannot be used in `" + options.base_url + "`: use a name",
-        "Ipv6LiteralUnsupported");
   web::http::client::http_client_config config;
   config.set_timeout(std::chrono::duration_cast<utility::seconds>(kLibraryTimeout));
   config.set_max_redirects(0);  // A redirect would carry our credentials elsewhere.
@@ -130,8 +126,9 @@ base::Result<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
     });
   }
   const int connections =
-      options.own_connections > 0 ? options.own_connections : kProxiedConnections;
-  if (options.own_connections > 0 || direct.route.proxy)
+      options.own_connections > 0 ? options.own_connections : kDirectConnections;
+  const bool ipv6 = direct.route.place.host.find(':') != std::string::npos;
+  if (options.own_connections > 0 || direct.route.proxy || ipv6)
     return std::unique_ptr<Client>(std::make_unique<DirectClient>(std::move(direct), connections));
   try {
     auto client =

@@ -18,8 +18,9 @@ struct ClientOptions {
   std::string client_certificate_pem = {};  ///< With client_key_pem, or empty.
   std::string client_key_pem = {};
   std::string server_name = {};  ///< Name to verify if it differs from the URL's host.
-  /// http://[user[:password]@]host[:port] that opens tunnels (CONNECT); https base URLs only. Then
-  /// Send() uses at most 16 connections at once, worked by the calling threads.
+  /// http://[user[:password]@]host[:port] that opens tunnels (CONNECT); https base URLs only. Then,
+  /// and to an IPv6 address ([...] in the URL), Send() uses at most 16 connections at once, worked
+  /// by the calling threads.
   std::string proxy_url = {};
   size_t response_limit = 64 << 20;  ///< Bytes of one body; more is kInvalid.
   /// Send() uses at most so many kept connections, worked by the calling threads, instead of

@@ -42,7 +42,8 @@ base::Result<Proxy> ProxyOf(const std::string& url) {
       return bad();
     Proxy proxy;
     proxy.place = {false, parsed.host(), std::to_string(parsed.port() > 0 ? parsed.port() : 80)};
-    if (proxy.place.host.starts_with('[')) return bad();
+    std::string& host = proxy.place.host;
+    if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
     const std::string& info = parsed.user_info();
     const size_t colon = std::min(info.find(':'), info.size());
     proxy.user = web::uri::decode(info.substr(0, colon));

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/result.hpp"
+#include "http/message.hpp"
 
 /// Inside this folder only: where a connection leads to, and by which way.
 namespace http {
@@ -13,7 +14,7 @@ struct Place {
   bool tls = false;
   std::string host;  ///< Without brackets.
   std::string port;
-  std::string Authority() const { return host + ":" + port; }
+  std::string Authority() const { return UrlHost(host) + ":" + port; }
 };
 
 /// `scheme://host[:port]`, http or https. Errors: kInvalid.

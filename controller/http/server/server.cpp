@@ -53,6 +53,11 @@ std::string PeerText(const sockaddr_storage& peer) {
   char text[INET6_ADDRSTRLEN] = {};
   if (peer.ss_family == AF_INET6) {
     const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&peer);
+    // An IPv4 peer of a socket of both families.
+    if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+      ::inet_ntop(AF_INET, v6->sin6_addr.s6_addr + 12, text, sizeof text);
+      return fmt::format("{}:{}", text, ntohs(v6->sin6_port));
+    }
     ::inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof text);
     return fmt::format("[{}]:{}", text, ntohs(v6->sin6_port));
   }
@@ -62,7 +67,7 @@ std::string PeerText(const sockaddr_storage& peer) {
 }
 
 base::Error ListenError(int error, const ServerOptions& options) {
-  const std::string where = fmt::format("{}:{}", options.address, options.port);
+  const std::string where = fmt::format("{}:{}", UrlHost(options.address), options.port);
   if (error == EADDRINUSE)
     return base::MakeError(
         base::Code::kAlreadyExists,
@@ -74,17 +79,31 @@ base::Error ListenError(int error, const ServerOptions& options) {
   return base::ErrnoError(error, "listening on " + where);
 }
 
+/// Whether a failure says that this machine has no IPv6 at all.
+bool NoIpv6(int error) { return error == EAFNOSUPPORT || error == EADDRNOTAVAIL; }
+
 base::Result<base::UniqueFd> Listen(const ServerOptions& options, uint16_t& port) {
   socklen_t length = 0;
   auto address = ParseAddress(options.address, options.port, length);
   if (!address) return address.error();
   base::UniqueFd fd(::socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const bool both = options.address == "::";
+  const auto ipv4_alone = [&options, &port] {
+    base::LogInfo("there is no IPv6 here: listening on 0.0.0.0 instead of ::");
+    ServerOptions other = options;
+    other.address = "0.0.0.0";
+    return Listen(other, port);
+  };
+  if (!fd.Valid() && both && NoIpv6(errno)) return ipv4_alone();
   if (!fd.Valid()) return base::ErrnoError(errno, "making a socket");
-  const int on = 1;
+  const int on = 1, off = 0;
   ::setsockopt(fd.Get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  // Whatever the machine's default is (net.ipv6.bindv6only).
+  if (both) ::setsockopt(fd.Get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
   auto* generic = reinterpret_cast<sockaddr*>(&*address);
-  if (::bind(fd.Get(), generic, length) != 0 || ::listen(fd.Get(), 1024) != 0)
-    return ListenError(errno, options);
+  const bool bound = ::bind(fd.Get(), generic, length) == 0;
+  if (!bound && both && NoIpv6(errno)) return ipv4_alone();
+  if (!bound || ::listen(fd.Get(), 1024) != 0) return ListenError(errno, options);
   if (::getsockname(fd.Get(), generic, &length) != 0)
     return base::ErrnoError(errno, "reading the port of a socket");
   port = ntohs(address->ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(generic)->sin6_port

@@ -20,6 +20,8 @@ struct TlsMaterial {
 };
 
 struct ServerOptions {
+  /// An IP address. 0.0.0.0: all of IPv4; ::: all of both families, or of IPv4 where there is no
+  /// IPv6.
   std::string address = "127.0.0.1";
   uint16_t port = 0;                    ///< 0: any free one; see Server::Port().
   std::optional<TlsMaterial> tls = {};  ///< Absent: plain HTTP.

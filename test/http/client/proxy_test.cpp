@@ -157,7 +157,7 @@ TEST_CASE("a proxy that opens no tunnel is named, its password is not") {
 TEST_CASE("what cannot be a proxy is refused before anything is sent") {
   for (const std::string url :
        {"https://proxy:1", "socks5://proxy:1", "proxy:3128", "http://", "http://me:hush@",
-        "http://proxy/path", "http://[::1]:3128", "http://me:hush@pro xy:1"}) {
+        "http://proxy/path", "http://me:hush@pro xy:1"}) {
     CAPTURE(url);
     const auto client = http::Client::Create({.base_url = "https://server:1", .proxy_url = url});
     REQUIRE_FALSE(client);

@@ -1,0 +1,132 @@
+#include "app/cluster/reviews.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <vector>
+
+#include "app/cluster/access_review.hpp"
+#include "app/cluster/pod_tokens.hpp"
+#include "support/byte_server.hpp"
+#include "support/fake_clock.hpp"
+
+namespace {
+
+using support::ByteConnection;
+using support::ByteRequest;
+
+constexpr char kForbidden[] =
+    R"({"kind":"Status","reason":"Forbidden","code":403,"message":"no, not you"})";
+
+/// An API server that forbids what it is told to, over a real connection.
+struct ReviewApi {
+  std::atomic<bool> tokens{false}, access{false};  ///< Allowed.
+  std::atomic<int> asked{0}, failing{0};
+  support::ByteServer server{[this](ByteConnection& to, const ByteRequest& in) {
+    ++asked;
+    if (failing != 0) {
+      to.Answer(500, "");
+      return;
+    }
+    const bool token = in.target == "/apis/authentication.k8s.io/v1/tokenreviews";
+    const bool allowed = token ? tokens : access;
+    to.Answer(allowed ? 201 : 403,
+              !allowed ? kForbidden
+              : token  ? R"({"status":{"authenticated":true,"user":{"username":"u"}}})"
+                       : R"({"status":{"allowed":true}})");
+  }};
+  std::unique_ptr<kube::Client> client = [this] {
+    kube::ClientConfig config;
+    config.server = server.Url();
+    return *kube::Client::Create(config, {.max_attempts = 1});
+  }();
+  support::FakeClock clock;
+  app::Reviews reviews{*client, clock};
+};
+
+bool Says(const std::optional<std::string>& problem, std::string_view text) {
+  return problem && problem->find(text) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a forbidden review is told with the right and the remedy, and not asked at once again") {
+  ReviewApi api;
+  CHECK_FALSE(api.reviews.Problem());
+  CHECK_FALSE(api.reviews.TokenRefusal());
+  const auto first = api.reviews.Token({{"token", "t"}});
+  REQUIRE_FALSE(first);
+  CHECK(first.error().code == base::Code::kUnavailable);
+  CHECK(first.error().reason == "ReviewsForbidden");
+  CHECK(first.error().message.find("tokenreviews.authentication.k8s.io") != std::string::npos);
+  CHECK(first.error().message.find("system:auth-delegator") != std::string::npos);
+  CHECK(first.error().retry_after == app::Reviews::kPause);
+  CHECK(Says(api.reviews.Problem(), "system:auth-delegator"));
+  CHECK(api.reviews.Token({{"token", "t"}}).error().reason == "ReviewsForbidden");
+  CHECK(api.reviews.TokenRefusal());
+  CHECK(api.asked == 1);
+
+  api.tokens = true;
+  api.clock.Advance(app::Reviews::kPause);
+  CHECK_FALSE(api.reviews.TokenRefusal());
+  CHECK(api.reviews.Token({{"token", "t"}}));
+  CHECK_FALSE(api.reviews.Problem());
+  CHECK(api.asked == 2);
+}
+
+TEST_CASE("a missing right is shown as long as somebody needs it, and a while longer") {
+  ReviewApi api;
+  CHECK_FALSE(api.reviews.Token({}));
+  api.clock.Advance(app::Reviews::kRemembered - app::Reviews::kPause);
+  CHECK(api.reviews.Problem());
+  CHECK_FALSE(api.reviews.Token({}));
+  api.clock.Advance(app::Reviews::kRemembered - base::Millis{1});
+  CHECK(api.reviews.Problem());
+  api.clock.Advance(base::Millis{1});
+  CHECK_FALSE(api.reviews.Problem());
+}
+
+TEST_CASE("a server that fails says nothing about rights") {
+  ReviewApi api;
+  api.failing = 1;
+  const auto failed = api.reviews.Token({});
+  REQUIRE_FALSE(failed);
+  CHECK(failed.error().code == base::Code::kUnavailable);
+  CHECK(failed.error().reason == "");
+  CHECK_FALSE(api.reviews.Problem());
+  api.failing = 0;
+  CHECK_FALSE(api.reviews.Token({}));
+  api.failing = 1;
+  api.clock.Advance(app::Reviews::kPause);
+  CHECK_FALSE(api.reviews.Token({}));
+  CHECK(api.reviews.Problem());
+}
+
+TEST_CASE("each of the two rights is missed on its own, and both come through to a caller") {
+  ReviewApi api;
+  const auto asked = [&] { return app::ReviewAccess(api.reviews, "t", {}, "get on it"); };
+  CHECK(asked().error().reason == "ReviewsForbidden");
+  api.tokens = true;
+  api.clock.Advance(app::Reviews::kPause);
+  const auto second = asked();
+  REQUIRE_FALSE(second);
+  CHECK(second.error().reason == "ReviewsForbidden");
+  CHECK(Says(api.reviews.Problem(), "subjectaccessreviews.authorization.k8s.io"));
+  api.access = true;
+  api.clock.Advance(app::Reviews::kPause);
+  CHECK(asked());
+  CHECK_FALSE(api.reviews.Problem());
+}
+
+TEST_CASE("an agent in a Pod is told that its token cannot be checked, instead of: soon") {
+  ReviewApi api;
+  fleet::HeartbeatTable table({}, [](const meta::ObjectKey&) {});
+  app::PodTokens tokens(
+      *api.client, api.reviews, table,
+      [](const meta::ObjectKey&) { return std::shared_ptr<const api::Workspace>(); }, api.clock);
+  CHECK_FALSE(tokens.Consider("no-jwt"));
+  CHECK(tokens.Consider("eyJh.eyJi.c")->reason == "TokenReviewPending");
+  CHECK_FALSE(api.reviews.Token({}));  // What the reviewer's thread finds.
+  CHECK(tokens.Consider("eyJh.eyJi.c")->reason == "ReviewsForbidden");
+  CHECK(tokens.Consider("eyJx.eyJi.c")->reason == "ReviewsForbidden");
+}
