@@ -221,8 +221,8 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     const base::FailpointScope failpoint("box.State");
     const box::StateReport report = seen.box->State(stop);
     plugins_path_persistent = report.plugins_path_persistent;
-    observation.box = {StateOf(report.state), report.cause, report.identity, report.reason,
-                       report.boot_id};
+    observation.box = {StateOf(report.state), report.cause,   report.identity,
+                       report.reason,         report.boot_id, report.look_again};
     MatchPod(observation);
     // What keeps the box from being made says more than that it is not there.
     if (seen.provide_error && report.state != box::BoxState::kRunning) {
