@@ -28,6 +28,8 @@ struct StateReport {
                             ///< empty.
   /// False: what is written to the plugins path dies with the box's container, so nothing is.
   bool plugins_path_persistent = true;
+  /// How long this stands while nobody would tell us that it no longer does; none: we are told.
+  std::optional<base::Millis> look_again = {};
 };
 
 /// What the probe found of one plugin.

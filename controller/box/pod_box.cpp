@@ -9,6 +9,7 @@ namespace box {
 namespace {
 
 constexpr base::Millis kCall{30'000};
+constexpr base::Millis kNodeAgain{60'000};  ///< Nodes are not watched.
 constexpr char kBoxBoot[] = "box:";  ///< A container as one start, where no agent reports any.
 
 base::Error Unsupported(std::string message) {
@@ -84,7 +85,9 @@ class PodBox final : public ExecBox {
       unknown.reason = pod.error().reason;
       return unknown;
     }
-    StateReport report = DecidePodState(pod->get(), container_);
+    const std::optional<kube::Node> node = NodeOf(pod->get(), stop);
+    StateReport report = DecidePodState(pod->get(), container_, node ? &*node : nullptr);
+    if (node) report.look_again = kNodeAgain;
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
     report.plugins_path_persistent = *pod == nullptr || ConfigsOnVolume(**pod, container_);
     // Where no agent has ever reported, each container is one start of what loads the plugins.
@@ -144,6 +147,12 @@ class PodBox final : public ExecBox {
     return found;
   }
 
+  /// Its node, where the Pod alone does not say whether that reports.
+  std::optional<kube::Node> NodeOf(const kube::Pod* pod, std::stop_token stop) {
+    if (pod == nullptr || !NeedsNode(*pod)) return std::nullopt;
+    return on_.nodes->Ask(*on_.client, pod->node, base::SystemClock::Get().Read().mono, stop);
+  }
+
   /// Nothing is delivered to a Pod that this pass has deleted.
   void MarkDeleted() {
     auto gone = std::make_shared<kube::Pod>(**pod_);
@@ -189,6 +198,13 @@ class PodBox final : public ExecBox {
                       "`workspace-operator agent` in it, or set spec.restart.recreate to Allowed",
                       key_.Text()));
     const kube::Pod& pod = **pod_;
+    // What was delivered would be missing again, and the next delivery owe the next restart.
+    if (ConfigsDieWithPod(pod, container_))
+      return Unsupported(
+          fmt::format("no agent runs in Pod {}, and its volume at /configs dies with it: made "
+                      "anew, it would lack its plugins again; run `workspace-operator agent` in "
+                      "it, or mount a PersistentVolumeClaim at /configs",
+                      key_.Text()));
     for (const meta::OwnerRef& owner : pod.meta.owners)
       if (owner.controller) return keeper_.Delete(pod, stop);
     return Unsupported(

@@ -10,6 +10,7 @@
 #include "box/directory_box.hpp"
 #include "box/exec_box.hpp"
 #include "box/managed_pod.hpp"
+#include "box/node_reports.hpp"
 #include "box/pod_keeper.hpp"
 #include "kube/client.hpp"
 #include "kube/pod.hpp"
@@ -26,6 +27,7 @@ struct PodDependencies {
   ManagedPodSettings managed;
   std::shared_ptr<HelperMemory> helpers = std::make_shared<HelperMemory>();
   std::shared_ptr<PodRemakes> remakes = std::make_shared<PodRemakes>();
+  std::shared_ptr<NodeReports> nodes = std::make_shared<NodeReports>();
 };
 
 /// A Pod of the workspace's namespace: managed (`image`, `templateRef`: made, and made again when
@@ -34,8 +36,8 @@ struct PodDependencies {
 /// pods/exec.
 ///
 /// Restart: in the answer to the agent's next heartbeat. An adopted Pod in which no agent runs is
-/// deleted for its owner to make it again where spec.restart.recreate is Allowed, else kInvalid
-/// RestartUnsupported: PID 1 cannot be signalled from inside.
+/// deleted for its owner to make it again where spec.restart.recreate is Allowed and its plugins
+/// outlive it, else kInvalid RestartUnsupported: PID 1 cannot be signalled from inside.
 std::unique_ptr<Box> MakePodBox(const api::Workspace& workspace,
                                 const PodDependencies& dependencies, std::string settings_file,
                                 RequestRestart restart);

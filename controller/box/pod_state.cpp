@@ -58,11 +58,24 @@ StateReport DecideWaiting(const kube::Pod& pod, const kube::PodContainer& c,
 
 /// A node that stops reporting has its Pods marked not Ready from outside; what the kubelet said
 /// last, that its containers are ready, stays.
-bool NodeIsSilent(const kube::Pod& pod) {
+bool IsMarked(const kube::Pod& pod) {
   const bool all_ready =
       !pod.statuses.empty() && std::all_of(pod.statuses.begin(), pod.statuses.end(),
                                            [](const auto& status) { return status.ready; });
   return pod.phase == "Unknown" || (!pod.ready && all_ready && pod.ready_reason.empty());
+}
+
+/// Whatever the kubelet said last of this Pod, it may no longer be so.
+bool NodeIsAway(const kube::Pod& pod, const kube::Node* node) {
+  return IsMarked(pod) || (node != nullptr && !node->ready);
+}
+
+std::string NodeCause(const kube::Pod& pod, const kube::Node* node) {
+  if (node != nullptr && !node->exists)
+    return fmt::format("node {} does not exist any more", pod.node);
+  if (node == nullptr || node->ready || node->silent || node->message.empty())
+    return fmt::format("node {} does not report", pod.node);
+  return fmt::format("node {} is not ready: {}", pod.node, node->message);
 }
 
 StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
@@ -73,9 +86,6 @@ StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
                               c.reason.empty() ? "" : " (" + c.reason + ")"),
                   identity);
   if (c.state != "running") return DecideWaiting(pod, c, identity);
-  if (NodeIsSilent(pod))
-    return Report(BoxState::kUnknown, "NodeNotReady",
-                  fmt::format("node {} does not report", pod.node), identity);
   if (!c.ready)
     return Report(BoxState::kRunning, "ContainerNotReady",
                   fmt::format("container {} runs, but its readiness probe does not pass", c.name),
@@ -84,15 +94,16 @@ StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
 }
 
 /// The Pod as a whole, before its containers are looked at.
-std::optional<StateReport> DecideWhole(const kube::Pod& pod, const std::string& identity) {
+std::optional<StateReport> DecideWhole(const kube::Pod& pod, const kube::Node* node,
+                                       const std::string& identity) {
+  const bool away = NodeIsAway(pod, node);
   // It cannot end while its node is away, and nobody makes it again before: a person must decide.
-  if (pod.meta.deletion_time && NodeIsSilent(pod))
-    return Report(
-        BoxState::kUnknown, "NodeNotReady",
-        fmt::format("Pod {} is being deleted, but node {} does not report; when that node "
-                    "is surely off, run `kubectl delete pod {} --force`",
-                    pod.meta.name, pod.node, pod.meta.name),
-        identity);
+  if (pod.meta.deletion_time && away)
+    return Report(BoxState::kUnknown, "NodeNotReady",
+                  fmt::format("Pod {} is being deleted, but {}; when that node is surely off, run "
+                              "`kubectl delete pod {} --force`",
+                              pod.meta.name, NodeCause(pod, node), pod.meta.name),
+                  identity);
   if (pod.meta.deletion_time)
     return Report(BoxState::kUnknown, "PodTerminating",
                   fmt::format("Pod {} is being deleted", pod.meta.name), identity);
@@ -101,9 +112,7 @@ std::optional<StateReport> DecideWhole(const kube::Pod& pod, const std::string& 
                   fmt::format("Pod {}: {}{}{}", pod.meta.name, pod.phase,
                               pod.message.empty() ? "" : ": ", pod.message),
                   identity);
-  if (pod.phase == "Unknown")
-    return Report(BoxState::kUnknown, "NodeNotReady",
-                  fmt::format("node {} does not report", pod.node), identity);
+  if (away) return Report(BoxState::kUnknown, "NodeNotReady", NodeCause(pod, node), identity);
   if (pod.phase == "Pending" && !pod.scheduled && pod.node.empty()) {
     if (pod.scheduling_reason.empty())
       return Report(BoxState::kUnknown, "Pending",
@@ -112,6 +121,13 @@ std::optional<StateReport> DecideWhole(const kube::Pod& pod, const std::string& 
                   fmt::format("Pod {}: {}", pod.meta.name, pod.scheduling_message), identity);
   }
   return std::nullopt;
+}
+
+bool Mounts(const std::vector<std::string>& paths, std::string_view wanted) {
+  return std::any_of(paths.begin(), paths.end(), [&](std::string path) {
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    return path == wanted;
+  });
 }
 
 }  // namespace
@@ -129,7 +145,13 @@ std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted) {
   return PodIdentity(pod.meta.uid) + "/" + id.substr(0, kIdBytes);
 }
 
-StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted) {
+bool NeedsNode(const kube::Pod& pod) {
+  return !pod.node.empty() && !pod.ready && (pod.phase == "Pending" || pod.phase == "Running") &&
+         !IsMarked(pod);
+}
+
+StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted,
+                           const kube::Node* node) {
   if (pod == nullptr) return Report(BoxState::kStopped, "PodMissing", "the Pod does not exist", "");
   const std::string container = ContainerOf(*pod, wanted);
   const std::string identity = PodBoxIdentity(*pod, container);
@@ -138,7 +160,7 @@ StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted) {
                   fmt::format("Pod {} has no container {}; correct spec.box.pod.container",
                               pod->meta.name, container),
                   identity);
-  if (auto whole = DecideWhole(*pod, identity)) return *std::move(whole);
+  if (auto whole = DecideWhole(*pod, node, identity)) return *std::move(whole);
   for (const kube::PodContainer& init : pod->init_statuses)
     if (init.state == "waiting" && !IsTransient(init.reason))
       return DecideWaiting(*pod, init, identity);
@@ -151,11 +173,14 @@ StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted) {
 
 bool ConfigsOnVolume(const kube::Pod& pod, const std::string& wanted) {
   const auto spec = FindNamed(pod.containers, ContainerOf(pod, wanted));
+  return spec != pod.containers.end() &&
+         (Mounts(spec->mounts, kConfigs) || Mounts(spec->mounts, "/"));
+}
+
+bool ConfigsDieWithPod(const kube::Pod& pod, const std::string& wanted) {
+  const auto spec = FindNamed(pod.containers, ContainerOf(pod, wanted));
   if (spec == pod.containers.end()) return false;
-  return std::any_of(spec->mounts.begin(), spec->mounts.end(), [](std::string mount) {
-    while (mount.size() > 1 && mount.back() == '/') mount.pop_back();
-    return mount == kConfigs || mount == "/";
-  });
+  return Mounts(spec->ephemeral, Mounts(spec->mounts, kConfigs) ? kConfigs : "/");
 }
 
 }  // namespace box

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "box/box.hpp"
+#include "kube/node.hpp"
 #include "kube/pod.hpp"
 
 namespace box {
@@ -26,16 +27,25 @@ std::string ContainerOf(const kube::Pod& pod, const std::string& wanted);
 /// | being deleted                                         | Unknown | PodTerminating              |
 /// | Failed, Succeeded                                     | Stopped | its own (Evicted, ...)      |
 /// | phase Unknown; not Ready although its containers are  | Unknown | NodeNotReady                |
+/// | not Ready, and its node (`node`) is not Ready either  | Unknown | NodeNotReady                |
 /// | not scheduled                                         | Stopped | Unschedulable, or the API's |
 /// | container waits: image, config, CrashLoopBackOff      | Stopped | the kubelet's               |
 /// | container waits: ContainerCreating, PodInitializing   | Unknown | the kubelet's               |
 /// | container terminated                                  | Stopped | OOMKilled, Error, ...       |
 /// | container runs                                        | Running | ContainerNotReady, or none  |
 // clang-format on
-StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted);
+StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted,
+                           const kube::Node* node = nullptr);
+
+/// True if this Pod looks the same whether its node reports or not: when a node goes silent, only
+/// Pods that were Ready are written to. Then DecidePodState needs the node too.
+bool NeedsNode(const kube::Pod& pod);
 
 /// True if /configs of the container lies on a volume: what is written there survives the
 /// container.
 bool ConfigsOnVolume(const kube::Pod& pod, const std::string& wanted);
+
+/// True if that volume dies with the Pod (an emptyDir): another Pod of its name begins empty.
+bool ConfigsDieWithPod(const kube::Pod& pod, const std::string& wanted);
 
 }  // namespace box

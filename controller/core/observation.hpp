@@ -27,7 +27,8 @@ struct BoxView {
   std::string reason = {};  ///< Stable word for the cause; may be empty.
   /// Boot id that the adapter itself can tell where no agent reports one; write it as "box:<id>" so
   /// that it is never compared with an agent's. Usually empty.
-  std::string boot_id;
+  std::string boot_id = {};
+  std::optional<base::Millis> look_again = {};  ///< After this long it is to be looked at again.
 };
 
 struct InventoryItem {

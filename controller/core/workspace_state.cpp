@@ -180,6 +180,10 @@ void HoldLast(const Case& c, WorkspaceDecision* d) {
   }
 }
 
+std::string CannotBeAsked(const Case& c, const std::string& silence) {
+  return fmt::format("{}, and the box cannot be asked: {}", silence, c.o.box.cause);
+}
+
 /// Row 6.
 bool Silent(const Case& c, WorkspaceDecision* d) {
   if (c.fresh) return false;
@@ -200,13 +204,13 @@ bool Silent(const Case& c, WorkspaceDecision* d) {
   const bool evidence_lost = d->gate.applies && !d->gate.evidence_expires;
   if (c.o.box.state == BoxState::kUnknown && silence <= 3 * c.timeout && !evidence_lost &&
       IsState(c.last.state, {reason::kOnline, reason::kDegraded, reason::kFailed})) {
-    Set(d, c.last.state.c_str(), reason::kHeartbeatStale,
-        fmt::format("{}, and the box cannot be asked: {}", message, c.o.box.cause));
+    Set(d, c.last.state.c_str(), reason::kHeartbeatStale, CannotBeAsked(c, message));
     d->held = true;
     CheckAt(d, since + 3 * c.timeout + base::Millis(1));
     return true;
   }
-  Set(d, reason::kOffline, reason::kHeartbeatStale, message);
+  const bool unknown = c.o.box.state == BoxState::kUnknown && !c.o.box.cause.empty();
+  Set(d, reason::kOffline, reason::kHeartbeatStale, unknown ? CannotBeAsked(c, message) : message);
   return true;
 }
 
@@ -263,6 +267,7 @@ WorkspaceDecision DecideWorkspace(const WorkspaceObservation& observation,
   WorkspaceDecision d;
   d.next_check = After(now, Jittered(policy.resync, policy.resync_jitter,
                                      JitterSeed(observation.workspace.meta.uid, 0)));
+  if (observation.box.look_again) CheckAt(&d, After(now, *observation.box.look_again));
   d.gate = EvaluateGate(observation, policy, now);
   d.box_running = BoxRunning(c);
   d.agent_reporting = AgentReporting(c);

@@ -1,5 +1,8 @@
 #include "kube/pod.hpp"
 
+#include <algorithm>
+#include <set>
+
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
 
@@ -10,6 +13,7 @@ using codec::Json;
 
 constexpr size_t kTextBytes = 512;
 constexpr size_t kContainers = 64;
+constexpr char kEphemeral[] = "ephemeral";  ///< In what EncodePod makes.
 
 /// Calls `read` for each of at most 64 items.
 template <typename Read>
@@ -59,12 +63,35 @@ Json StatusJson(const PodContainer& container) {
   return out;
 }
 
-PodContainerSpec ReadSpec(const Json& item) {
+/// The volumes that are made and removed together with the Pod.
+std::set<std::string> EphemeralVolumes(const Json& spec) {
+  std::set<std::string> names;
+  ForEach(codec::GetMember(spec, "volumes"), [&](const Json& volume) {
+    if (codec::GetMember(volume, "emptyDir").is_object() ||
+        codec::GetMember(volume, "ephemeral").is_object())
+      names.insert(Text(volume, "name"));
+  });
+  return names;
+}
+
+PodContainerSpec ReadSpec(const Json& item, const std::set<std::string>& ephemeral) {
   PodContainerSpec out;
   out.name = Text(item, "name");
   ForEach(codec::GetMember(item, "volumeMounts"), [&](const Json& mount) {
-    if (!codec::GetBool(mount, "readOnly")) out.mounts.push_back(Text(mount, "mountPath"));
+    if (codec::GetBool(mount, "readOnly")) return;
+    out.mounts.push_back(Text(mount, "mountPath"));
+    if (ephemeral.contains(Text(mount, "name"))) out.ephemeral.push_back(out.mounts.back());
   });
+  return out;
+}
+
+Json SpecJson(const PodContainerSpec& container) {
+  Json out{{"name", container.name}};
+  for (const std::string& path : container.mounts) {
+    const bool dies = std::find(container.ephemeral.begin(), container.ephemeral.end(), path) !=
+                      container.ephemeral.end();
+    out["volumeMounts"].push_back({{"mountPath", path}, {"name", dies ? kEphemeral : ""}});
+  }
   return out;
 }
 
@@ -109,8 +136,9 @@ base::Result<Pod> DecodePod(std::string_view json) {
   out.reason = Text(status, "reason");
   out.message = Text(status, "message");
   ForEach(codec::GetMember(status, "conditions"), [&](const Json& c) { ReadCondition(c, out); });
+  const std::set<std::string> ephemeral = EphemeralVolumes(spec);
   ForEach(codec::GetMember(spec, "containers"),
-          [&](const Json& c) { out.containers.push_back(ReadSpec(c)); });
+          [&](const Json& c) { out.containers.push_back(ReadSpec(c, ephemeral)); });
   ForEach(codec::GetMember(status, "containerStatuses"),
           [&](const Json& c) { out.statuses.push_back(ReadStatus(c)); });
   ForEach(codec::GetMember(status, "initContainerStatuses"),
@@ -139,12 +167,9 @@ std::string EncodePod(const Pod& pod) {
                                            {"controller", owner.controller},
                                            {"blockOwnerDeletion", owner.block_owner_deletion}});
   Json spec{{"nodeName", pod.node}};
-  for (const PodContainerSpec& container : pod.containers) {
-    Json item{{"name", container.name}};
-    for (const std::string& mount : container.mounts)
-      item["volumeMounts"].push_back({{"mountPath", mount}});
-    spec["containers"].push_back(std::move(item));
-  }
+  spec["volumes"].push_back({{"name", kEphemeral}, {"emptyDir", Json::object()}});
+  for (const PodContainerSpec& container : pod.containers)
+    spec["containers"].push_back(SpecJson(container));
   Json status{{"phase", pod.phase}, {"reason", pod.reason}, {"message", pod.message}};
   status["conditions"] = {
       ConditionJson("PodScheduled", pod.scheduled, pod.scheduling_reason, pod.scheduling_message),

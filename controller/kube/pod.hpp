@@ -26,7 +26,8 @@ struct PodContainer {
 /// A container of the spec.
 struct PodContainerSpec {
   std::string name;
-  std::vector<std::string> mounts;  ///< Mount paths that are writable.
+  std::vector<std::string> mounts;          ///< Mount paths that are writable.
+  std::vector<std::string> ephemeral = {};  ///< Those of them whose volume dies with the Pod.
   bool operator==(const PodContainerSpec&) const = default;
 };
 

@@ -45,6 +45,7 @@ inline const Resource kSecrets{"", "v1", "secrets"};
 inline const Resource kConfigMaps{"", "v1", "configmaps"};
 inline const Resource kNamespaces{"", "v1", "namespaces"};
 inline const Resource kPods{"", "v1", "pods"};
+inline const Resource kNodes{"", "v1", "nodes"};
 inline const Resource kEvents{"", "v1", "events"};
 inline const Resource kLeases{"coordination.k8s.io", "v1", "leases"};
 inline const Resource kCustomResourceDefinitions{"apiextensions.k8s.io", "v1",

@@ -110,7 +110,10 @@ void MatchPod(core::WorkspaceObservation& observation) {
   const std::string box_identity = core::CurrentIdentity(observation);
   const std::string& reported = heartbeat.box_identity;
   if (!box_identity.starts_with(kPod)) return;
-  if (core::IsLastWordOfFormerBox(observation))
+  // Where no container has run yet nobody reports: a Pod that was deleted by force has an agent
+  // that lives on, with the same token.
+  const bool never_ran = box_identity.ends_with('/') && !reported.starts_with(kPod);
+  if (never_ran || core::IsLastWordOfFormerBox(observation))
     heartbeat = {};
   else if (!reported.starts_with(kPod))
     heartbeat.box_identity.clear();  // An agent in an adopted Pod that was not told which.
@@ -221,8 +224,8 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     const base::FailpointScope failpoint("box.State");
     const box::StateReport report = seen.box->State(stop);
     plugins_path_persistent = report.plugins_path_persistent;
-    observation.box = {StateOf(report.state), report.cause, report.identity, report.reason,
-                       report.boot_id};
+    observation.box = {StateOf(report.state), report.cause,   report.identity,
+                       report.reason,         report.boot_id, report.look_again};
     MatchPod(observation);
     // What keeps the box from being made says more than that it is not there.
     if (seen.provide_error && report.state != box::BoxState::kRunning) {

@@ -115,6 +115,7 @@ struct World {
   std::map<std::string, std::vector<std::string>> commands{{"sample", {"/bin/runtime"}}};
   std::string ca;
   std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
+  std::shared_ptr<box::NodeReports> nodes = std::make_shared<box::NodeReports>();
 
   World() {
     workspace.meta.ns = "default";
@@ -133,6 +134,7 @@ struct World {
     dependencies.pods->exec = &exec;
     dependencies.pods->managed = {"operator:1", "https://op", ca, commands};
     dependencies.pods->remakes = remakes;
+    dependencies.pods->nodes = nodes;
     dependencies.request_restart = [this](const api::Workspace&, const std::string& boot) {
       restarts.push_back(boot);
       return base::Status{};
@@ -487,9 +489,75 @@ TEST_CASE("an adopted Pod without an agent cannot be restarted, unless its owner
   world.Adopt("a-0", true);
   CHECK(world.Box()->Restart("box:pod:adopted-uid/c1", {}));
   CHECK(world.api.deleted.size() == 2);
+  // A Pod that begins empty would be owed the same restart again, and again.
+  world.Adopt("a-0", true);
+  world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  world.Pod("a-0")["spec"]["containers"][0]["volumeMounts"][0]["name"] = "c";
+  world.Pod("a-0")["spec"]["volumes"] =
+      Json::array({{{"name", "c"}, {"emptyDir", Json::object()}}});
+  const auto refused = world.Box()->Restart("box:pod:adopted-uid/c1", {});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().reason == "RestartUnsupported");
+  CHECK(refused.error().message.find("PersistentVolumeClaim") != std::string::npos);
+  CHECK(world.api.deleted.size() == 2);
+  world.Pod("a-0")["spec"]["volumes"][0] = {{"name", "c"},
+                                            {"persistentVolumeClaim", {{"claimName", "c"}}}};
+  CHECK(world.Box()->Restart("box:pod:adopted-uid/c1", {}));
+  CHECK(world.api.deleted.size() == 3);
   world.Adopt("a-1", false);
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
   CHECK(world.Box()->Restart("boot-1", {}).error().reason == "RestartUnsupported");
-  CHECK(world.api.deleted.size() == 2);
+  CHECK(world.api.deleted.size() == 3);
   CHECK(world.Box()->Provide({}));
+}
+
+TEST_CASE("a Pod that was not Ready when its node went away is not called running") {
+  World world;
+  world.Adopt("a-0", false);
+  Json& pod = world.Pod("a-0");
+  pod["spec"]["nodeName"] = "n1";
+  CHECK_FALSE(world.Box()->State({}).look_again);  // Of a Ready one the API tells by itself.
+  pod["status"]["conditions"][0] = {
+      {"type", "Ready"}, {"status", "False"}, {"reason", "ContainersNotReady"}};
+  pod["status"]["containerStatuses"][0]["ready"] = false;
+  world.api.objects["nodes/n1"]["status"]["conditions"] = Json::array(
+      {{{"type", "DiskPressure"}, {"status", "Unknown"}},
+       {{"type", "Ready"}, {"status", "Unknown"}, {"message", "Kubelet stopped posting."}}});
+  const auto away = world.Box()->State({});
+  CHECK(away.state == box::BoxState::kUnknown);
+  CHECK(away.reason == "NodeNotReady");
+  CHECK(away.look_again == base::Millis{60'000});
+  CHECK_FALSE(world.Box()->Probe({"x"}, {}, {}));
+  CHECK(world.exec.requests.empty());
+  // Of one node all its Pods ask together.
+  const int gets = world.api.gets;
+  world.Box()->State({});
+  CHECK(world.api.gets == gets + 1);
+  world.nodes = std::make_shared<box::NodeReports>();
+  world.api.objects["nodes/n1"]["status"]["conditions"][1]["status"] = "True";
+  const auto back = world.Box()->State({});
+  CHECK(back.state == box::BoxState::kRunning);
+  CHECK(back.reason == "ContainerNotReady");
+}
+
+TEST_CASE("an operator that may not read nodes believes the Pod, and does not ask each time") {
+  SmallApi api;
+  box::NodeReports nodes;
+  const base::MonoTime start{};
+  const auto ask = [&](const char* node, int seconds) {
+    return nodes.Ask(api, node, start + base::Seconds{seconds}, {});
+  };
+  api.fail = base::MakeError(base::Code::kForbidden, "nodes is forbidden", "Forbidden");
+  CHECK_FALSE(ask("n1", 0));
+  CHECK_FALSE(ask("n2", 299));
+  CHECK(api.gets == 1);
+  CHECK_FALSE(ask("n2", 300));
+  CHECK(api.gets == 2);
+  api.fail = base::MakeError(base::Code::kUnavailable, "away", "");
+  CHECK_FALSE(ask("n1", 700));
+  api.fail.reset();
+  const auto missing = ask("n1", 705);
+  REQUIRE(missing);
+  CHECK_FALSE(missing->exists);
+  CHECK(api.gets == 4);
 }

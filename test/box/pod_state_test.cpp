@@ -166,6 +166,47 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
   }
 }
 
+TEST_CASE("of a Pod that was not Ready when its node went away, the node itself has to tell") {
+  const kube::Pod starting =
+      With(Waiting("ContainerCreating"), [](kube::Pod& p) { p.statuses.clear(); });
+  const kube::Pod unready = With(Running(), [](kube::Pod& p) {
+    p.ready = false;
+    p.ready_reason = "ContainersNotReady";
+    p.statuses[0].ready = false;
+  });
+  const kube::Pod going =
+      With(unready, [](kube::Pod& p) { p.meta.deletion_time = base::WallTime{}; });
+  const kube::Node silent{true, false, true, "Kubelet stopped posting node status."};
+  const kube::Node sick{true, false, false, "container runtime is down"};
+  const kube::Node gone{false, false, false, ""};
+  const kube::Node fine{true, true, false, "kubelet is posting ready status"};
+  for (const kube::Pod& pod : {unready, starting, Waiting("CrashLoopBackOff"),
+                               Waiting("ImagePullBackOff"), Waiting("PodInitializing")}) {
+    CHECK(box::NeedsNode(pod));
+    for (const auto& [node, cause] : {std::pair{silent, "node node-1 does not report"},
+                                      std::pair{gone, "node node-1 does not exist any more"},
+                                      std::pair{sick, "not ready: container runtime is down"}}) {
+      const auto report = box::DecidePodState(&pod, "agent", &node);
+      CHECK(report.state == BoxState::kUnknown);
+      CHECK(report.reason == "NodeNotReady");
+      CHECK(report.cause.find(cause) != std::string::npos);
+      CHECK(report.identity == box::DecidePodState(&pod, "agent").identity);
+    }
+    const auto well = box::DecidePodState(&pod, "agent", &fine);
+    CHECK(well.state == box::DecidePodState(&pod, "agent").state);
+    CHECK(well.reason == box::DecidePodState(&pod, "agent").reason);
+  }
+  CHECK(box::DecidePodState(&going, "agent", &silent).cause.find("--force") != std::string::npos);
+  CHECK(box::DecidePodState(&going, "agent", &fine).reason == "PodTerminating");
+  // What has ended for good stays so, and a Pod that is Ready is written to when its node goes.
+  const kube::Pod failed = With(unready, [](kube::Pod& p) { p.phase = "Failed"; });
+  CHECK(box::DecidePodState(&failed, "agent", &silent).state == BoxState::kStopped);
+  CHECK_FALSE(box::NeedsNode(failed));
+  CHECK_FALSE(box::NeedsNode(Running()));
+  CHECK_FALSE(box::NeedsNode(With(Running(), [](kube::Pod& p) { p.ready = false; })));
+  CHECK_FALSE(box::NeedsNode(With(starting, [](kube::Pod& p) { p.node = ""; })));
+}
+
 TEST_CASE("no Pod is Stopped; a container that is not there is named") {
   CHECK(box::DecidePodState(nullptr, "agent").state == BoxState::kStopped);
   CHECK(box::DecidePodState(nullptr, "agent").reason == "PodMissing");
@@ -194,4 +235,11 @@ TEST_CASE("the plugins path counts as persistent only on a writable volume that 
   CHECK_FALSE(box::ConfigsOnVolume(pod, "agent"));
   pod.containers[0].mounts = {"/configs/"};
   CHECK(box::ConfigsOnVolume(pod, "agent"));
+  CHECK_FALSE(box::ConfigsDieWithPod(pod, "agent"));
+  pod.containers[0].ephemeral = {"/configs/"};
+  CHECK(box::ConfigsDieWithPod(pod, "agent"));
+  CHECK(*kube::DecodePod(kube::EncodePod(pod)) == pod);
+  pod.containers[0].mounts = {"/configs", "/"};
+  pod.containers[0].ephemeral = {"/"};
+  CHECK_FALSE(box::ConfigsDieWithPod(pod, "agent"));
 }

@@ -13,12 +13,13 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/scenario"))
 import world as base  # noqa: E402  pylint: disable=wrong-import-position
-from world import Failed, until  # noqa: E402  pylint: disable=wrong-import-position
+from world import Failed, condition, until  # noqa: E402  pylint: disable=wrong-import-position
 
 NODE = os.environ.get("WO_NODE_ADDRESS", "10.99.0.1")
 PORT = 18443
 DIR = pathlib.Path(os.environ["KUBECONFIG"]).resolve().parent
 CLUSTER = ROOT / "test/cluster"
+RUNTIME = ["/bin/sh", "/usr/bin/sample-runtime", "/configs/runtime-starts"]  # Of localhost/sample:1.
 os.environ.pop("WO_API", None)  # The API is the node variant's, not one of a World's own.
 
 
@@ -29,6 +30,29 @@ def run(*arguments, stdin=None):
 def expect(what, got, wanted):
     if got != wanted:
         raise Failed(f"{what}: wanted {wanted!r}, observed {got!r}")
+
+
+def part(verb, name):
+    """Acts on one process of this cluster: kill, pause, resume ..."""
+    run(CLUSTER / "part", verb, name, "--dir", DIR)
+
+
+def shown(w, name, state, box, *texts):
+    """Waits until a Workspace has this state and BoxRunning (status, reason), and a person finds both in `kubectl describe`, the texts too, and the
+    state in `kubectl get`."""
+    last = []
+
+    def holds():
+        described = " ".join(w.k("describe", "workspaces.molecule.ai", name).stdout.split())
+        listed = w.k("get", "workspaces.molecule.ai", name, "--no-headers").stdout.split()
+        wanted = [f"State: {state}", f"Reason: {box[1]} Status: {box[0]} Type: BoxRunning", *texts]
+        last[:] = [text for text in wanted if text not in described] + ([] if state in listed else [f"{state} in {listed}"])
+        return not last
+    try:
+        until(120, name, holds)
+    except Failed as failure:
+        conditions = [(c["type"], c["status"], c["reason"], c.get("message")) for c in w.workspace(name)["status"]["conditions"]]
+        raise Failed(f"{name}: not shown: {last}; observed {conditions}") from failure
 
 
 def overfill(pod, volume, size):
@@ -87,11 +111,11 @@ def load_images(program):
 class World(base.World):
     """The operator outside of the cluster, in the node's network namespace; boxes are Pods."""
 
-    def __init__(self, program, name, settings=None):
-        self.ns = name
+    def __init__(self, program, name, settings=None, port=PORT):
+        self.ns, self.port = name, port
         super().__init__(program, settings or {
-            "runtimes": {"sample": {"command": ["/bin/sh", "/usr/bin/sample-runtime", "/configs/runtime-starts"]}},
-            "boxes": {"agentImage": "localhost/operator:1", "agentURL": f"http://{NODE}:{PORT}"}})
+            "runtimes": {"sample": {"command": RUNTIME}},
+            "boxes": {"agentImage": "localhost/operator:1", "agentURL": f"http://{NODE}:{port}"}})
         self.environment = {**os.environ, "KUBECACHEDIR": str(self.folder / "kubecache")}
         self.k("create", "namespace", self.ns, ns=False)
         self.k("label", "namespace", self.ns, "pod-security.kubernetes.io/enforce=restricted", ns=False)
@@ -110,10 +134,10 @@ class World(base.World):
         log = open(self.folder / "operator.log", "ab")
         self.operator = subprocess.Popen(
             [self.program, "run", "--kubeconfig", os.environ["KUBECONFIG"], "--namespace", self.ns, "--data-dir", self.folder / "data",
-             "--settings", self.folder / "settings.yaml", "--http-address", NODE, "--http-port", str(PORT), "--no-leader-election"],
+             "--settings", self.folder / "settings.yaml", "--http-address", NODE, "--http-port", str(self.port), "--no-leader-election"],
             stdout=log, stderr=log, env={**os.environ, "WORKSPACE_OPERATOR_FAILPOINTS": failpoints})
         log.close()
-        self.url = f"http://{NODE}:{PORT}"
+        self.url = f"http://{NODE}:{self.port}"
 
     def wait_operator(self):
         def ready():
@@ -133,6 +157,18 @@ class World(base.World):
         """How often the runtime was started in this Pod's volume."""
         return len(self.in_pod(name, "cat", "/configs/runtime-starts", container=container).splitlines())
 
+    def volume_for(self, claim):
+        """There is no provisioner here: makes the one volume that this claim may have, and returns its folder."""
+        folder = self.folder / "pv"
+        folder.mkdir()
+        folder.chmod(0o777)
+        self.folder.chmod(0o711)
+        volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{self.ns}-{claim}"},
+                  "spec": {"capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": str(folder)},
+                           "claimRef": {"namespace": self.ns, "name": claim}, "persistentVolumeReclaimPolicy": "Retain"}}
+        self.k("apply", "-f", "-", stdin=json.dumps(volume), ns=False)
+        return folder
+
     def close(self):
         self.k("delete", "namespace", self.ns, "--wait=false", ns=False, check=False)
         self.k("delete", "workspaces.molecule.ai", "--all", "--timeout=30s", check=False)
@@ -151,12 +187,32 @@ def workspace(name, plugins=(), pod=None, **spec):
     return out
 
 
-def a_box(name, image="localhost/box:1", command=("/bin/sh", "-c", "while :; do sleep 1; done"), volume=True):
-    """A Pod that somebody else makes."""
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"molecule.ai/workspace": "a"}},
+def a_box(name, image="localhost/box:1", command=("/bin/sh", "-c", "while :; do sleep 1; done"), volume=True, of="a"):
+    """A Pod that somebody else makes for the Workspace `of`."""
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"molecule.ai/workspace": of}},
             "spec": {"terminationGracePeriodSeconds": 1,
                      "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
                      "containers": [{"name": "main", "image": image, "imagePullPolicy": "Never", "command": list(command),
                                      "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                                      **({"volumeMounts": [{"name": "c", "mountPath": "/configs"}]} if volume else {})}],
                      **({"volumes": [{"name": "c", "emptyDir": {}}]} if volume else {})}}
+
+
+def pod_template(name, spec=None, **container):
+    """For managed Pods; `container` changes its one container, `spec` the rest."""
+    main = {"name": "main", "image": "localhost/sample:1", "command": RUNTIME, **container}
+    return {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": name}, "template": {"spec": {"containers": [main], **(spec or {})}}}
+
+
+def owned(name, box):
+    """The StatefulSet that makes this Pod, as NAME-0, and again whenever it is gone."""
+    labels = {"app": name, **box["metadata"]["labels"]}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name},
+            "spec": {"replicas": 1, "serviceName": name, "selector": {"matchLabels": {"app": name}},
+                     "template": {"metadata": {"labels": labels}, "spec": box["spec"]}}}
+
+
+def agent_command(w, name, *flags):
+    """What runs in the Pod of somebody else who has our agent in it."""
+    return ("/usr/bin/workspace-operator", "agent", "--root", "/", "--operator-url", w.url, "--workspace", f"{w.ns}.{name}", "--runtime", "sample", *flags,
+            "--", *RUNTIME)

@@ -178,6 +178,11 @@ def drive_pods(world):
     world.apply(template, {**workspace("templated", "/"), "spec": {"box": {"type": "Pod", "pod": {"templateRef": {"name": "t"}}}}})
     world.apply({**workspace("adopted", "/"), "spec": {"box": {"type": "Pod", "pod": {"podRef": {"name": "nobody"}}}}})
     until(60, "exec was tried", lambda: ("", "pods/exec", "get") in verbs(used(api)[0]))
+    # Bound to a node, and not Ready: the node has to tell whether it reports.
+    world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bound", "namespace": "default", "labels": {"molecule.ai/workspace": "bound"}},
+                 "spec": {"nodeName": "nowhere", "containers": [{"name": "agent", "image": "localhost/box:1"}]}},
+                {**workspace("bound", "/"), "spec": {"box": {"type": "Pod", "pod": {"podRef": {"name": "bound"}}}}})
+    until(60, "its node was read", lambda: ("", "nodes", "get") in verbs(used(api)[0]))
     # Another authority than the one that the Pod knows.
     api.kubectl("annotate", "pod", name, "--overwrite", "molecule.ai/operator-ca=of another time")
     until(60, "the Pod was given the authority", lambda: ("", "pods", "patch") in verbs(used(api)[0]))

@@ -179,14 +179,7 @@ class Delivered(Story):
     title, name, added = "SC-2 two that are declared are delivered with one restart", "two", ("beta", "gamma")
 
     def setup(self):
-        folder = self.world.folder / "pv"
-        folder.mkdir()
-        folder.chmod(0o777)
-        self.world.folder.chmod(0o711)
-        volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{self.world.ns}-two"},
-                  "spec": {"capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": str(folder)},
-                           "claimRef": {"namespace": self.world.ns, "name": "two-box"}, "persistentVolumeReclaimPolicy": "Retain"}}
-        self.world.k("apply", "-f", "-", stdin=base.json.dumps(volume), ns=False)
+        self.world.volume_for("two-box")
         super().setup()
 
     def pod(self):

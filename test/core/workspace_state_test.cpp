@@ -140,6 +140,17 @@ TEST_SUITE("behaviour.md section 3: the ordered table") {
     w.Advance(30s);
     w.Pass();
     CHECK(w.ws.status.state == "Offline");
+    CHECK(w.decision.message.find("no route") != std::string::npos);
+  }
+  TEST_CASE("a box of which nobody would tell us that it is away is looked at again in time") {
+    World w = Online();
+    core::WorkspaceObservation o = w.Observe();
+    const auto next = [&] {
+      return core::DecideWorkspace(o, w.ws.status, w.policy, w.now).next_check - w.now.mono;
+    };
+    CHECK(next() > base::Millis{60s});
+    o.box.look_again = base::Millis{60s};
+    CHECK(next() == base::Millis{60s});
   }
   TEST_CASE("6: a silent External workspace awaits its agent") {
     World w;

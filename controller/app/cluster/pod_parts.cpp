@@ -75,6 +75,7 @@ box::PodDependencies PodParts::Dependencies(const Settings& settings, std::strin
   }
   out.helpers = helpers_;
   out.remakes = remakes_;
+  out.nodes = nodes_;
   return out;
 }
 

@@ -57,6 +57,7 @@ class PodParts {
   PodTokens tokens_;
   std::shared_ptr<box::HelperMemory> helpers_ = std::make_shared<box::HelperMemory>();
   std::shared_ptr<box::PodRemakes> remakes_ = std::make_shared<box::PodRemakes>();
+  std::shared_ptr<box::NodeReports> nodes_ = std::make_shared<box::NodeReports>();
 };
 
 }  // namespace app

@@ -1,0 +1,112 @@
+"""What can be wrong with the Pod of a Workspace: each time the state, the condition BoxRunning with its reason, and what a person reads in
+`kubectl get` and `kubectl describe` of the Workspace.
+"""
+import subprocess
+
+from node_world import DIR, a_box, agent_command, overfill, owned, part, pod_template, shown, workspace
+from world import condition, is_ready, until
+
+
+def an_image_that_is_missing_shows_its_reason(w):
+    w.up()
+    w.objects(workspace("a", pod={"image": "localhost/nowhere:1"}))
+    shown(w, "a", "Provisioning", ("False", "ImagePullBackOff"), "container agent: image localhost/nowhere:1 cannot be had")
+    # Mended by the user.
+    w.k("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"box":{"pod":{"image":"localhost/sample:1"}},"restart":{"recreate":"Allowed"}}}')
+    until(150, "Ready once it is mended", lambda: is_ready(w.workspace("a")))
+
+
+def an_init_container_that_fails_or_has_no_image_says_so(w):
+    """The template's own init containers and that of the agent."""
+    w.settings["boxes"]["agentImage"] = "localhost/no-agent:1"
+    w.write_settings()
+    w.up()
+    w.objects(workspace("agentless"))
+    shown(w, "agentless", "Provisioning", ("False", "ImagePullBackOff"), "container molecule-agent: image localhost/no-agent:1 cannot be had")
+    w.settings["boxes"]["agentImage"] = "localhost/operator:1"
+    w.write_settings()
+    until(30, "settings read again", lambda: "settings read again" in w.log())
+
+    def init(name, **more):
+        return {"initContainers": [{"name": name, "image": "localhost/box:1", "imagePullPolicy": "Never", **more}]}
+    w.objects(pod_template("fails", init("prepare", command=["/bin/sh", "-c", "echo no disk; exit 3"])),
+              pod_template("pulls", init("fetch", image="localhost/nowhere:2")),
+              workspace("fails", pod={"templateRef": {"name": "fails"}}), workspace("pulls", pod={"templateRef": {"name": "pulls"}}))
+    shown(w, "pulls", "Provisioning", ("False", "ErrImageNeverPull"), "container fetch: image localhost/nowhere:2 cannot be had")
+    shown(w, "fails", "Provisioning", ("False", "CrashLoopBackOff"), "container prepare: it ended with 3 (Error) again and again; look at its log")
+
+
+def a_pod_that_cannot_be_scheduled_or_crashes_says_so(w):
+    w.up()
+    w.objects(workspace("a", pod={"templateRef": {"name": "big"}}))
+    shown(w, "a", "Provisioning", ("False", "PodTemplateMissing"), "create it or correct spec.box.pod.templateRef")
+    w.objects(pod_template("big", resources={"requests": {"cpu": "1000"}}),
+              workspace("b", pod={"image": "localhost/operator:1"}),  # It has no shell: the runtime cannot be started.
+              workspace("c", pod={"podRef": {"name": "crasher"}}), a_box("crasher", command=("/bin/sh", "-c", "exit 3"), of="c"))
+    shown(w, "a", "Provisioning", ("False", "Unschedulable"), "Insufficient cpu")
+    shown(w, "b", "Degraded", ("True", "BoxRunning"), "the runtime cannot be started: run /bin/sh")
+    shown(w, "c", "Provisioning", ("False", "CrashLoopBackOff"), "container main: it ended with 3 (Error) again and again; look at its log")
+
+
+def a_pod_that_the_kubelet_evicts_says_so(w):
+    """One that somebody else made is not made anew by us; a managed one is (pod_faults)."""
+    w.up()
+    box = a_box("full")
+    box["spec"]["volumes"][0]["emptyDir"]["sizeLimit"] = "256Mi"  # More than our helper needs.
+    w.objects(box, workspace("a", pod={"podRef": {"name": "full"}}))
+    until(120, "the box runs", lambda: condition(w.workspace("a"), "BoxRunning")["status"] == "True")
+    if not overfill(w.pod("full"), "c", 257 << 20):
+        print("        not here: the kubelet cannot measure its file system")
+        return
+    shown(w, "a", "Provisioning", ("False", "Evicted"), 'Usage of EmptyDir volume "c" exceeds the limit')
+
+
+def a_claim_that_nothing_binds_shows_its_reason(w):
+    """There is no provisioner here: what binds a claim is a volume that somebody makes."""
+    w.up()
+    w.objects(workspace("a", pod={"image": "localhost/sample:1", "storage": {"size": "1Mi"}}))
+    shown(w, "a", "Provisioning", ("False", "Unschedulable"), "pod has unbound immediate PersistentVolumeClaims")
+    w.volume_for("a-box")
+    until(150, "Ready once there is one", lambda: is_ready(w.workspace("a")))
+
+
+def a_node_that_is_gone_is_told_whatever_its_pods_were_doing(w):
+    """`reports` is Ready and its container dies with the node; `unready` runs but has never been Ready; `waits` is in its back-off; `late` is
+    bound to the node when that is gone already. Of these three the control plane itself says nothing. `forced` is deleted by force: the agent of the
+    former Pod lives on and reports, and no container of the new one has ever run."""
+    def reason(name):
+        return condition(w.workspace(name), "BoxRunning").get("reason")
+
+    probe = {"exec": {"command": ["/bin/false"]}, "periodSeconds": 1}
+    w.up()
+    w.objects(workspace("reports", heartbeat={"periodSeconds": 1, "timeoutSeconds": 3}),
+              pod_template("unready", readinessProbe=probe), workspace("unready", pod={"templateRef": {"name": "unready"}}),
+              workspace("waits", pod={"image": "localhost/nowhere:1"}), workspace("forced", pod={"podRef": {"name": "forced-0"}}),
+              owned("forced", a_box("forced", "localhost/withagent:1", agent_command(w, "forced"), of="forced")))
+    for name in ("reports", "forced"):
+        until(150, f"{name} is Ready", lambda one=name: is_ready(w.workspace(one)))
+    until(60, "one is not", lambda: reason("unready") == "ContainerNotReady")
+    until(60, "one has no image", lambda: reason("waits") == "ImagePullBackOff")
+    part("pause", "kubelet")
+    try:
+        w.objects(workspace("late"))
+        w.k("delete", "pod", "forced-0", "--force", "--grace-period=0")
+        containers = [s["containerID"].removeprefix("containerd://") for s in w.pod("reports-box")["status"]["containerStatuses"]]
+        subprocess.run(["ctr", "--address", DIR / "run/containerd.sock", "-n", "k8s.io", "task", "kill", "-s", "SIGKILL", *containers], check=True, capture_output=True)
+        told = ("Unknown", "NodeNotReady")
+        shown(w, "unready", "Online", told, "node node-1 does not report")  # Only its kubelet is gone: it reports on.
+        shown(w, "waits", "Provisioning", told, "node node-1 does not report")
+        shown(w, "late", "Provisioning", told, "node node-1 does not report")
+        shown(w, "forced", "Provisioning", told, "node node-1 does not report", "Reason: AwaitingFirstReport Status: Unknown Type: AgentReporting")
+        shown(w, "reports", "Offline", told, "and the box cannot be asked: node node-1 does not report")
+        w.k("delete", "pod", "unready-box", "--wait=false")
+        shown(w, "unready", "Online", told, "when that node is surely off, run `kubectl delete pod unready-box --force`")
+    finally:
+        part("resume", "kubelet")
+    for name in ("reports", "late", "forced"):
+        until(150, f"{name} is Ready when the node is back", lambda one=name: is_ready(w.workspace(one)))
+    until(60, "made anew, and told for what it is", lambda: reason("unready") == "ContainerNotReady")
+    until(60, "it still has no image", lambda: reason("waits") == "ImagePullBackOff")
+
+
+ALONE = [a_node_that_is_gone_is_told_whatever_its_pods_were_doing]  # Nothing else goes on on that node meanwhile.
