@@ -67,17 +67,18 @@ class Responder {
   virtual std::shared_ptr<ResponseStream> StartStream(Response head, size_t buffer_limit) = 0;
 };
 
+/// How a request's handler is run; decided from the head, before the body is read.
+enum class Mode {
+  kInline,  ///< On an I/O thread: must not block (heartbeats, probes).
+  kWorker,  ///< On the worker pool: may block.
+};
+
 struct ServerRequest {
   Request request;
   std::string peer;  ///< Address of the peer, for logs.
   std::string
       client_subject;  ///< Subject of a verified client certificate ("CN=...,O=..."), or empty.
-};
-
-/// How a request's handler is run; decided from the head, before the body is read.
-enum class Mode {
-  kInline,  ///< On an I/O thread: must not block (heartbeats, probes).
-  kWorker,  ///< On the worker pool: may block.
+  Mode mode = Mode::kWorker;  ///< How its handler is run, whatever the head would mean by now.
 };
 
 /// What a request's head is judged by before its body is read: nothing means go on; a response is
