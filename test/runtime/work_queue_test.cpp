@@ -219,20 +219,6 @@ TEST_CASE("events during back-off run at once and do not inflate it") {
   CHECK(b.queue.Failures(K("a")) == 3);
 }
 
-TEST_CASE("in strict mode an event waits for the end of the back-off") {
-  auto options = NoJitter();
-  options.strict_backoff = true;
-  Bench b(options);
-  b.queue.Add(K("a"));
-  b.Next();
-  b.queue.AddRateLimited(K("a"));
-  b.queue.Done(K("a"));
-  b.queue.Add(K("a"));
-  CHECK(b.Pass() == "-");
-  b.clock.Advance(Millis{1'000});
-  CHECK(b.Pass() == "a");
-}
-
 TEST_CASE("a retry keeps the priority of its run") {
   Bench b(NoJitter());
   b.queue.Add(K("low"), Priority::kLow);

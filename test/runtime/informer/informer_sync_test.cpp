@@ -27,6 +27,32 @@ TEST_CASE(
   CHECK(source.Calls() == Strings{"watch rv= initial"});  // One connection for both.
 }
 
+TEST_CASE("only a bookmark whose own annotation says true ends the initial stream") {
+  const std::string mark = R"("annotations":{"k8s.io/initial-events-end":"true"})";
+  const auto bookmark = [](const std::string& members) {
+    return R"({"metadata":{"resourceVersion":"50")" + members + "}";
+  };
+  std::string marked = Json("a", "u1", "9");
+  marked.insert(marked.find(R"("name")"), mark + ",");
+  ScriptedListWatch source;
+  source.WatchStays(
+      {{kAdded, marked},  // An object that bears it is an object.
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events-end":"false"}})")},
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events-end":true}})")},
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events-end":""}})")},
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events":"true"}})")},
+       {kBookmark, bookmark(R"(,"labels":{"k8s.io/initial-events-end":"true"}})")},
+       {kBookmark, bookmark("}," + mark)},  // Beside the metadata.
+       {kAdded, Json("b", "u2", "7")},
+       {kBookmark, Bookmark("20", true)}});
+  RunningInformer run(Quick(true), source);
+  run.Start();
+  REQUIRE(run.AwaitVersion("20"));
+  // Had the set ended before b, it would have been told as something new.
+  CHECK(run.Seen() == Strings{"+b@7*", "+a@9*"});
+  CHECK(source.Calls() == Strings{"watch rv= initial"});
+}
+
 TEST_CASE("nothing of an initial stream is visible before its marker, and a cut drops it") {
   ScriptedListWatch source;
   source.WatchOf({{kAdded, Json("a", "u1", "9")}, {kAdded, Json("b", "u2", "8")}},
