@@ -22,8 +22,6 @@ enum class Priority { kNormal, kLow };
 struct WorkQueueOptions {
   std::string name = "queue";  ///< Label `name` (and `controller`) of the metrics.
   BackoffOptions backoff;
-  /// False: an event during back-off runs at once. True: it waits for the end of the back-off.
-  bool strict_backoff = false;
   /// A low item that has been ready for this long is served once in every `ageing_share` items even
   /// if normal ones wait.
   base::Millis ageing{1'000};
