@@ -102,8 +102,8 @@ class Server {
   virtual uint16_t Port() const = 0;
   virtual void ReplaceTls(const TlsMaterial& material) = 0;
   /// Stops accepting, ends streams, lets running handlers finish for `grace`, then closes
-  /// everything. Idempotent.
-  virtual void Stop(base::Millis grace) = 0;
+  /// everything. False: some handler still runs. Idempotent.
+  virtual bool Stop(base::Millis grace) = 0;
 };
 
 }  // namespace http
