@@ -328,6 +328,21 @@ TEST_CASE("an object that cannot be decoded is set aside and the others flow") {
   }
 }
 
+TEST_CASE("what cannot be decoded is counted, and only so much of it is remembered") {
+  ScriptedListWatch source;
+  Strings objects;
+  for (int i = 0; i < 30; ++i) objects.push_back(Json("b" + std::to_string(i), "u", "1", "BAD"));
+  source.ListOf("10", objects);
+  source.WatchStays({{kModified, Json("b40", "u", "11", "BAD")}, {kBookmark, Bookmark("12")}});
+  auto options = Quick(false);
+  options.quarantine_limit = 10;
+  RunningInformer run(options, source);
+  run.Start();
+  REQUIRE(run.AwaitVersion("12"));
+  CHECK(run.informer.Quarantine().size() == 10);
+  CHECK(run.informer.Stats().quarantined_total == 31);
+}
+
 TEST_CASE("a relist does not delete what is there but cannot be decoded") {
   ScriptedListWatch source;
   source.ListOf("10", {Json("a", "u1", "1")});

@@ -1,3 +1,5 @@
+#include "runtime/informer/own_writes.hpp"
+
 #include <doctest/doctest.h>
 
 #include "runtime/informer/scripted_list_watch.hpp"
@@ -209,4 +211,20 @@ TEST_CASE("an echo that comes while its write is under way wakes nobody, a forei
     CHECK(s.run.Seen() == Strings{"~a@16"});
   }
   CHECK(s.run.AwaitSeen({"~a@16", "~a@16"}));
+}
+
+TEST_CASE("of own writes whose echo never comes only so many are remembered, the newest of a key") {
+  runtime::OwnWrites own;
+  constexpr int kAll = 25'000;
+  for (int i = 0; i < kAll; ++i) own.Add(Key(std::to_string(i)), "5", {});
+  int known = 0;
+  for (int i = 0; i < kAll; ++i) known += own.Any(Key(std::to_string(i)));
+  CHECK(known == 20'000);
+  runtime::OwnWrites of_one;
+  for (int i = 1; i <= 100; ++i) of_one.Add(Key("a"), std::to_string(i), {});
+  CHECK(of_one.Newest(Key("a")) == "100");
+  CHECK_FALSE(of_one.Take(Key("a"), "50"));
+  CHECK(of_one.Take(Key("a"), "93"));
+  CHECK(of_one.Take(Key("a"), "100"));
+  CHECK_FALSE(of_one.Any(Key("a")));
 }
