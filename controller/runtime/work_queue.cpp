@@ -250,6 +250,7 @@ WorkQueueStats WorkQueue::State::StatsLocked() const {
   }
   stats.processing = processing.size();
   stats.failing = failing;
+  stats.known = entries.size();
   stats.adds = adds;
   stats.retries = retries;
   for (const Entry* entry : processing) {

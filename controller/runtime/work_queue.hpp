@@ -37,6 +37,7 @@ struct WorkQueueStats {
   size_t delayed = 0;     ///< Wait for their time.
   size_t processing = 0;  ///< Handed out, not done.
   size_t failing = 0;     ///< Keys with a failure count.
+  size_t known = 0;       ///< Keys of which anything is kept: all of the above.
   uint64_t adds = 0;      ///< That made or changed an entry.
   uint64_t retries = 0;
   double unfinished_seconds = 0;  ///< Sum over what is processing.

@@ -323,6 +323,33 @@ TEST_CASE("a late handler gets everything as adds and then the live events, none
   CHECK(folded == std::map<std::string, std::string>{{"a", "199"}, {"b", "8"}});
 }
 
+TEST_CASE("the cache has a change before a handler is told of it") {
+  ScriptedListWatch source;
+  source.ListOf("10", {Json("a", "u1", "9"), Json("x", "u9", "8")});
+  source.WatchStays({});
+  RunningInformer run(Quick(false), source);
+  std::atomic<int> right{0}, wrong{0};
+  run.informer.AddHandler([&](const runtime::ObjectEvent<Thing>& event) {
+    const auto cached = run.informer.Get(event.key);
+    const bool same =
+        event.kind == runtime::ObjectEventKind::kDeleted
+            ? cached == nullptr
+            : cached && cached->meta.resource_version == event.object->meta.resource_version;
+    ++(same ? right : wrong);
+  });
+  run.Start();
+  REQUIRE(run.AwaitVersion("10"));
+  source.Push(kAdded, Json("b", "u2", "11"));
+  source.Push(kModified, Json("b", "u2", "12", "t"));
+  source.Push(kDeleted, Json("b", "u2", "13"));
+  source.Push(kDeleted, Json("x", "u9", "14"));
+  REQUIRE(run.AwaitVersion("14"));
+  run.informer.ObserveWrite(MakeThing("c", "u3", "15"));
+  run.informer.ObserveDelete(Key("a"), "u1");
+  CHECK(right == 8);
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("a handler that throws is counted and stops nobody") {
   ScriptedListWatch source;
   source.ListOf("10", {Json("a", "u1", "9")});
