@@ -81,6 +81,7 @@ class Operator {
                              sample.request_bytes, sample.response_bytes});
     };
     if (election_) client.may_write = [this] { return election_->Elector().MayWrite(); };
+    if (election_) client.write_lost = [this] { election_->NoteLostEffect(); };
     return client;
   }
 
@@ -167,6 +168,10 @@ class Operator {
          .table = *fleet_,
          .find_workspace = [this](const meta::ObjectKey& key) { return workspaces_->Get(key); },
          .wake = [this](const meta::ObjectKey& key) { Wake(key); },
+         .effect_lost =
+             [this] {
+               if (election_) election_->NoteLostEffect();
+             },
          .informer = InformerFor("pods")});
     if (!pods) return std::move(pods).error();
     pods_ = *std::move(pods);
@@ -434,8 +439,9 @@ class Operator {
 
   base::Status ServeUntil(std::stop_token stop) {
     runtime::SleepFor(clock_, runtime::kLongestDelay, stop);
-    server_->Stop(base::Seconds{2});
-    return {};
+    if (server_->Stop(base::Seconds{2})) return {};
+    // They may write yet: the lease must not be given back.
+    return base::MakeError(base::Code::kTimeout, "handlers did not end within 2 s of the stop");
   }
 
   void OnSettings() {

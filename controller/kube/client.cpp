@@ -204,6 +204,12 @@ class HttpKubeClient final : public Client {
   static bool Refused(const base::Result<http::Response>& answer) {
     return answer ? answer->status == 401 : answer.error().reason == "TlsFailure";
   }
+  /// It was sent, and it is not known whether it happened, or whether it still will.
+  static bool MayHappenYet(const base::Result<http::Response>& answer) {
+    if (answer) return answer->status == 504;
+    const std::string& reason = answer.error().reason;
+    return reason != http::kNotSent && reason != "ConnectFailed" && reason != "TlsFailure";
+  }
   void Sample(std::string_view method, size_t bytes, const base::Result<http::Response>& answer,
               base::MonoTime start, bool retry) const {
     if (!options_.observe) return;
@@ -236,7 +242,10 @@ base::Result<http::Response> HttpKubeClient::Attempt(const Call& call, base::Mon
   }
   const auto clients = credentials_->Get();
   http::Client& client = request.method == "GET" ? *clients.calls : *clients.writes;
-  auto answer = client.Send(request, {.deadline = left, .stop = call.options.stop});
+  http::CallOptions how{.deadline = left, .stop = call.options.stop};
+  if (call.fenced) how.stop_grace = options_.stop_grace;
+  auto answer = client.Send(request, how);
+  if (call.fenced && options_.write_lost && MayHappenYet(answer)) options_.write_lost();
   Sample(request.method, request.body.size(), answer, start, retry);
   if (answer) ShowWarnings(*answer);
   return answer;

@@ -92,6 +92,11 @@ struct ClientOptions {
   /// sent. The one place that fences a process which may have lost its lease. Null: no fence.
   /// Any thread; must not block.
   std::function<base::Result<base::Millis>()> may_write = nullptr;
+  /// Told of each fenced write that was sent and whose answer was not had: it may still come into
+  /// effect. Any thread; must not block.
+  std::function<void()> write_lost = nullptr;
+  /// After its `stop` a write that has been sent gets so much longer for its answer.
+  base::Millis stop_grace{2'000};
   int max_attempts = 10;  ///< For one call, retries included.
   base::Millis watch_idle{
       90'000};  ///< A watch silent for longer is broken (bookmarks come about every 60 s).
@@ -104,7 +109,7 @@ struct ClientOptions {
 };
 
 /// A Kubernetes API client. Thread safe; all calls block and end within their deadline, or
-/// milliseconds after `stop` is requested.
+/// milliseconds after `stop` is requested; a write that has been sent already, within `stop_grace`.
 ///
 /// Values are the answer's body, the exact bytes of a JSON object: decode them with codec.
 /// Errors (from metav1.Status where there is one; message names verb and object; reason is the

@@ -137,8 +137,11 @@ class Talk {
 
 class WebSocketPodExec final : public PodExec {
  public:
-  WebSocketPodExec(std::unique_ptr<Credentials> credentials, std::function<base::Status()> may_run)
-      : credentials_(std::move(credentials)), may_run_(std::move(may_run)) {}
+  WebSocketPodExec(std::unique_ptr<Credentials> credentials, std::function<base::Status()> may_run,
+                   std::function<void()> run_lost)
+      : credentials_(std::move(credentials)),
+        may_run_(std::move(may_run)),
+        run_lost_(std::move(run_lost)) {}
 
   base::Result<ExecResult> Run(const ExecRequest& request) override {
     const std::string what =
@@ -156,6 +159,10 @@ class WebSocketPodExec final : public PodExec {
       auto end = Once(request, talk);
       if (!end && end.error().reason == "ConnectionLost" && talk.HasStatus())
         return std::move(talk).Result();
+      const bool begun =
+          end ? !end->refused.has_value()
+              : end.error().reason != "ConnectFailed" && end.error().reason != "TlsFailure";
+      if (begun && !talk.HasStatus() && run_lost_) run_lost_();
       if (!end && end.error().reason == "TlsFailure" && attempt == 0) {
         credentials_->Refresh(true);
         continue;
@@ -186,16 +193,18 @@ class WebSocketPodExec final : public PodExec {
 
   std::unique_ptr<Credentials> credentials_;
   std::function<base::Status()> may_run_;
+  std::function<void()> run_lost_;
 };
 
 }  // namespace
 
 base::Result<std::unique_ptr<PodExec>> PodExec::Create(ClientConfig config,
-                                                       std::function<base::Status()> may_run) {
+                                                       std::function<base::Status()> may_run,
+                                                       std::function<void()> run_lost) {
   auto credentials = Credentials::Create(std::move(config), {});
   if (!credentials) return credentials.error();
-  return std::unique_ptr<PodExec>(
-      std::make_unique<WebSocketPodExec>(*std::move(credentials), std::move(may_run)));
+  return std::unique_ptr<PodExec>(std::make_unique<WebSocketPodExec>(
+      *std::move(credentials), std::move(may_run), std::move(run_lost)));
 }
 
 }  // namespace kube

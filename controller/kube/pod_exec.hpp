@@ -37,9 +37,11 @@ struct ExecResult {
 class PodExec {
  public:
   /// `may_run` (may be null) is asked right before each attempt: the fence of a process that may
-  /// have lost its lease, see ClientOptions::may_write.
+  /// have lost its lease, see ClientOptions::may_write. `run_lost` (may be null) is told of each
+  /// session that was begun and whose end was not heard: its program may still run.
   static base::Result<std::unique_ptr<PodExec>> Create(
-      ClientConfig config, std::function<base::Status()> may_run = nullptr);
+      ClientConfig config, std::function<base::Status()> may_run = nullptr,
+      std::function<void()> run_lost = nullptr);
   virtual ~PodExec() = default;
 
   /// A value means that the exit code is known. Errors: kNotFound (no such Pod or container, or

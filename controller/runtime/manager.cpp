@@ -71,6 +71,7 @@ void Manager::State::Fail(const Part& part, base::Error error) {
 
 void Manager::State::Start(Part& part) {
   part.started = true;
+  base::LogDebug("part starts", {{"part", part.runnable.name}});
   // The thread keeps the state alive: it may outlive the manager if it does not stop in time.
   part.thread = std::thread([self = shared_from_this(), &part] {
     base::NameThread(part.runnable.name);
@@ -91,6 +92,7 @@ base::Status Manager::State::AwaitReady(Part& part, DeadlineWatch& deadlines) {
   const base::Millis limit = part.runnable.ready_limit.value_or(options.start_limit);
   DeadlineWatch::Guard guard(deadlines, limit, abort.get_token());
   base::Status ready_now = CallPart(part.runnable.ready, guard.Token());
+  if (ready_now) base::LogDebug("part is ready", {{"part", part.runnable.name}});
   if (ready_now || abort.stop_requested()) return {};
   base::Error error = std::move(ready_now).error();
   if (guard.Expired()) {
@@ -117,9 +119,11 @@ base::Status Manager::State::Stop() {
   for (auto it = parts.rbegin(); it != parts.rend(); ++it) {
     Part& part = **it;
     if (!part.started) continue;
+    base::LogDebug("part is to stop", {{"part", part.runnable.name}});
     part.stop.request_stop();
     if (AwaitDone(part, late.empty() ? deadline : now() + kGrace)) {
       part.thread.join();
+      base::LogDebug("part has ended", {{"part", part.runnable.name}});
     } else {
       part.thread.detach();
       unclean = true;

@@ -162,9 +162,6 @@ void WorkQueue::State::DropIfIdle(Entry& entry) {
 /// it).
 bool WorkQueue::State::Enqueue(Entry& entry, base::MonoTime ready_at, Priority priority) {
   const base::MonoTime now = options.clock->Read().mono;
-  if (options.strict_backoff && entry.failures > 0) {
-    ready_at = std::max(ready_at, entry.backoff_until);
-  }
   if (entry.queued) {
     return Requeue(entry, ready_at, priority, now);
   }
@@ -253,6 +250,7 @@ WorkQueueStats WorkQueue::State::StatsLocked() const {
   }
   stats.processing = processing.size();
   stats.failing = failing;
+  stats.known = entries.size();
   stats.adds = adds;
   stats.retries = retries;
   for (const Entry* entry : processing) {

@@ -22,8 +22,6 @@ enum class Priority { kNormal, kLow };
 struct WorkQueueOptions {
   std::string name = "queue";  ///< Label `name` (and `controller`) of the metrics.
   BackoffOptions backoff;
-  /// False: an event during back-off runs at once. True: it waits for the end of the back-off.
-  bool strict_backoff = false;
   /// A low item that has been ready for this long is served once in every `ageing_share` items even
   /// if normal ones wait.
   base::Millis ageing{1'000};
@@ -39,6 +37,7 @@ struct WorkQueueStats {
   size_t delayed = 0;     ///< Wait for their time.
   size_t processing = 0;  ///< Handed out, not done.
   size_t failing = 0;     ///< Keys with a failure count.
+  size_t known = 0;       ///< Keys of which anything is kept: all of the above.
   uint64_t adds = 0;      ///< That made or changed an entry.
   uint64_t retries = 0;
   double unfinished_seconds = 0;  ///< Sum over what is processing.

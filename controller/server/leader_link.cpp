@@ -90,6 +90,10 @@ void LeaderLink::Failed(const std::string& address) {
 void LeaderLink::Pass(const http::ServerRequest& in, http::Responder& out) {
   if (!http::FindHeader(in.request.headers, kPassedOn).empty())
     return out.Send(NoLeader("this replica does not lead any more, or not yet"));
+  // The lead was lost between the head and the end of the body: this is an I/O thread, and
+  // everybody whose connection it serves would wait for the leader's answer.
+  if (in.mode == http::Mode::kInline)
+    return out.Send(NoLeader("this replica has just stopped leading"));
   const auto target = Find();
   if (!target) return out.Send(NoLeader(target.error().message));
   http::Request request = in.request;

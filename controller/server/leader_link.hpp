@@ -36,7 +36,7 @@ class LeaderLink {
   explicit LeaderLink(LeaderLinkOptions options) : options_(std::move(options)) {}
   bool Ours() const { return !options_.leadership || options_.leadership().ours; }
   /// Answers with the leader's answer, or 503 with Retry-After when there is none. A request that
-  /// was passed on once already is not passed on again.
+  /// was passed on once already is not passed on again, nor is one whose handler must not block.
   void Pass(const http::ServerRequest& in, http::Responder& out);
 
  private:

@@ -6,6 +6,7 @@
 #include "codec/resources.hpp"
 #include "contract/served_api.hpp"
 #include "runtime/informer/informer.hpp"
+#include "runtime/metrics.hpp"
 
 using namespace contract;
 
@@ -18,8 +19,9 @@ using Event = runtime::ObjectEvent<Plugin>;
 /// was told.
 class RunningInformer {
  public:
-  RunningInformer(const ServedApi& api, runtime::InformerOptions options)
-      : source_(app::MakeListWatch(api.Client(), kube::kDeclaredPlugins, api.ns)),
+  RunningInformer(const ServedApi& api, runtime::InformerOptions options,
+                  const std::string& selector = "")
+      : source_(app::MakeListWatch(api.Client(), kube::kDeclaredPlugins, api.ns, selector)),
         informer(std::move(options), Format(), *source_) {
     informer.AddHandler([this](const Event& event) { Record(event); });
     thread_ = std::jthread([this](std::stop_token stop) { (void)informer.Run(stop); });
@@ -96,6 +98,47 @@ TEST_CASE("api contract: an informer has the first set and follows, streaming or
     CHECK(run.Added() == 13);
     CHECK(run.Deleted() == 1);
   }
+}
+
+TEST_CASE("api contract: an informer of a selection is told of what leaves it as of a deletion") {
+  for (const bool streaming : {true, false}) {
+    CAPTURE(streaming);
+    const ServedApi api, elsewhere;
+    api.CreatePlugin("in", "v1");
+    api.CreatePlugin("out", "v2");
+    elsewhere.CreatePlugin("elsewhere", "v1");
+    RunningInformer run(api, {.name = "plugins", .streaming = streaming}, "tag=v1");
+    REQUIRE(run.informer.WaitForSync({}, base::Millis{20'000}).has_value());
+    CHECK(run.Cached().size() == 1);
+    CHECK(run.Cached().contains("in"));
+    api.Retag("in", "v2");
+    REQUIRE(run.Await([](const auto& told) { return told.empty(); }));
+    CHECK(run.Cached().empty());
+    CHECK(run.Deleted() == 1);
+    api.Retag("out", "v1");
+    REQUIRE(run.Await([](const auto& told) { return told.size() == 1; }));
+    CHECK(run.Cached().contains("out"));
+  }
+}
+
+TEST_CASE("api contract: an informer shows the version of the last event") {
+  const ServedApi api;
+  runtime::Metrics metrics;
+  RunningInformer run(
+      api,
+      {.name = "plugins", .watch_timeout_min = 4, .watch_timeout_max = 4, .metrics = &metrics});
+  REQUIRE(run.informer.WaitForSync({}, base::Millis{20'000}).has_value());
+  const auto shown = [&] {
+    const std::string name = "\ninformer_resource_version{informer=\"plugins\"} ";
+    const std::string text = metrics.Text();
+    return std::stoll(text.substr(text.find(name) + name.size()));
+  };
+  const auto event = std::stoll(VersionOf(api.CreatePlugin("a")));
+  REQUIRE(run.Await([](const auto& told) { return told.size() == 1; }));
+  CHECK(shown() >= event);
+  CHECK(shown() <= std::stoll(api.ListVersion()));
+  CHECK(run.informer.Stats().relists == 0);
+  CHECK(run.Added() == 1);
 }
 
 TEST_CASE("api contract: an informer loses nothing across the ends of its watches") {

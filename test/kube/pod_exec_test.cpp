@@ -244,3 +244,37 @@ TEST_CASE("behind a closed fence nothing is run in a Pod") {
   REQUIRE_FALSE(refused);
   CHECK(refused.error().reason == "NotLeader");
 }
+
+TEST_CASE("a program that was begun in a Pod, and whose end was not heard, is told of") {
+  support::ExecServer server;
+  support::TempFolder folder;
+  kube::ClientConfig config;
+  config.server = server.Url();
+  config.ca_file = folder / "ca.crt";
+  support::WriteText(folder / "ca.crt", server.Ca());
+  int lost = 0;
+  const auto exec = *kube::PodExec::Create(config, nullptr, [&] { ++lost; });
+  server.Play({{.talk = [](auto& socket) { Answer(socket, kSuccess); }}});
+  CHECK(exec->Run(Cat()));
+  CHECK(lost == 0);
+  server.Play({{.refuse_status = 403}});
+  CHECK_FALSE(exec->Run(Cat()));
+  CHECK(lost == 0);
+  server.Play({{.talk = [](auto& socket) { socket.Cut(); }}});
+  CHECK_FALSE(exec->Run(Cat()));
+  CHECK(lost == 1);
+  std::stop_source stop;
+  server.Play({{.talk = [&](auto& socket) {
+    socket.Send('\1', "it runs");
+    stop.request_stop();
+    while (true) socket.Send('\1', "and goes on");
+  }}});
+  auto request = Cat();
+  request.output_limit = 1 << 30;
+  request.stop = stop.get_token();
+  CHECK(exec->Run(request).error().code == base::Code::kCancelled);
+  CHECK(lost == 2);
+  config.server = "https://127.0.0.1:9";  // Nobody listens.
+  CHECK_FALSE((*kube::PodExec::Create(config, nullptr, [&] { ++lost; }))->Run(Cat()));
+  CHECK(lost == 2);
+}

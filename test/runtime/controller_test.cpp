@@ -200,6 +200,8 @@ TEST_CASE("the stop lets runs in flight end, hands out nothing more, and is boun
     run.Stop();
     CHECK(run.ended.has_value());
     CHECK(run.reconciler.runs == 1);
+    // A run that the stop has cut short has not failed.
+    CHECK(run.Metric("controller_runtime_reconcile_errors_total{controller=\"thing\"}") == 0);
   }
   // One that does not listen. It ends before the test does.
   entered = false;
@@ -422,6 +424,54 @@ TEST_CASE("the stop is bounded and names the parts that do not end") {
   CHECK(ended.error().code == Code::kTimeout);
   CHECK(ended.error().message.find("deaf") != std::string::npos);
   CHECK(ended.error().message.find("first") == std::string::npos);
+  *release = 1;
+  REQUIRE(Eventually([&] { return release->load() == 2; }));
+}
+
+TEST_CASE("a stop is clean only if every part has ended and says that its work has") {
+  enum class End { kWell, kLeavesWork, kFails };
+  for (const End how : {End::kWell, End::kLeavesWork, End::kFails}) {
+    Trace trace;
+    runtime::Manager manager;
+    manager.Add(trace.Part("first"));
+    manager.Add({"last", [how](std::stop_token stop) -> base::Status {
+                   Eventually([&] { return stop.stop_requested(); });
+                   if (how == End::kWell) return {};
+                   return Failure(how == End::kLeavesWork ? Code::kTimeout : Code::kUnavailable);
+                 }});
+    {
+      std::jthread thread([&](std::stop_token stop) { (void)manager.Run(stop); });
+      REQUIRE(Eventually([&] { return manager.Ready(); }));
+      CHECK(manager.StoppedCleanly());
+    }
+    CHECK(manager.StoppedCleanly() == (how != End::kLeavesWork));
+    CHECK(trace.Text() == "+first !first -first ");
+  }
+}
+
+TEST_CASE("a stop that leaves a part behind is not clean") {
+  support::FakeClock clock;
+  runtime::ManagerOptions options;
+  options.clock = &clock;
+  auto release = std::make_shared<std::atomic<int>>(0);
+  std::atomic<bool> over{false};
+  runtime::Manager manager(options);
+  manager.Add({"deaf", [release](std::stop_token) -> base::Status {
+                 Eventually([&] { return release->load() == 1; });
+                 *release = 2;
+                 return {};
+               }});
+  std::jthread thread([&](std::stop_token stop) {
+    (void)manager.Run(stop);
+    over = true;
+  });
+  REQUIRE(Eventually([&] { return manager.Ready(); }));
+  thread.request_stop();
+  REQUIRE(Eventually([&] {
+    clock.Advance(Millis{1'000});
+    return over.load();
+  }));
+  CHECK_FALSE(manager.StoppedCleanly());
   *release = 1;
   REQUIRE(Eventually([&] { return release->load() == 2; }));
 }

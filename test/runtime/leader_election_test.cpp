@@ -79,6 +79,7 @@ struct Fault {
   base::Code code = base::Code::kUnavailable;
   bool happens = false;  ///< The write is made all the same; only its answer is lost.
   bool hangs = false;    ///< The call takes all of its time.
+  Millis slow{0};        ///< Not 0: the write is made and answered well, after this long.
 };
 
 class Lock final : public runtime::LeaseLock {
@@ -93,7 +94,9 @@ class Lock final : public runtime::LeaseLock {
     std::lock_guard lock(server_.mutex);
     down_ = fail;
   }
+  std::atomic<int64_t> look_takes{0};  ///< Milliseconds of each Get.
   base::Result<LeaseRecord> Get(const Call&) override {
+    if (look_takes > 0) server_.clock.Advance(Millis{look_takes});
     std::lock_guard lock(server_.mutex);
     ++server_.gets;
     server_.get_times.push_back(server_.clock.Read().mono);
@@ -131,6 +134,11 @@ class Lock final : public runtime::LeaseLock {
       fault = faults_.front();
       faults_.pop_front();
       if (fault.happens) (void)write();
+    }
+    if (fault.slow > Millis{0}) {
+      server_.clock.Advance(fault.slow);
+      std::lock_guard lock(server_.mutex);
+      return write();
     }
     if (fault.hangs) server_.clock.Advance(call.deadline);
     return base::MakeError(fault.code, "as scripted");
@@ -245,6 +253,64 @@ TEST_CASE("nothing is written before the caches are warm") {
   CHECK_FALSE(a.Leads());
   a.elector->Contend();
   CHECK(Eventually([&] { return a.Leads(); }));
+}
+
+TEST_CASE("a lease that is free is not taken either before the caches are warm") {
+  FakeClock clock;
+  LeaseServer server(clock);
+  server.Foreign("", Millis{1'000}, clock.Read().wall);  // Given back.
+  Candidate a(server, "a");
+  a.Start(false);
+  REQUIRE(AdvanceUntil(
+      clock, Millis{60'000}, [&] { return server.Gets() >= 5; }, Millis{500}));
+  server.Foreign("other", Millis{3'000}, clock.Read().wall);  // Then held, then run out.
+  const size_t gets = server.Gets();
+  REQUIRE(AdvanceUntil(
+      clock, Millis{60'000}, [&] { return server.Gets() >= gets + 8; }, Millis{500}));
+  CHECK(server.Writes() == 0);
+  CHECK_FALSE(a.Leads());
+  a.elector->Contend();
+  CHECK(AdvanceUntil(clock, Millis{10'000}, [&] { return a.Leads(); }));
+}
+
+TEST_CASE("the fence counts from when a renewal was sent, not from when it was answered") {
+  FakeClock clock;
+  LeaseServer server(clock);
+  Candidate a(server, "a");
+  a.lock.FailWrites({{.slow = Millis{4'000}}});
+  a.Start();
+  REQUIRE(Eventually([&] { return a.Leads(); }));
+  // The acquisition was on its way for four seconds of its fifteen.
+  CHECK(*a.elector->MayWrite() == Millis{11'000});
+  std::deque<Fault> faults(200);  // Then none gets through.
+  faults.front().slow = Millis{4'500};
+  a.lock.FailWrites(faults);
+  const size_t before = server.Writes();
+  REQUIRE(clock.AwaitWaiters(1));
+  clock.Advance(Millis{2'000});
+  REQUIRE(Eventually([&] { return server.Writes() > before; }));
+  REQUIRE(Eventually([&] { return *a.elector->MayWrite() == Millis{10'500}; }));
+  clock.Advance(Millis{5'499});
+  CHECK(a.Leads());
+  clock.Advance(Millis{1});
+  CHECK_FALSE(a.Leads());
+}
+
+TEST_CASE("a lease that was deleted is not made again once the deadline has passed") {
+  FakeClock clock;
+  LeaseServer server(clock);
+  Candidate a(server, "a");
+  a.Start();
+  REQUIRE(Eventually([&] { return a.Leads(); }));
+  const size_t writes = server.Writes();
+  server.Remove();
+  a.lock.look_takes = 11'000;  // The look that finds it gone takes longer than the leader has.
+  REQUIRE(clock.AwaitWaiters(1));
+  clock.Advance(Millis{2'000});
+  REQUIRE(AdvanceUntil(clock, Millis{15'000}, [&] { return a.over.load(); }));
+  CHECK(a.ended.error().reason == "LeaseLost");
+  CHECK(server.Writes() == writes);
+  CHECK_FALSE(server.Stored());
 }
 
 TEST_CASE("a held lease is taken its own duration after it was last seen to change") {

@@ -219,20 +219,6 @@ TEST_CASE("events during back-off run at once and do not inflate it") {
   CHECK(b.queue.Failures(K("a")) == 3);
 }
 
-TEST_CASE("in strict mode an event waits for the end of the back-off") {
-  auto options = NoJitter();
-  options.strict_backoff = true;
-  Bench b(options);
-  b.queue.Add(K("a"));
-  b.Next();
-  b.queue.AddRateLimited(K("a"));
-  b.queue.Done(K("a"));
-  b.queue.Add(K("a"));
-  CHECK(b.Pass() == "-");
-  b.clock.Advance(Millis{1'000});
-  CHECK(b.Pass() == "a");
-}
-
 TEST_CASE("a retry keeps the priority of its run") {
   Bench b(NoJitter());
   b.queue.Add(K("low"), Priority::kLow);
@@ -332,6 +318,66 @@ TEST_CASE("no wake-up is lost among workers that wait for times") {
   }
   CHECK(seen == 300);
   queue.ShutDown();
+}
+
+TEST_CASE("what is due while one worker is busy is watched by another one") {
+  // On the real clock: one that is moved wakes everybody.
+  support::CountedWaits clock;
+  runtime::WorkQueueOptions options;
+  options.clock = &clock;
+  WorkQueue queue(options);
+  std::atomic<int> handed{0};
+  std::atomic<bool> release{false};
+  std::vector<std::jthread> workers;
+  for (int i = 0; i < 2; ++i)
+    workers.emplace_back([&] {
+      while (const auto key = queue.Get({})) {
+        ++handed;
+        support::Eventually([&] { return release.load(); });
+        queue.Done(*key);
+      }
+    });
+  // Both sleep for ever; only one of them is woken to watch the first time.
+  REQUIRE(support::Eventually([&] { return clock.waits == 2; }));
+  queue.AddAfter(K("first"), Millis{20});
+  queue.AddAfter(K("second"), Millis{60});
+  CHECK(support::Eventually([&] { return handed == 2; }));
+  release = true;
+  queue.ShutDown();
+}
+
+TEST_CASE("a key that was added while it was processed wakes a waiting worker once it is done") {
+  support::CountedWaits clock;
+  runtime::WorkQueueOptions options;
+  options.clock = &clock;
+  WorkQueue queue(options);
+  queue.Add(K("a"));
+  REQUIRE(queue.TryGet());
+  std::atomic<bool> got{false};
+  std::jthread waiting([&] {
+    if (const auto key = queue.Get({})) {
+      got = true;
+      queue.Done(*key);
+    }
+  });
+  REQUIRE(support::Eventually([&] { return clock.waits == 1; }));
+  queue.Add(K("a"));
+  queue.Done(K("a"));  // Who had it does not come back for more.
+  CHECK(support::Eventually([&] { return got.load(); }));
+  queue.ShutDown();
+}
+
+TEST_CASE("a queue keeps nothing of a key that is done") {
+  Bench b;
+  for (int i = 0; i < 1000; ++i) {
+    b.queue.Add(K(std::to_string(i)));
+    CHECK(b.Next() == std::to_string(i));
+    if (i % 2 == 0) b.queue.AddRateLimited(K(std::to_string(i)));
+    b.queue.Done(K(std::to_string(i)));
+  }
+  CHECK(b.queue.Stats().known == 500);
+  for (int i = 0; i < 1000; ++i) b.queue.Remove(K(std::to_string(i)));
+  CHECK(b.queue.Stats().known == 0);
 }
 
 TEST_CASE("a stop token wakes its worker and no other") {

@@ -18,10 +18,14 @@ import traceback
 import urllib.error
 import urllib.request
 
-from world import KUBECTL, ROOT, World, Failed, condition, declared, holds, is_ready, row, until, workspace
+from api_proxy import ApiProxy
+from world import KUBECTL, ROOT, World, Failed, condition, declared, holds, is_ready, parts_in_order, row, until, workspace
 
-LEASE, RENEW, RETRY = 3, 2, 0.4
+# With WO_PAUSE_SECONDS the durations that are the program's defaults; else shorter ones of the same proportions.
+PAUSE = float(os.environ.get("WO_PAUSE_SECONDS", "0"))
+LEASE, RENEW, RETRY = (15, 10, 2) if PAUSE else (3, 2, 0.4)
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+QUESTIONS = {"tokenreviews", "subjectaccessreviews", "selfsubjectaccessreviews"}  # Creates by their form alone.
 
 
 def moment(text):
@@ -108,6 +112,41 @@ class Cluster(World):
             if entry["user"]["username"] == replica.user and at >= since and what.get("resource") != "leases":
                 seen[entry["auditID"]] = (at, entry["verb"], what.get("resource"), what.get("name"))
         return sorted(seen.values(), key=lambda one: one[0])
+
+    def writes(self, replica):
+        """(received, answered, resource, subresource) of the replica's writes that reached the server, the Lease's too."""
+        seen = {}
+        for line in (self.cluster / "audit.log").read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            what = entry.get("objectRef", {})
+            if entry["user"]["username"] == replica.user and entry["verb"] in WRITES and what.get("resource") not in QUESTIONS:
+                seen[entry["auditID"]] = (moment(entry["requestReceivedTimestamp"]), moment(entry["stageTimestamp"]), what.get("resource"),
+                                          what.get("subresource", ""))
+        return sorted(seen.values())
+
+    def through_proxy(self, name):
+        """From now on the replica of that name reaches the API server by a proxy, which is returned."""
+        path = self.folder / f"kubeconfig-{name}"
+        config = json.loads(path.read_text())
+        proxy = ApiProxy(self.cluster, int(config["clusters"][0]["cluster"]["server"].rsplit(":", 1)[1]))
+        config["clusters"][0]["cluster"]["server"] = proxy.url
+        path.write_text(json.dumps(config))
+        return proxy
+
+    def declare(self, through, name, plugin, source):
+        """POSTs a plugin for the workspace `name`; the caller's own rights count."""
+        token = json.loads((self.folder / "kubeconfig-b").read_text())["users"][0]["user"]["token"]
+        request = urllib.request.Request(f"{through.url}/workspaces/default.{name}/plugins", method="POST",
+                                         data=json.dumps({"name": plugin, "source": source}).encode())
+        request.add_header("Authorization", "Bearer " + token)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def lease(self):
         return json.loads(self.kubectl("get", "lease", "workspace-operator", "-o", "json").stdout)["spec"]
@@ -230,7 +269,7 @@ def pause(world):
         leader.process.send_signal(signal.SIGSTOP)
         stopped = time.time()
         until(LEASE + 10, "take-over", follower.leads)
-        holds(LEASE, "the new leader works while the old one is paused", follower.leads)
+        holds(max(LEASE, PAUSE - (time.time() - stopped)), "the new leader works while the old one is paused", follower.leads)
         code = leader.process.poll()
         leader.process.send_signal(signal.SIGCONT)
         holds(1, "the new leader works on", follower.leads)
@@ -243,7 +282,148 @@ def pause(world):
     if code != -signal.SIGKILL:
         raise Failed(f"the paused leader was not ended by its timer: {code}\n{leader.log.read_text()[-2000:]}")
     before = len([one for one in world.audit(leader) if one[1] in WRITES])
-    return f"{before} writes before it was stopped, 0 after; its timer ended it while it was stopped"
+    return f"lease {LEASE} s, stopped for {time.time() - stopped:.0f} s: {before} writes before, 0 after; its timer ended it while it was stopped"
+
+
+def stall(world):
+    """SIGSTOP for longer than the renew deadline and less than its timer: it goes on, finds its fence closed, writes nothing and ends."""
+    leader, follower = pair(world, lease=8 if not PAUSE else LEASE + 15)
+    names = [f"w{i}" for i in range(10)]
+    for name in names:
+        world.apply(workspace(name, world.box(name)))
+    until(30, "all have a status", lambda: all(world.workspace(n).get("status", {}).get("conditions") for n in names))
+    leader.process.send_signal(signal.SIGSTOP)
+    stopped = time.time()
+    # Each of them is a pass that writes as soon as it goes on.
+    world.kubectl("annotate", "workspaces.molecule.ai", "--all", "molecule.ai/reconcile-requested-at=meanwhile", "--overwrite")
+    holds(RENEW + 1 - (time.time() - stopped), "it does not end while it is stopped", lambda: leader.process.poll() is None)
+    leader.process.send_signal(signal.SIGCONT)
+    code = leader.process.wait(12)
+    after = [one for one in world.writes(leader) if one[0] > stopped + 0.2]
+    if code != 5 or after:
+        raise Failed(f"exit {code}, writes after it was stopped: {after}\n{leader.log.read_text()[-2000:]}")
+    if follower.leads():
+        raise Failed("the other one led before the lease had run out")
+    until(60, "take-over", follower.leads)
+    until(20, "all are handled", lambda: all(world.workspace(n)["status"].get("lastHandledReconcileAt") == "meanwhile" for n in names))
+    return f"went on after {RENEW + 1} s with {len(names)} passes at hand, ended with 5, wrote 0 times; the other one did them"
+
+
+def release_last(world):
+    """SIGTERM amid status writes, events and plugins declared by way of the follower: the lease is given back when all of them are answered."""
+    proxy = world.through_proxy("a")
+    leader, follower = pair(world)
+    world.ready_workspace("one", follower, "alpha")
+    names = [f"w{i}" for i in range(12)]
+    for name in names:
+        world.apply(workspace(name, world.box(name)))
+    until(30, "all have a status", lambda: all(world.workspace(n).get("status", {}).get("conditions") for n in names))
+    source, going, held, declared_by_post = world.plugin("gamma"), True, [], []
+
+    def hold(target):
+        """Every write but the Lease's is on its way for most of a second."""
+        if "/leases/" not in target and (target.partition("?")[0].endswith("/status") or "fieldManager=" in target):
+            held.append(target)
+            time.sleep(0.7)
+    proxy.before = hold
+
+    def annotate():
+        while going:
+            world.kubectl("annotate", "workspaces.molecule.ai", "--all", f"molecule.ai/reconcile-requested-at={time.time_ns()}", "--overwrite", check=False)
+
+    def declare():
+        while going:
+            try:
+                declared_by_post.append(world.declare(follower, "one", f"p{len(declared_by_post)}", source))
+            except OSError as error:
+                declared_by_post.append(repr(error))
+    workers = [threading.Thread(target=annotate), threading.Thread(target=declare)]
+    for worker in workers:
+        worker.start()
+    try:
+        until(30, "statuses, events and plugins are being written",
+              lambda: {"workspaces", "events", "declaredplugins"} <= {one[2] for one in world.writes(leader)} and 202 in declared_by_post)
+        seen = len(held)
+        until(10, "writes are on their way", lambda: len(held) >= seen + 4)
+        leader.process.send_signal(signal.SIGTERM)
+        signalled = time.time()
+        code = leader.process.wait(12)
+        until(LEASE + 10, "take-over", follower.leads)
+    finally:
+        going = False
+        for worker in workers:
+            worker.join()
+        proxy.close()
+    writes = world.writes(leader)
+    released = [one for one in writes if one[2] == "leases"][-1]
+    others = [one for one in writes if one[2] != "leases"]
+    late = [one for one in others if one[1] > released[0]]
+    under_way = [one for one in others if one[1] > signalled]
+    if code != 0 or "the lease is given back" not in leader.log.read_text():
+        raise Failed(f"exit {code}:\n{leader.log.read_text()[-2000:]}")
+    if late or writes[-1] != released:
+        raise Failed(f"given back at {released}, yet answered later: {late}; the last writes are {writes[-5:]}")
+    if not under_way:
+        raise Failed("nothing was under way at the signal: the test shows nothing")
+    first = [one for one in world.writes(follower) if one[2] != "leases"][0]
+    if first[0] < released[0]:
+        raise Failed(f"the other one wrote {first} before the lease was given back at {released}")
+    kinds = sorted({one[2] for one in others})
+    return f"{len(others)} writes of {kinds}; {len(under_way)} answered after the signal, the last {released[0] - max(one[1] for one in others):.3f} s before the release"
+
+
+def not_released(world):
+    """SIGTERM while a write hangs for longer than the stop waits: the lease is not given back, and the write lands before anybody else leads."""
+    proxy = world.through_proxy("a")
+    leader, follower = pair(world, lease=8)
+    world.ready_workspace("one", follower, "alpha")
+    hanging = threading.Event()
+
+    def hold(target):
+        if target.partition("?")[0].endswith("/status"):
+            hanging.set()
+            time.sleep(5)
+    proxy.before = hold
+    world.kubectl("annotate", "workspaces.molecule.ai", "one", "molecule.ai/reconcile-requested-at=held", "--overwrite")
+    if not hanging.wait(20):
+        raise Failed("no status was written")
+    begin = time.time()
+    leader.process.send_signal(signal.SIGTERM)
+    code, text = leader.process.wait(12), leader.log.read_text()
+    ended = time.time() - begin
+    if "the lease is not given back" not in text or "the lease is given back" in text or ended > 10:
+        raise Failed(f"exit {code} after {ended:.1f} s:\n{text[-2000:]}")
+    until(30, "take-over", follower.leads)
+    landed = until(10, "the held write reaches the server", lambda: [one for one in world.writes(leader) if one[3] == "status" and one[0] > begin])
+    taken = [one for one in world.writes(follower) if one[2] == "leases" and one[0] > begin][0]
+    proxy.close()
+    if landed[-1][1] > taken[0]:
+        raise Failed(f"a write of the old leader, {landed[-1]}, was answered after the other one took the lease, {taken}")
+    return f"ended {ended:.1f} s after the signal, exit {code}; its write landed {taken[0] - landed[-1][1]:.1f} s before the other one led"
+
+
+def order(world):
+    """Parts are started and ended in their order, by the log of the program itself; a follower starts none of the leader's."""
+    world.settings["log"] = {"level": "debug"}
+    world.write_settings()
+    leader, follower = pair(world)
+    world.ready_workspace("one", follower, "alpha")
+    shared = ["leader-election", "http", "settings", "heartbeats", "workspaces", "declaredplugins", "pods", "pod-tokens", "leadership"]
+    leading = ["events", "declaredplugin-controller", "workspace-controller"]
+    if (seen := parts_in_order(follower.log.read_text())) != shared:
+        raise Failed(f"the follower has started {seen}")
+    leader.end(signal.SIGTERM)
+    text = leader.log.read_text()
+    if (seen := parts_in_order(text)) != shared + leading:
+        raise Failed(f"the leader has started {seen}")
+    for first, then in (("part=declaredplugins", "part is ready part=leadership"), ("ours=true", "part starts part=events"),
+                        ("part has ended part=http", "the lease is given back"), ("the lease is given back", "part has ended part=leader-election")):
+        plain = text.replace('"', "")
+        if not 0 <= plain.find(first) < plain.find(then):
+            raise Failed(f"`{first}` does not come before `{then}`:\n{text[-3000:]}")
+    until(LEASE + 10, "take-over", follower.leads)
+    until(10, "the follower has started the leader's parts", lambda: parts_in_order(follower.log.read_text()) == shared + leading)
+    return f"{len(shared)} parts on both, {len(leading)} on the leader; ended in reverse, the lease after HTTP"
 
 
 def hand_over(world):
@@ -311,7 +491,7 @@ def lost(world):
     return f"ended with 5 after {took:.2f} s (renew deadline {RENEW} s), then the other one led"
 
 
-SCENARIOS = {f.__name__: f for f in (standby, take_over, pause, lost, hand_over, alone_and_wrong, idle)}
+SCENARIOS = {f.__name__: f for f in (standby, take_over, pause, stall, lost, hand_over, release_last, not_released, order, alone_and_wrong, idle)}
 
 
 def main():

@@ -2,6 +2,8 @@
 """The scenarios of the specification, end to end: scenarios.py PROGRAM [NAME...]. Prints one line each; ends with 'N passed, N failed'."""
 import datetime
 import inspect
+import os
+import random
 import re
 import shutil
 import signal
@@ -10,7 +12,7 @@ import sys
 import time
 import traceback
 
-from world import World, Failed, condition, declared, holds, is_ready, row, until, workspace
+from world import World, Failed, condition, declared, holds, is_ready, parts_in_order, row, until, workspace
 
 
 def expect(what, got, wanted):
@@ -301,19 +303,36 @@ def an_idle_workspace_is_not_written(w):
 
 
 def the_operator_stops_in_order_at_any_moment(w):
+    """With WO_STOP_MOMENTS at so many: from the first instant to well after it is ready, with something to do."""
+    w.settings["log"] = {"level": "debug"}
+    w.write_settings()
     source = w.plugin("alpha")
-    for wait in (0.0, 0.05, 0.2, 0.5):
+    w.start_operator()
+    w.kill_operator()
+    moments = random.Random(int(os.environ.get("WO_STOP_MOMENTS", "4")))
+    applied, depths = False, []
+    for moment in sorted(moments.uniform(0.02, 1.2) for _ in range(int(os.environ.get("WO_STOP_MOMENTS", "4")))):
         w.start_operator()
-        time.sleep(wait)  # The moment is the input here, not a wait for an effect.
-        if wait:
+        time.sleep(moment)  # The moment is the input here, not a wait for an effect.
+        w.stop_operator()
+        started = parts_in_order(w.log())
+        if w.operator.returncode != 0 and started:
+            raise Failed(f"SIGTERM after {moment:.2f} s: exit {w.operator.returncode} with {started} started: {w.log()[-2000:]}")
+        depths.append(len(started))
+        if started and not applied:
+            w.up()
+            w.apply(workspace("a", w.box("a"), [("alpha", source)]))
             w.stop_operator()
-        else:
-            w.kill_operator()
+            applied = True
+    print(f"        parts that had been started at the signal: {depths}")
     w.up()
-    w.apply(workspace("a", w.box("a"), [("alpha", source)]))
+    if not applied:
+        w.apply(workspace("a", w.box("a"), [("alpha", source)]))
     w.agent("a")
     until(20, "Ready", lambda: is_ready(w.workspace("a")))
     w.stop_operator()
+    if parts_in_order(w.log())[-1] != "workspace-controller":
+        raise Failed(f"the last part is {parts_in_order(w.log())[-1]}")
 
 
 def a_second_signal_ends_the_operator_at_once(w):

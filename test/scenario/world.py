@@ -77,6 +77,21 @@ def holds(seconds, what, probe):
         time.sleep(0.05)
 
 
+def parts_in_order(log):
+    """The parts of an operator in the order of their start, by its log at level debug. Failed unless each was started when the one before was ready,
+    and, where it stops, each was asked to when the one that was started after it had ended."""
+    told = re.findall(r'part (starts|is ready|is to stop|has ended)\b.*?\bpart="?([\w-]+)', log)
+    started = [name for what, name in told if what == "starts"]
+    waited = {name for what, name in told if what == "is ready"}
+    stops = [one for one in told if one[0] in ("is to stop", "has ended")]
+    for name, following in zip(started, started[1:]):
+        if name in waited and told.index(("is ready", name)) > told.index(("starts", following)):
+            raise Failed(f"{following} was started before {name} was ready: {told}")
+    if stops and stops != [(what, name) for name in reversed(started) for what in ("is to stop", "has ended")]:
+        raise Failed(f"started {started}, stopped {stops}")
+    return started
+
+
 class Agent:
     def __init__(self, world, name, root, arguments):
         self.root, self.log = root, world.folder / f"agent-{name}.log"

@@ -10,6 +10,7 @@
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
 #include "http/client/client.hpp"
+#include "http/raw_socket.hpp"
 #include "server/operator_server.hpp"
 #include "support/byte_server.hpp"
 
@@ -159,4 +160,26 @@ TEST_CASE("a replica that has become the leader answers for itself at once") {
     replica.leadership = {};
   }
   CHECK(replica.Ask("POST", "/registry/heartbeat", "one", kBeat).status == 200);
+}
+
+TEST_CASE("a report whose leader loses the lease amid its body does not hold up the I/O thread") {
+  support::ByteServer silent(
+      [](support::ByteConnection& to, const support::ByteRequest&) { to.FallSilent(); });
+  Replica replica(base::Millis{60'000});
+  replica.Know("one");
+  http_test::RawSocket agent(replica.listening->Port());
+  REQUIRE(
+      agent.Send(fmt::format("POST /registry/heartbeat HTTP/1.1\r\nHost: a\r\nAuthorization: "
+                             "Bearer one\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+                             kBeat.size())));
+  // The head is judged: it is this replica's to answer, on the thread that reads it.
+  REQUIRE(agent.ReadFor("100 Continue").find("100 Continue") != std::string::npos);
+  agent.Forget();
+  replica.Follow(silent.Url());
+  REQUIRE(agent.Send(kBeat));
+  CHECK(replica.Ask("GET", "/healthz", "").status == 200);
+  const std::string answer = agent.ReadFor("\r\n\r\n");
+  CHECK(answer.find("HTTP/1.1 503") == 0);
+  CHECK(answer.find("Retry-After: 1") != std::string::npos);
+  CHECK(silent.Requests().empty());
 }

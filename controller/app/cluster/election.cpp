@@ -34,7 +34,13 @@ base::Result<std::unique_ptr<Election>> Election::Open(const ElectionOptions& op
   elector.renew_deadline = options.renew_deadline;
   elector.retry_period = options.retry_period;
   elector.metrics = needs.metrics;
-  elector.may_release = std::move(needs.may_release);
+  elector.may_release = [self = election.get(), ended = std::move(needs.may_release),
+                         lease = options.lease_duration] {
+    const auto lost = base::MonoTime{std::chrono::nanoseconds{self->lost_effect_}};
+    const bool settled =
+        lost == base::MonoTime{} || base::SystemClock::Get().Read().mono - lost >= lease;
+    return settled && (!ended || ended());
+  };
   if (auto valid = runtime::ValidateLeaderElection(elector); !valid)
     return std::move(valid).error();
   if (auto armed = election->timer_.Open(); !armed) return std::move(armed).error();
@@ -66,6 +72,10 @@ base::Status Election::Lead(const std::string& own, runtime::EventRecorder& even
                  .action = "Lead",
                  .note = identity_ + " leads"});
   return {};
+}
+
+void Election::NoteLostEffect() {
+  lost_effect_ = base::SystemClock::Get().Read().mono.time_since_epoch().count();
 }
 
 server::Leadership Election::Who() const {

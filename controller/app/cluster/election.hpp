@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -43,11 +44,15 @@ class Election {
   /// Contends, waits until we lead, and records an Event on the Lease. `own`: where our HTTP API
   /// listens. kCancelled on stop, LeaseLost.
   base::Status Lead(const std::string& own, runtime::EventRecorder& events, std::stop_token stop);
+  /// A write or a program in a box that we have begun, and of which we do not know whether it has
+  /// ended: until the lease would run out at the latest, nobody else may lead. Any thread.
+  void NoteLostEffect();
   /// Who answers requests that only the leader can answer. Any thread.
   server::Leadership Who() const;
 
  private:
   std::string identity_, ns_, name_, advertise_;
+  std::atomic<int64_t> lost_effect_{0};  ///< When the last one was lost: nanoseconds, 0: none.
   base::DeadManTimer timer_;
   std::unique_ptr<kube::Client> client_;
   std::unique_ptr<runtime::LeaseLock> lock_;

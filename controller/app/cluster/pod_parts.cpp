@@ -27,8 +27,8 @@ bool ServesPods(kube::Client& client) {
 }
 
 base::Result<std::unique_ptr<PodParts>> PodParts::Make(Needs needs) {
-  auto exec =
-      kube::PodExec::Create(needs.api, [&client = needs.client] { return client.MayWrite(); });
+  auto exec = kube::PodExec::Create(
+      needs.api, [&client = needs.client] { return client.MayWrite(); }, needs.effect_lost);
   if (!exec) return std::move(exec).error();
   return std::unique_ptr<PodParts>(new PodParts(std::move(needs), *std::move(exec)));
 }

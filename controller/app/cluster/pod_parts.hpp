@@ -33,6 +33,7 @@ class PodParts {
     fleet::HeartbeatTable& table;
     PodTokens::FindWorkspace find_workspace;
     std::function<void(const meta::ObjectKey& workspace)> wake;
+    std::function<void()> effect_lost;  ///< What kube::PodExec tells of as `run_lost`.
     runtime::InformerOptions informer;
   };
   static base::Result<std::unique_ptr<PodParts>> Make(Needs needs);

@@ -37,7 +37,14 @@ struct CallOptions {
   base::Millis deadline{30'000};  ///< Total, for Send; for Stream: until the response head.
   base::Millis idle{300'000};     ///< Stream only: longest silence between body bytes.
   std::stop_token stop = {};
+  /// Send over `own_connections` only: what is sent may happen whether its answer is heard or not,
+  /// so after `stop` the answer is awaited for so much longer. Nothing is sent any more.
+  base::Millis stop_grace{0};
 };
+
+/// Reason of errors by which nothing was sent (over `own_connections`), beside ConnectFailed and
+/// TlsFailure.
+inline constexpr char kNotSent[] = "NotSent";
 
 /// An HTTP client for one server (cpprestsdk http_client behind it): pooled keep-alive connections,
 /// total deadlines, prompt cancellation. Thread safe. SIGPIPE is ignored from the first one on. The

@@ -133,9 +133,10 @@ bool Line::Await(Transport::Io wanted, Until until) {
   while (true) {
     const auto left = std::chrono::ceil<base::Millis>(until - std::chrono::steady_clock::now());
     if (left.count() <= 0) return false;
-    pollfd waited{transport_.Fd(), event, 0};
+    pollfd waited[] = {{transport_.Fd(), event, 0}, {end_fd_, POLLIN, 0}};  // -1 is passed over.
     const int ready =
-        ::poll(&waited, 1, static_cast<int>(std::min<int64_t>(left.count(), 3'600'000)));
+        ::poll(waited, 2, static_cast<int>(std::min<int64_t>(left.count(), 3'600'000)));
+    if (ready > 0 && waited[0].revents == 0) return false;
     if (ready > 0 || (ready < 0 && errno != EINTR)) return true;
   }
 }

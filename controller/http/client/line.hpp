@@ -33,6 +33,8 @@ class Line {
   /// Nothing has come: neither an end, nor what nobody asked for. (The tickets of a TLS 1.3 session
   /// count as something: they come with the first answer.)
   bool Quiet() const;
+  /// From now on waits end (false) as soon as `fd` is readable, too; -1: as before. Not owned.
+  void EndsWith(int fd) { end_fd_ = fd; }
   /// From any thread: whatever waits here goes on at once, and the connection is of no use any
   /// more.
   void Interrupt();
@@ -43,6 +45,7 @@ class Line {
   std::optional<base::Error> ShakeHands(const std::string& what, Until until);
 
   Transport transport_;
+  int end_fd_ = -1;
 };
 
 }  // namespace http

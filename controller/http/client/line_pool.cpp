@@ -1,6 +1,10 @@
 #include "http/client/line_pool.hpp"
 
+#include <sys/timerfd.h>
+
 #include <algorithm>
+#include <functional>
+#include <stop_token>
 
 #include "http/client/answer_reader.hpp"
 
@@ -8,6 +12,40 @@ namespace http {
 namespace {
 
 constexpr size_t kBuffer = 16 << 10;
+
+base::Error NotSent(base::Error error) {
+  if (error.reason.empty()) error.reason = kNotSent;
+  return error;
+}
+
+/// What a stop does to a call that has been sent: it ends at once, or with its grace.
+class StopOfCall {
+ public:
+  StopOfCall(Line& line, const CallOptions& call)
+      : line_(line),
+        grace_(call.stop_grace),
+        timer_(grace_ > base::Millis{0} ? ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC) : -1),
+        wake_(call.stop, [this] { Stop(); }) {
+    line_.EndsWith(timer_.Get());
+  }
+  ~StopOfCall() { line_.EndsWith(-1); }
+  StopOfCall(const StopOfCall&) = delete;
+  StopOfCall& operator=(const StopOfCall&) = delete;
+
+ private:
+  void Stop() {
+    if (!timer_.Valid()) return line_.Interrupt();
+    itimerspec when{};
+    when.it_value.tv_sec = grace_.count() / 1'000;
+    when.it_value.tv_nsec = grace_.count() % 1'000 * 1'000'000;
+    ::timerfd_settime(timer_.Get(), 0, &when, nullptr);
+  }
+
+  Line& line_;
+  const base::Millis grace_;
+  const base::UniqueFd timer_;
+  const std::stop_callback<std::function<void()>> wake_;
+};
 
 }  // namespace
 
@@ -20,7 +58,7 @@ base::Result<Response> LinePool::Send(const Request& request, const CallOptions&
   try {
     auto answer = Ask(request, what, call);
     if (answer || !call.stop.stop_requested()) return answer;
-    return base::MakeError(base::Code::kCancelled, what + ": cancelled");
+    return base::MakeError(base::Code::kCancelled, what + ": cancelled", answer.error().reason);
   } catch (const std::exception& error) {
     return base::MakeError(base::Code::kInternal, what + " failed: " + error.what());
   }
@@ -34,7 +72,7 @@ base::Result<Response> LinePool::Ask(const Request& request, const std::string& 
   {
     std::unique_lock lock(mutex_);
     if (!given_back_.wait_until(lock, until, [this] { return free_ > 0; }))
-      return base::MakeError(base::Code::kTimeout, what + ": no turn in time");
+      return base::MakeError(base::Code::kTimeout, what + ": no turn in time", kNotSent);
     --free_;
   }
   struct Turn {
@@ -48,20 +86,20 @@ base::Result<Response> LinePool::Ask(const Request& request, const std::string& 
     }
   } const turn{*this};
   auto line = lines_.TakeOrDial(what, until, call.stop);
-  if (!line) return std::move(line).error();
+  if (!line) return NotSent(std::move(line).error());
+  if (call.stop_grace > base::Millis{0} && call.stop.stop_requested())
+    return base::MakeError(base::Code::kCancelled, what + ": cancelled", kNotSent);
   return AskOn(*std::move(line), *composed, what, until, call);
 }
 
 base::Result<Response> LinePool::AskOn(std::unique_ptr<Line> line, const std::string& composed,
                                        const std::string& what, base::MonoTime until,
                                        const CallOptions& call) {
-  AnswerReader reader(*line, {.what = what,
-                              .limit = lines_.Server().response_limit,
-                              .buffer = kBuffer,
-                              .until = until,
-                              .stop = call.stop});
+  AnswerReader reader(
+      *line,
+      {.what = what, .limit = lines_.Server().response_limit, .buffer = kBuffer, .until = until});
   const auto answer = [&]() -> base::Result<Response> {
-    const std::stop_callback wake(call.stop, [&] { line->Interrupt(); });
+    const StopOfCall stopping(*line, call);
     const bool sent = line->SendAll(composed, until);
     if (!sent && std::chrono::steady_clock::now() < until) return ConnectionBroke(what);
     // Not there yet: looking for it first would only cost.

@@ -222,6 +222,7 @@ void Connection::Dispatch() {
   std::swap(handed_.request, parser_.request());
   handed_.peer = peer_;
   handed_.client_subject = subject_;
+  handed_.mode = mode_;
   if (mode_ == Mode::kInline)
     RunInline();
   else

@@ -255,7 +255,7 @@ class BeastServer final : public Server {
         shards_(std::move(shards)),
         acceptor_(std::move(acceptor)),
         port_(port) {}
-  ~BeastServer() override { Stop(base::Millis{0}); }
+  ~BeastServer() override { (void)Stop(base::Millis{0}); }
 
   uint16_t Port() const override { return port_; }
 
@@ -270,9 +270,9 @@ class BeastServer final : public Server {
     if (core_->tls) core_->tls = *std::move(context);
   }
 
-  void Stop(base::Millis grace) override {
+  bool Stop(base::Millis grace) override {
     const std::lock_guard once(stop_mutex_);
-    if (stopped_) return;
+    if (stopped_) return ended_;
     stopped_ = true;
     const base::MonoTime deadline = std::chrono::steady_clock::now() + grace;
     core_->stopping = true;
@@ -285,9 +285,11 @@ class BeastServer final : public Server {
     }
     for (const auto& shard : shards_)
       shard->loop->Post([shard] { ForEach(*shard, &Connection::Close); });
-    if (!core_->workers.Stop(deadline + base::Millis{100}))
+    ended_ = core_->workers.Stop(deadline + base::Millis{100});
+    if (!ended_)
       base::LogError("HTTP handlers still run after the grace period; they are left behind");
     for (const auto& shard : shards_) shard->loop->Stop();
+    return ended_;
   }
 
  private:
@@ -304,6 +306,7 @@ class BeastServer final : public Server {
   const uint16_t port_;
   std::mutex stop_mutex_;
   bool stopped_ = false;
+  bool ended_ = true;  ///< No handler was left behind.
 };
 
 base::Status CheckOptions(const ServerOptions& options, const Handlers& handlers) {

@@ -69,17 +69,18 @@ class Responder {
   virtual std::shared_ptr<ResponseStream> StartStream(Response head, size_t buffer_limit) = 0;
 };
 
+/// How a request's handler is run; decided from the head, before the body is read.
+enum class Mode {
+  kInline,  ///< On an I/O thread: must not block (heartbeats, probes).
+  kWorker,  ///< On the worker pool: may block.
+};
+
 struct ServerRequest {
   Request request;
   std::string peer;  ///< Address of the peer, for logs.
   std::string
       client_subject;  ///< Subject of a verified client certificate ("CN=...,O=..."), or empty.
-};
-
-/// How a request's handler is run; decided from the head, before the body is read.
-enum class Mode {
-  kInline,  ///< On an I/O thread: must not block (heartbeats, probes).
-  kWorker,  ///< On the worker pool: may block.
+  Mode mode = Mode::kWorker;  ///< How its handler is run, whatever the head would mean by now.
 };
 
 /// What a request's head is judged by before its body is read: nothing means go on; a response is
@@ -103,8 +104,8 @@ class Server {
   virtual uint16_t Port() const = 0;
   virtual void ReplaceTls(const TlsMaterial& material) = 0;
   /// Stops accepting, ends streams, lets running handlers finish for `grace`, then closes
-  /// everything. Idempotent.
-  virtual void Stop(base::Millis grace) = 0;
+  /// everything. False: some handler still runs. Idempotent.
+  virtual bool Stop(base::Millis grace) = 0;
 };
 
 }  // namespace http

@@ -362,3 +362,63 @@ TEST_CASE("wire: an outage costs few requests, no descriptors, and ends by itsel
   down = false;
   CHECK(Eventually([&] { return informer.HasSynced(); }));
 }
+
+TEST_CASE("wire: a write under way at the stop is heard out, and one that is not is told as lost") {
+  std::atomic<int> lost = 0, asked = 0;
+  std::atomic<bool> answers = false;
+  auto server =
+      std::make_unique<support::ByteServer>([&](ByteConnection& to, const ByteRequest& in) {
+        ++asked;
+        if (in.Has("/silent")) return to.FallSilent();
+        if (in.Has("/reset")) return to.Reset();
+        if (in.Has("/late")) return void(to.Answer(504, "{}"));
+        if (in.Has("/refused")) return void(to.Answer(409, "{}"));
+        REQUIRE(Eventually([&] { return answers.load(); }));
+        to.Answer(200, "{}");
+      });
+  kube::ClientOptions options;
+  options.may_write = []() -> base::Result<base::Millis> { return base::Millis{60'000}; };
+  options.write_lost = [&] { ++lost; };
+  const auto write = [&](kube::Client& client, const std::string& name, std::stop_token stop) {
+    return client.Patch({kube::kSecrets, "ns", name}, {kube::PatchType::kMerge, "{}"},
+                        {.call = {.deadline = base::Millis{60'000}, .stop = std::move(stop)}});
+  };
+  const auto stop_amid = [&](kube::Client& client, const std::string& name) {
+    std::stop_source stop;
+    const int before = asked;
+    base::Code code = base::Code::kInternal;
+    std::jthread call([&] {
+      const auto written = write(client, name, stop.get_token());
+      code = written ? base::Code() : written.error().code;
+    });
+    REQUIRE(Eventually([&] { return asked > before; }));
+    stop.request_stop();
+    answers = true;
+    call.join();
+    return code;
+  };
+  options.stop_grace = base::Millis{60'000};
+  const auto patient = ClientOf(*server, options);
+  CHECK(stop_amid(*patient, "answers") == base::Code());
+  CHECK(lost == 0);
+  options.stop_grace = base::Millis{50};
+  const auto client = ClientOf(*server, options);
+  CHECK(stop_amid(*client, "silent") == base::Code::kCancelled);
+  CHECK(lost == 1);
+  CHECK_FALSE(write(*client, "reset", {}));
+  CHECK(lost == 2);
+  CHECK_FALSE(write(*client, "late", {}));  // The API server itself does not know.
+  CHECK(lost == 3);
+  // What was answered, what was never sent, and what only asks.
+  CHECK_FALSE(write(*client, "refused", {}));
+  std::stop_source over;
+  over.request_stop();
+  const int before = asked;
+  CHECK(write(*client, "never", over.get_token()).error().code == base::Code::kCancelled);
+  CHECK(asked == before);
+  CHECK_FALSE(client->Get({kube::kSecrets, "ns", "reset"}));
+  CHECK_FALSE(client->PostRaw("/apis/authentication.k8s.io/v1/tokenreviews/reset", "{}"));
+  server.reset();
+  CHECK(write(*client, "nobody", {}).error().reason == "ConnectFailed");
+  CHECK(lost == 3);
+}

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <deque>
+#include <set>
 
 #include "app/cluster/kube_ports.hpp"
 #include "kube/client.hpp"
@@ -60,12 +61,13 @@ std::string Initial(const std::string& version, const Strings& objects) {
 
 /// A server with a script for lists and one for watches, and an informer that runs against it.
 struct World {
-  explicit World(runtime::InformerOptions options = runtime_test::Quick(true))
+  explicit World(runtime::InformerOptions options = runtime_test::Quick(true),
+                 const std::string& selector = "")
       : server([this](ByteConnection& to, const ByteRequest& request) { Serve(to, request); }) {
     kube::ClientConfig config;
     config.server = server.Url();
     client = *kube::Client::Create(config, client_options());
-    source = app::MakeListWatch(*client, {"g", "v1", "things"}, "ns");
+    source = app::MakeListWatch(*client, {"g", "v1", "things"}, "ns", selector);
     informer.emplace(std::move(options), runtime_test::ThingFormat(), *source);
     informer->AddHandler([this](const runtime::ObjectEvent<Thing>& event) {
       const std::lock_guard lock(mutex);
@@ -178,11 +180,16 @@ TEST_CASE("wire: a refused initial stream makes one list, whatever the refusal")
 }
 
 TEST_CASE("wire: the initial stream ends at its marker alone and goes on on the same connection") {
+  const std::string not_yet =
+      R"({"metadata":{"resourceVersion":"20","annotations":{"k8s.io/initial-events-end":"false"}}})";
   World world;
-  world.OnWatch([](ByteConnection& to, const ByteRequest&) {
+  world.OnWatch([&](ByteConnection& to, const ByteRequest&) {
     to.BeginStream();
     to.SendChunk(Line("ADDED", Json("a", "1", "9")) + Line("BOOKMARK", Bookmark("20")) +
-                 Line("ADDED", Json("b", "2", "3")) + Line("ADDED", Json("c", "3", "8")));
+                 Line("BOOKMARK", not_yet) + Line("ADDED", Json("b", "2", "3")) +
+                 Line("ADDED", Json("c", "3", "8")));
+    REQUIRE(Eventually([&] { return world.informer->Stats().events == 3; }));
+    CHECK_FALSE(world.informer->HasSynced());
     to.SendChunk(Line("BOOKMARK", Bookmark("21", true)));
     to.SendChunk(Line("MODIFIED", Json("b", "2", "22")));
     to.FallSilent();
@@ -190,6 +197,57 @@ TEST_CASE("wire: the initial stream ends at its marker alone and goes on on the 
   world.Start();
   REQUIRE(world.Await("a@9 b@22 c@8"));
   CHECK(world.server.Requests().size() == 1);
+}
+
+TEST_CASE("wire: each watch asks for a time of its own within the range, the initial stream too") {
+  auto options = runtime_test::Quick(true);
+  options.watch_timeout_min = 100;
+  options.watch_timeout_max = 119;
+  World world(options);
+  world.OnWatch(StreamsAndEnds(Initial("7", {Json("a", "1", "5")})));
+  for (int i = 8; i < 28; ++i)
+    world.OnWatch(StreamsAndEnds(Line("BOOKMARK", Bookmark(std::to_string(i)))));
+  world.Start();
+  REQUIRE(world.AwaitWatches(22));
+  std::set<int> asked;
+  for (const auto& query : world.Queries(true)) {
+    const size_t at = query.find("timeoutSeconds=");
+    REQUIRE(at != std::string::npos);
+    const int seconds = std::stoi(query.substr(at + 15));
+    CHECK(seconds >= 100);
+    CHECK(seconds <= 119);
+    asked.insert(seconds);
+  }
+  CHECK(asked.size() >= 6);
+}
+
+TEST_CASE("wire: a selection is asked for by every request, and what leaves it is gone") {
+  for (const bool streaming : {true, false}) {
+    CAPTURE(streaming);
+    World world(runtime_test::Quick(streaming), "app in (x,y)");
+    const auto first = Page("7", {Json("a", "1", "5")}, "t1");
+    if (streaming) world.OnWatch(StreamsAndEnds(Initial("7", {Json("a", "1", "5")})));
+    if (!streaming) world.OnList(Answers(200, first));
+    if (!streaming) world.OnList(Answers(200, Page("7", {Json("b", "2", "6")})));
+    world.OnWatch(StreamsAndEnds(Line("DELETED", Json("a", "1", "8"))));  // Relabelled.
+    world.OnWatch(StreamsAndEnds(Line("ERROR", StatusJson(410, "Expired"))));
+    if (streaming) world.OnWatch(Streams(Initial("30", {Json("c", "3", "29")})));
+    if (!streaming) world.OnList(Answers(200, Page("30", {Json("c", "3", "29")})));
+    if (!streaming) world.OnWatch(Streams(""));
+    world.Start();
+    REQUIRE(world.Await("c@29"));
+    REQUIRE(world.AwaitWatches(streaming ? 4 : 3));
+    const auto told = world.Told();
+    CHECK(std::count(told.begin(), told.end(), "-a") == 1);
+    for (const bool watch : {true, false})
+      for (const auto& query : world.Queries(watch)) {
+        CAPTURE(query);
+        CHECK(Has(query, "labelSelector=app%20in%20%28x%2Cy%29"));
+      }
+    CHECK(world.Queries(false).size() == (streaming ? 0 : 3));
+    for (const auto& request : world.server.Requests())
+      CHECK(Has(request, "GET /apis/g/v1/namespaces/ns/things?"));
+  }
 }
 
 TEST_CASE("wire: bytes may be cut anywhere") {

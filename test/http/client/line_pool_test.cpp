@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <future>
 
 #include "http/client/client.hpp"
@@ -170,4 +171,45 @@ TEST_CASE("a stream that was ended in order leaves its connection to the next; n
     CHECK(stream("/ends"));
     CHECK(server.Accepted() == before + 3);
   }
+}
+
+TEST_CASE("what has been sent has its grace after a stop, what has not is not sent any more") {
+  std::atomic<bool> answers = false;
+  support::ByteServer server(
+      [&](support::ByteConnection& connection, const support::ByteRequest& request) {
+        if (request.Has("silent")) return connection.FallSilent();
+        REQUIRE(support::Eventually([&] { return answers.load(); }));
+        connection.Answer(200, "done");
+      });
+  const auto client = OwnConnectionTo(server.Url());
+  const auto stopped_amid = [&](const std::string& target, base::Millis grace) {
+    std::stop_source stop;
+    const size_t before = server.Requests().size();
+    auto call = std::async(std::launch::async, [&, token = stop.get_token()] {
+      return client->Send({"PUT", target, {}, "{}"},
+                          {.deadline = 60s, .stop = token, .stop_grace = grace});
+    });
+    REQUIRE(support::Eventually([&] { return server.Requests().size() > before; }));
+    stop.request_stop();
+    answers = true;
+    return call.get();
+  };
+  const auto heard = stopped_amid("/answers", 60s);
+  REQUIRE(heard);
+  CHECK(heard->body == "done");
+  for (const auto grace : {0ms, 50ms}) {
+    const auto cut = stopped_amid("/silent", grace);
+    REQUIRE_FALSE(cut);
+    CHECK(cut.error().code == base::Code::kCancelled);
+    CHECK(cut.error().reason != http::kNotSent);
+  }
+  std::stop_source over;
+  over.request_stop();
+  const size_t before = server.Requests().size();
+  const auto never = client->Send({"PUT", "/never", {}, "{}"},
+                                  {.deadline = 60s, .stop = over.get_token(), .stop_grace = 60s});
+  REQUIRE_FALSE(never);
+  CHECK(never.error().code == base::Code::kCancelled);
+  CHECK(never.error().reason == http::kNotSent);
+  CHECK(server.Requests().size() == before);
 }

@@ -15,6 +15,7 @@
 #include "base/log.hpp"
 #include "http/raw_socket.hpp"
 #include "http/tls.hpp"
+#include "support/eventually.hpp"
 
 namespace {
 
@@ -528,4 +529,26 @@ TEST_CASE("a range of a file is sent with its length, and the descriptor is clos
   CHECK(socket.Ended());  // A file that is shorter than promised cuts the connection.
   CHECK(Eventually([&] { return ::fcntl(fd, F_GETFD) == -1; }));
   std::filesystem::remove(path);
+}
+
+TEST_CASE("a handler that runs on after the grace of the stop is told of") {
+  auto state = std::make_shared<std::pair<std::atomic<bool>, std::atomic<bool>>>();
+  auto& [entered, release] = *state;
+  for (const bool ends : {true, false}) {
+    entered = release = false;
+    http::Handlers handlers;
+    handlers.handle = [state](http::ServerRequest&&, std::unique_ptr<http::Responder> responder) {
+      state->first = true;
+      support::Eventually([&] { return state->second.load(); });
+      responder->Send({200, {}, ""});
+    };
+    auto server = *http::Server::Start({}, handlers);
+    http_test::RawSocket peer(server->Port());
+    REQUIRE(peer.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+    REQUIRE(support::Eventually([&] { return state->first.load(); }));
+    if (ends) release = true;
+    CHECK(server->Stop(ends ? base::Millis{10'000} : base::Millis{50}) == ends);
+    CHECK(server->Stop(base::Millis{0}) == ends);  // Once and for all.
+    release = true;
+  }
 }

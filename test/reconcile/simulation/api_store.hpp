@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <set>
@@ -78,6 +79,8 @@ class ApiStore {
                                               codec::GetMember(patch, "status"));
     else
       next = KeepOwn(*current, codec::ApplyMergePatch(*current, patch));
+    if (AddsFinalizers(*current, next))
+      return base::MakeError(base::Code::kInvalid, ref.Text() + " is being deleted", "Invalid");
     return Replace(ref, *current, std::move(next));
   }
 
@@ -118,6 +121,14 @@ class ApiStore {
  private:
   static base::Error NotFound(const kube::ObjectRef& ref) {
     return base::MakeError(base::Code::kNotFound, ref.Text() + " is not there", "NotFound");
+  }
+  /// To what is being deleted, which no server takes.
+  static bool AddsFinalizers(const Json& current, const Json& next) {
+    if (!current["metadata"].contains("deletionTimestamp")) return false;
+    const Json& before = codec::GetMember(current["metadata"], "finalizers");
+    for (const Json& name : codec::GetMember(next["metadata"], "finalizers"))
+      if (std::find(before.begin(), before.end(), name) == before.end()) return true;
+    return false;
   }
   /// What a client cannot change.
   static Json KeepOwn(const Json& current, Json next) {

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <map>
+#include <mutex>
+
 #include "runtime/informer/scripted_list_watch.hpp"
 #include "runtime/running_controller.hpp"
 
@@ -48,4 +51,58 @@ TEST_CASE(
                             "\"} ") != std::string::npos);
   run.Stop();
   informer.Stop();
+}
+
+TEST_CASE(
+    "a watch that is added to a running controller wakes it for what there is and what comes") {
+  using namespace runtime_test;  // NOLINT
+  std::mutex mutex;
+  std::map<std::string, int> runs;
+  Running run([&](const meta::ObjectKey& key, auto) -> base::Result<Requeue> {
+    const std::lock_guard lock(mutex);
+    ++runs[key.name];
+    return Requeue::None();
+  });
+  const auto ran = [&](const std::string& name, int times) {
+    return Eventually([&] {
+      const std::lock_guard lock(mutex);
+      return runs[name] == times;
+    });
+  };
+  run.Start();
+  run.controller.Queue().Add(Key("first"));
+  REQUIRE(ran("first", 1));  // It runs, and knows of no watch.
+  const auto connect = [&](RunningInformer& informer) {
+    informer.informer.AddHandler([&](const runtime::ObjectEvent<Thing>& event) {
+      run.controller.Queue().Add(event.key, event.WakePriority());
+    });
+  };
+  // One that is connected before it starts, one that runs already, and of each what it has now.
+  ScriptedListWatch early, late;
+  early.ListOf("10", {Json("a", "u1", "9")});
+  early.WatchStays({});
+  RunningInformer started(Quick(false), early);
+  started.Start();
+  REQUIRE(started.AwaitVersion("10"));
+  connect(started);
+  CHECK(ran("a", 1));
+  late.ListOf("20", {Json("b", "u2", "19")});
+  late.WatchStays({});
+  RunningInformer other(Quick(false), late);
+  connect(other);
+  other.Start();
+  CHECK(ran("b", 1));
+  early.Push(kModified, Json("a", "u1", "11", "edited"));
+  late.Push(kDeleted, Json("b", "u2", "21"));
+  late.Push(kAdded, Json("c", "u3", "22"));
+  CHECK(ran("a", 2));
+  CHECK(ran("b", 2));
+  CHECK(ran("c", 1));
+  // One of them ends: the other one and the controller go on.
+  other.Stop();
+  early.Push(kModified, Json("a", "u1", "12", "again"));
+  CHECK(ran("a", 3));
+  started.Stop();
+  run.Stop();
+  CHECK(run.ended.has_value());
 }

@@ -27,6 +27,32 @@ TEST_CASE(
   CHECK(source.Calls() == Strings{"watch rv= initial"});  // One connection for both.
 }
 
+TEST_CASE("only a bookmark whose own annotation says true ends the initial stream") {
+  const std::string mark = R"("annotations":{"k8s.io/initial-events-end":"true"})";
+  const auto bookmark = [](const std::string& members) {
+    return R"({"metadata":{"resourceVersion":"50")" + members + "}";
+  };
+  std::string marked = Json("a", "u1", "9");
+  marked.insert(marked.find(R"("name")"), mark + ",");
+  ScriptedListWatch source;
+  source.WatchStays(
+      {{kAdded, marked},  // An object that bears it is an object.
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events-end":"false"}})")},
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events-end":true}})")},
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events-end":""}})")},
+       {kBookmark, bookmark(R"(,"annotations":{"k8s.io/initial-events":"true"}})")},
+       {kBookmark, bookmark(R"(,"labels":{"k8s.io/initial-events-end":"true"}})")},
+       {kBookmark, bookmark("}," + mark)},  // Beside the metadata.
+       {kAdded, Json("b", "u2", "7")},
+       {kBookmark, Bookmark("20", true)}});
+  RunningInformer run(Quick(true), source);
+  run.Start();
+  REQUIRE(run.AwaitVersion("20"));
+  // Had the set ended before b, it would have been told as something new.
+  CHECK(run.Seen() == Strings{"+b@7*", "+a@9*"});
+  CHECK(source.Calls() == Strings{"watch rv= initial"});
+}
+
 TEST_CASE("nothing of an initial stream is visible before its marker, and a cut drops it") {
   ScriptedListWatch source;
   source.WatchOf({{kAdded, Json("a", "u1", "9")}, {kAdded, Json("b", "u2", "8")}},
@@ -300,6 +326,21 @@ TEST_CASE("an object that cannot be decoded is set aside and the others flow") {
     CHECK(run.Seen().back() == "-b@11");
     CHECK(run.informer.Quarantine().empty());
   }
+}
+
+TEST_CASE("what cannot be decoded is counted, and only so much of it is remembered") {
+  ScriptedListWatch source;
+  Strings objects;
+  for (int i = 0; i < 30; ++i) objects.push_back(Json("b" + std::to_string(i), "u", "1", "BAD"));
+  source.ListOf("10", objects);
+  source.WatchStays({{kModified, Json("b40", "u", "11", "BAD")}, {kBookmark, Bookmark("12")}});
+  auto options = Quick(false);
+  options.quarantine_limit = 10;
+  RunningInformer run(options, source);
+  run.Start();
+  REQUIRE(run.AwaitVersion("12"));
+  CHECK(run.informer.Quarantine().size() == 10);
+  CHECK(run.informer.Stats().quarantined_total == 31);
 }
 
 TEST_CASE("a relist does not delete what is there but cannot be decoded") {

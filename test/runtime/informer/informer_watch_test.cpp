@@ -4,6 +4,7 @@
 #include <random>
 
 #include "runtime/informer/scripted_list_watch.hpp"
+#include "runtime/metrics.hpp"
 #include "support/fake_clock.hpp"
 
 using namespace runtime_test;  // NOLINT: the vocabulary of these tests.
@@ -132,6 +133,78 @@ TEST_CASE("a watch with any byte within the time is left alone") {
   run.Stop();
 }
 
+TEST_CASE("the time that a watch is asked to last is spread over the range that was set") {
+  for (const bool set : {false, true}) {
+    CAPTURE(set);
+    auto options = Quick(false);
+    if (set) options.watch_timeout_min = 60, options.watch_timeout_max = 63;
+    const int least = set ? 60 : 180, most = set ? 63 : 230;
+    ScriptedListWatch source;
+    source.ListOf("10", {});
+    std::vector<int> asked;
+    constexpr int kWatches = 400;
+    for (int i = 0; i < kWatches; ++i)
+      source.OnWatch([&](const runtime::WatchOptions& watch, const auto& sink, std::stop_token) {
+        asked.push_back(watch.timeout_seconds);
+        return sink(kBookmark, Bookmark("11"));
+      });
+    RunningInformer run(options, source);
+    run.Start();
+    REQUIRE(source.AwaitCalls(kWatches + 2));
+    REQUIRE(asked.size() == kWatches);
+    std::map<int, int> counts;
+    for (const int seconds : asked) ++counts[seconds];
+    CHECK(counts.begin()->first >= least);
+    CHECK(counts.rbegin()->first <= most);
+    // Watches of many replicas must not end together: no second of the range is left out or liked.
+    CHECK(counts.size() >= (set ? 4u : 45u));
+    for (const auto& [seconds, count] : counts) CHECK(count <= (set ? 150 : 30));
+  }
+  // Load balancers are known to drop what they take for idle after 240 s.
+  CHECK(runtime::InformerOptions{}.watch_timeout_max < 240);
+}
+
+TEST_CASE("the numbers of an informer follow its events, its bookmarks and its silence") {
+  support::FakeClock clock;
+  runtime::Metrics metrics;
+  auto options = Quick(true);
+  options.clock = &clock;
+  options.metrics = &metrics;
+  ScriptedListWatch source;
+  source.WatchStays({{kAdded, Json("a", "u1", "7")}, {kBookmark, Bookmark("20", true)}});
+  RunningInformer run(options, source);
+  const auto shows = [&](const std::string& name, const std::string& value) {
+    return metrics.Text().find("\n" + name + "{informer=\"things\"} " + value + "\n") !=
+           std::string::npos;
+  };
+  CHECK(shows("informer_synced", "0"));
+  run.Start();
+  REQUIRE(run.AwaitVersion("20"));
+  CHECK(shows("informer_synced", "1"));
+  CHECK(shows("informer_resource_version", "20"));  // The marker's.
+  CHECK(shows("informer_objects", "1"));
+  clock.Advance(Millis{30'000});
+  CHECK(shows("informer_seconds_since_contact", "30"));
+  source.Push(kBookmark, Bookmark("25"));
+  REQUIRE(run.AwaitVersion("25"));
+  CHECK(shows("informer_resource_version", "25"));
+  CHECK(shows("informer_seconds_since_contact", "0"));
+  CHECK(shows("informer_event_seconds_count", "0"));
+  run.informer.AddHandler([&](const auto& event) {
+    if (!event.initial) clock.Advance(Millis{2'000});  // A slow one.
+  });
+  source.Push(kAdded, Json("b", "u2", "26"));
+  source.Push(kDeleted, Json("a", "u1", "27"));
+  REQUIRE(run.AwaitVersion("27"));
+  CHECK(shows("informer_resource_version", "27"));
+  CHECK(shows("informer_objects", "1"));
+  CHECK(shows("informer_events_total", "3"));
+  REQUIRE(Eventually([&] { return shows("informer_event_seconds_count", "2"); }));
+  CHECK(shows("informer_event_seconds_sum", "4"));
+  CHECK(shows("informer_watches_total", "1"));
+  CHECK(shows("informer_lists_total", "0"));
+}
+
 TEST_CASE(
     "failures back off with full jitter from 800 ms to 30 s and the stop does not wait for it") {
   support::FakeClock clock;
@@ -248,6 +321,33 @@ TEST_CASE("a late handler gets everything as adds and then the live events, none
   std::lock_guard lock(mutex);
   CHECK(adds == 2);
   CHECK(folded == std::map<std::string, std::string>{{"a", "199"}, {"b", "8"}});
+}
+
+TEST_CASE("the cache has a change before a handler is told of it") {
+  ScriptedListWatch source;
+  source.ListOf("10", {Json("a", "u1", "9"), Json("x", "u9", "8")});
+  source.WatchStays({});
+  RunningInformer run(Quick(false), source);
+  std::atomic<int> right{0}, wrong{0};
+  run.informer.AddHandler([&](const runtime::ObjectEvent<Thing>& event) {
+    const auto cached = run.informer.Get(event.key);
+    const bool same =
+        event.kind == runtime::ObjectEventKind::kDeleted
+            ? cached == nullptr
+            : cached && cached->meta.resource_version == event.object->meta.resource_version;
+    ++(same ? right : wrong);
+  });
+  run.Start();
+  REQUIRE(run.AwaitVersion("10"));
+  source.Push(kAdded, Json("b", "u2", "11"));
+  source.Push(kModified, Json("b", "u2", "12", "t"));
+  source.Push(kDeleted, Json("b", "u2", "13"));
+  source.Push(kDeleted, Json("x", "u9", "14"));
+  REQUIRE(run.AwaitVersion("14"));
+  run.informer.ObserveWrite(MakeThing("c", "u3", "15"));
+  run.informer.ObserveDelete(Key("a"), "u1");
+  CHECK(right == 8);
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("a handler that throws is counted and stops nobody") {

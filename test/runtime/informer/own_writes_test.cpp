@@ -1,3 +1,5 @@
+#include "runtime/informer/own_writes.hpp"
+
 #include <doctest/doctest.h>
 
 #include "runtime/informer/scripted_list_watch.hpp"
@@ -96,6 +98,8 @@ TEST_CASE("an own delete drops the object at once and late events do not bring i
   Synced s;
   s.informer.ObserveDelete(Key("a"), "u1");
   CHECK(s.informer.Get(Key("a")) == nullptr);
+  s.informer.ObserveWrite(MakeThing("a", "u1", "11"));  // The answer of a write before it.
+  CHECK(s.informer.Get(Key("a")) == nullptr);
   s.source.Push(kModified, Json("a", "u1", "11"));
   s.source.Push(kDeleted, Json("a", "u1", "12"));
   s.source.Push(kAdded, Json("a", "u2", "13"));
@@ -120,6 +124,44 @@ TEST_CASE("a write known only by its version is waited for, and its echo is reco
   CHECK(waited.has_value());
   CHECK(s.run.Seen().empty());
   CHECK(s.informer.Get(Key("a"))->status == "written");
+}
+
+TEST_CASE("a foreign status change before the echo of a known version wakes") {
+  Synced s;
+  s.informer.ObserveWrite(Key("a"), "12");
+  s.source.Push(kModified, Json("a", "u1", "11", "s", "theirs"));
+  s.source.Push(kModified, Json("a", "u1", "12", "s", "ours"));
+  REQUIRE(s.run.AwaitVersion("12"));
+  CHECK(s.run.Seen() == Strings{"~a@11"});
+  CHECK(s.informer.Stats().own_writes == 1);
+}
+
+TEST_CASE("an own write that no list shows is believed for a minute and no longer") {
+  for (const bool late : {false, true}) {
+    CAPTURE(late);
+    support::FakeClock clock;
+    auto options = Quick(false);
+    options.clock = &clock;
+    options.liveness = Millis{100'000'000};
+    ScriptedListWatch source;
+    source.ListOf("10", {Json("a", "u1", "9")});
+    std::atomic<bool> gone{false};
+    source.OnWatch([&](const auto&, const auto&, std::stop_token) -> base::Status {
+      Eventually([&] { return gone.load(); });
+      return base::MakeError(Code::kGone, "compacted");
+    });
+    source.ListOf("15", {Json("a", "u1", "9")});  // Of a store that was restored, it may be.
+    source.WatchStays({});
+    RunningInformer run(options, source);
+    run.Start();
+    REQUIRE(run.AwaitVersion("10"));
+    run.informer.ObserveWrite(MakeThing("c", "u3", "21", "s", "created"));
+    run.informer.ObserveWrite(MakeThing("a", "u1", "20", "s", "written"));
+    clock.Advance(Millis{late ? 60'001 : 59'999});
+    gone = true;
+    REQUIRE(run.AwaitVersion("15"));
+    CHECK(run.Content() == (late ? "a@9" : "a@20 c@21"));
+  }
 }
 
 TEST_CASE("an echo of a known version that carries more than status is not suppressed") {
@@ -209,4 +251,20 @@ TEST_CASE("an echo that comes while its write is under way wakes nobody, a forei
     CHECK(s.run.Seen() == Strings{"~a@16"});
   }
   CHECK(s.run.AwaitSeen({"~a@16", "~a@16"}));
+}
+
+TEST_CASE("of own writes whose echo never comes only so many are remembered, the newest of a key") {
+  runtime::OwnWrites own;
+  constexpr int kAll = 25'000;
+  for (int i = 0; i < kAll; ++i) own.Add(Key(std::to_string(i)), "5", {});
+  int known = 0;
+  for (int i = 0; i < kAll; ++i) known += own.Any(Key(std::to_string(i)));
+  CHECK(known == 20'000);
+  runtime::OwnWrites of_one;
+  for (int i = 1; i <= 100; ++i) of_one.Add(Key("a"), std::to_string(i), {});
+  CHECK(of_one.Newest(Key("a")) == "100");
+  CHECK_FALSE(of_one.Take(Key("a"), "50"));
+  CHECK(of_one.Take(Key("a"), "93"));
+  CHECK(of_one.Take(Key("a"), "100"));
+  CHECK_FALSE(of_one.Any(Key("a")));
 }
