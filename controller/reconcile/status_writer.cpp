@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "codec/merge_patch.hpp"
 #include "codec/resources.hpp"
 
@@ -90,7 +92,10 @@ base::Result<std::string> WriteStatus(const Dependencies& on, const api::Workspa
                                       const api::WorkspaceStatus& after, std::stop_token stop) {
   const api::WorkspaceStatus& last = before.status;
   if (last == after) return std::string();  // Nearly every pass: spares encoding both.
-  const bool lock = last.plugins != after.plugins ||
+  const auto& finalizers = object.meta.finalizers;
+  const bool may_have_namesake =
+      std::find(finalizers.begin(), finalizers.end(), api::kFinalizer) == finalizers.end();
+  const bool lock = may_have_namesake || last.plugins != after.plugins ||
                     last.pending_restart != after.pending_restart ||
                     last.recovery != after.recovery;
   return PatchWorkspace(
@@ -113,8 +118,9 @@ base::Result<bool> WriteStatus(const Dependencies& on, const api::DeclaredPlugin
                                const api::DeclaredPluginStatus& before,
                                const api::DeclaredPluginStatus& after, std::stop_token stop) {
   if (before == after) return false;
+  // It has no finalizer of ours: it may have been made anew under its name.
   const Write write{kube::kDeclaredPlugins, object.meta, codec::EncodeDeclaredPluginStatus(before),
-                    codec::EncodeDeclaredPluginStatus(after)};
+                    codec::EncodeDeclaredPluginStatus(after), object.meta.resource_version};
   const runtime::Informer<api::DeclaredPlugin>::WriteInFlight flight(on.plugins, object.meta.Key());
   auto sent = Patch(on.client, write, stop);
   if (!sent) return std::move(sent).error();

@@ -19,15 +19,17 @@ struct WrittenStatus {
 };
 
 /// One merge patch on /status with the members that differ, none if the two are equal. `object` is
-/// the object as cached (its uid guards against writing to a namesake); `before` its status as last
-/// written. Rows, debt and recovery are whole values that a later pass builds on: where they differ
-/// the write is a compare-and-swap on `before.version`. The caches see the write at once. Value:
-/// the new resourceVersion; empty if nothing had to be written. Errors as kube::Client; kConflict
-/// also when the uid is another; kUnavailable with reason SchemaOutdated.
+/// the object as cached; `before` its status as last written. Rows, debt and recovery are whole
+/// values that a later pass builds on: where they differ the write is a compare-and-swap on
+/// `before.version`. So it is where no finalizer of ours keeps the object: a real API server does
+/// not compare the uid in a patch of /status, and another object may have the name by now. The
+/// caches see the write at once. Value: the new resourceVersion; empty if nothing had to be
+/// written. Errors as kube::Client; kConflict also when the uid is another; kUnavailable with
+/// reason SchemaOutdated.
 base::Result<std::string> WriteStatus(const Dependencies& on, const api::Workspace& object,
                                       const WrittenStatus& before,
                                       const api::WorkspaceStatus& after, std::stop_token stop);
-/// Value: true if something was written.
+/// Always a compare-and-swap on `object`'s version. Value: true if something was written.
 base::Result<bool> WriteStatus(const Dependencies& on, const api::DeclaredPlugin& object,
                                const api::DeclaredPluginStatus& before,
                                const api::DeclaredPluginStatus& after, std::stop_token stop);

@@ -10,18 +10,22 @@ namespace {
 
 /// One workspace on a Pod, with two plugins declared; the Pod has brought one of them along.
 struct Bench {
-  Bench() {
+  explicit Bench(api::BoxType type = api::BoxType::kPod) : type_(type) {
     machines["pod"] = std::make_unique<Machine>("pod", "pod:0c0ffee0/1", trace);
     machines["pod"]->Bring("alpha", 'a', true);
-    api::Workspace workspace;
-    workspace.meta.name = "pod";
-    workspace.spec.box.type = api::BoxType::kPod;
-    workspace.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
-    REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(workspace)));
+    Make();
     for (const char* name : {"alpha", "beta"}) Declare(name);
     in.witness = [](const std::string&, const std::vector<std::string>&) {};
     process = std::make_unique<Process>(in, 1, folder / "store");
     process->Lead();
+  }
+  void Make() {
+    api::Workspace workspace;
+    workspace.meta.name = "pod";
+    workspace.spec.box.type = type_;
+    if (type_ == api::BoxType::kPod)
+      workspace.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
+    REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(workspace)));
   }
   void Declare(const std::string& name) {
     api::DeclaredPlugin plugin;
@@ -42,6 +46,7 @@ struct Bench {
     return object->status.plugins;
   }
 
+  const api::BoxType type_;
   support::FakeClock clock;
   support::TempFolder folder;
   Trace trace{clock};
@@ -98,4 +103,21 @@ TEST_CASE("a new leader whose view is old overwrites no row of the one before it
     CHECK(has_row == b.machines["pod"]->Has("alpha"));
   }
   CHECK_MESSAGE(!b.machines["pod"]->Has("alpha"), b.trace.Text());
+}
+
+TEST_CASE("no status is written to a namesake that was made meanwhile") {
+  Bench b(api::BoxType::kExternal);  // Without a finalizer, as a DeclaredPlugin.
+  REQUIRE(b.store.Delete(WorkspaceRef("pod")));
+  for (const char* name : {"alpha", "beta"}) REQUIRE(b.store.Delete(PluginRef(name)));
+  b.Make();
+  for (const char* name : {"alpha", "beta"}) b.Declare(name);
+  for (int i = 0; i < 4; ++i) {  // The watches have told of none of this.
+    b.Pass(base::Seconds{2});
+    b.process->PassOfPlugin();
+  }
+  CAPTURE(b.trace.Text());
+  // The workspace is read anew then: what it gets afterwards is its own.
+  CHECK(b.trace.Text().find("team/pod (status) -> conflict") != std::string::npos);
+  for (const char* name : {"alpha", "beta"})
+    CHECK_FALSE(b.store.Find(PluginRef(name))->contains("status"));
 }

@@ -64,13 +64,15 @@ class ApiStore {
     return Store(ref, std::move(object), runtime::WatchEventType::kAdded);
   }
 
-  /// A merge patch; of the subresource `status` only that member counts, else every other.
+  /// A merge patch; of the subresource `status` only that member counts, else every other. As a
+  /// real API server it does not compare the uid there.
   base::Result<Json> Patch(const kube::ObjectRef& ref, const Json& patch) {
     const Json* current = Find(ref);
     if (current == nullptr) return NotFound(ref);
     const Json& sent = codec::GetMember(patch, "metadata");
     for (const char* lock : {"uid", "resourceVersion"})
-      if (sent.is_object() && sent.contains(lock) && sent[lock] != (*current)["metadata"][lock])
+      if ((ref.subresource != "status" || lock != std::string_view("uid")) && sent.is_object() &&
+          sent.contains(lock) && sent[lock] != (*current)["metadata"][lock])
         return base::MakeError(base::Code::kConflict,
                                fmt::format("{}: {} is another", ref.Text(), lock), "Conflict");
     Json next = *current;
