@@ -261,10 +261,13 @@ void ReplaceOrReport(const Facts& f, TableDecision* out) {
   KeepOrMend(f, out);
   if (out->decision.health != RowHealth::kConverged) return;
   out->decision.row.reason = reason::kUpdateAvailable;
-  out->decision.row.message = fmt::format(
-      "revision {} is available; spec.update.policy is {}", f.plugin.resolution.commit,
-      update == api::UpdatePolicy::kPin ? "Pin: change spec.source to get it"
-                                        : "Manual: set the reconcile annotation to get it");
+  const std::string how =
+      update == api::UpdatePolicy::kPin
+          ? std::string("Pin: change spec.source to get it")
+          : fmt::format("Manual: set the annotation {} of the Workspace to get it",
+                        api::kReconcileRequestedAnnotation);
+  out->decision.row.message = fmt::format("revision {} is available; spec.update.policy is {}",
+                                          f.plugin.resolution.commit, how);
 }
 
 /// Rows "none | Present" and "any | Present".
