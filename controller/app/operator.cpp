@@ -168,10 +168,7 @@ class Operator {
          .table = *fleet_,
          .find_workspace = [this](const meta::ObjectKey& key) { return workspaces_->Get(key); },
          .wake = [this](const meta::ObjectKey& key) { Wake(key); },
-         .effect_lost =
-             [this] {
-               if (election_) election_->NoteLostEffect();
-             },
+         .effect_lost = ClientOptions().write_lost,
          .informer = InformerFor("pods")});
     if (!pods) return std::move(pods).error();
     pods_ = *std::move(pods);
@@ -324,12 +321,7 @@ class Operator {
                       return problem.empty() ? std::nullopt : std::optional(problem);
                     }},
                    // The old ones hold: no reason to take a working endpoint from the agents.
-                   {"settings",
-                    [this]() -> std::optional<std::string> {
-                      const std::string problem = settings_->Problem();
-                      return problem.empty() ? std::nullopt : std::optional(problem);
-                    },
-                    true},
+                   {"settings", [this] { return settings_->Problem(); }, true},
                    // Boxes that are no Pods report all the same.
                    {"reviews", [this] { return reviews_->Problem(); }, true}};
     routes_ = std::make_unique<server::OperatorServer>(*fleet_, clock_, std::move(ports));

@@ -136,7 +136,7 @@ void CollectCounts(Metrics& metrics, const MetricSources& sources) {
       static_cast<double>(sources.artifacts.FetchCount()));
   set("workspace_operator_settings_rejected",
       "1 while the settings file cannot be used and the last good settings hold; 0 otherwise.",
-      sources.settings.Problem().empty() ? 0 : 1);
+      sources.settings.Problem() ? 1 : 0);
   set("workspace_operator_reviews_forbidden",
       "1 while somebody's token cannot be checked because the API server forbids the operator "
       "TokenReviews or SubjectAccessReviews; 0 otherwise.",

@@ -82,21 +82,27 @@ def what_is_declared_for_a_box_is_looked_for_once(w):
         raise Failed(f"{looks() - before:.0f} looks at the box for three plugins that came together")
 
 
-def what_is_pinned_is_put_back_at_its_commit_by_an_operator_that_never_had_it(w):
+def a_tag_has_moved(w, policy):
+    """Workspace a has what the tag of demo/alpha said first, and says that there is something newer. Returns alpha's README."""
     source = w.plugin("alpha", files={"README": "one\n"})
     w.up()
-    box = w.box("a")
-    readme = box / "configs/plugins/alpha/README"
-    w.apply(workspace("a", box), declared("alpha", source, "a", update={"policy": "Pin"}))
+    w.apply(workspace("a", w.box("a")), declared("alpha", source, "a", update={"policy": policy}))
     w.agent("a")
-    until(20, "Ready", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "alpha").get("loaded"))
-    approved = row(w.workspace("a"), "alpha")["digest"]
-    w.plugin("alpha", files={"README": "two\n"})  # The tag moves.
+    until(30, "Ready", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "alpha").get("loaded"))
+    w.plugin("alpha", files={"README": "two\n"})
     w.poke("a")
-    until(20, "it is only said", lambda: row(w.workspace("a"), "alpha")["reason"] == "UpdateAvailable")
+    until(30, "it is only said", lambda: row(w.workspace("a"), "alpha")["reason"] == "UpdateAvailable")
+    readme = w.box("a") / "configs/plugins/alpha/README"
+    expect("nothing is installed unasked", readme.read_text(), "one\n")
+    return readme
+
+
+def what_is_pinned_is_put_back_at_its_commit_by_an_operator_that_never_had_it(w):
+    readme = a_tag_has_moved(w, "Pin")
+    approved = row(w.workspace("a"), "alpha")["digest"]
     w.kill_operator()
     shutil.rmtree(w.data / "artifacts")
-    shutil.rmtree(box / "configs/plugins/alpha")
+    shutil.rmtree(readme.parent)
     w.up()
     until(30, "what was approved is back", lambda: readme.read_text() == "one\n")
     until(30, "Ready", lambda: is_ready(w.workspace("a")))
@@ -104,19 +110,9 @@ def what_is_pinned_is_put_back_at_its_commit_by_an_operator_that_never_had_it(w)
 
 
 def an_update_under_manual_comes_when_it_is_asked_for_however_long_it_waits(w):
-    source = w.plugin("alpha", files={"README": "one\n"})
     w.settings["timing"]["gatherSeconds"] = 2  # The pass that answers the request only begins to gather.
     w.write_settings()
-    w.up()
-    box = w.box("a")
-    readme = box / "configs/plugins/alpha/README"
-    w.apply(workspace("a", box), declared("alpha", source, "a", update={"policy": "Manual"}))
-    w.agent("a")
-    until(30, "Ready", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "alpha").get("loaded"))
-    w.plugin("alpha", files={"README": "two\n"})  # The tag moves.
-    w.poke("a")
-    until(30, "it is only said", lambda: row(w.workspace("a"), "alpha")["reason"] == "UpdateAvailable")
-    expect("nothing is installed unasked", readme.read_text(), "one\n")
+    readme = a_tag_has_moved(w, "Manual")
     w.poke("a")
     until(30, "what was asked for is there", lambda: readme.read_text() == "two\n")
     until(30, "Ready", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "alpha").get("loaded"))

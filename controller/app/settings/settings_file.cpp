@@ -28,7 +28,7 @@ std::shared_ptr<const Settings> SettingsFile::Current() const {
   return current_;
 }
 
-std::string SettingsFile::Problem() const {
+std::optional<std::string> SettingsFile::Problem() const {
   const std::lock_guard lock(mutex_);
   return problem_;
 }
@@ -46,7 +46,7 @@ bool SettingsFile::Reload() {
     problem_ = settings.error().message;
     return false;
   }
-  problem_.clear();
+  problem_.reset();
   current_ = std::make_shared<const Settings>(*std::move(settings));
   return true;
 }

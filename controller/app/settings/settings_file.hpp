@@ -19,7 +19,7 @@ class SettingsFile {
   static base::Result<std::unique_ptr<SettingsFile>> Open(std::string path, Settings defaults);
   std::shared_ptr<const Settings> Current() const;
   /// Why the file's present content is not used, or nothing.
-  std::string Problem() const;
+  std::optional<std::string> Problem() const;
   /// Reads the file again when it changes, until `stop`; `changed` is called after new settings
   /// were taken. Ends at once if there is no file.
   base::Status Run(const std::function<void()>& changed, std::stop_token stop);
@@ -35,7 +35,7 @@ class SettingsFile {
   std::optional<std::string> text_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Settings> current_;
-  std::string problem_;
+  std::optional<std::string> problem_;
 };
 
 }  // namespace app

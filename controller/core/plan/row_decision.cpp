@@ -97,6 +97,12 @@ std::optional<Revision> Consented(const Facts& f) {
   return Revision{f.row->source, f.row->approved_revision, f.row->approved_digest};
 }
 
+/// The same, if it is not what is meant to be there already.
+std::optional<Revision> Owed(const Facts& f) {
+  auto consented = Consented(f);
+  return consented && consented->digest != f.BaseDigest() ? consented : std::nullopt;
+}
+
 /// What Pin and Manual hold on to, as far as it is known.
 std::optional<Revision> Approved(const Facts& f) {
   if (auto consented = Consented(f)) return consented;
@@ -284,8 +290,6 @@ void DecidePresent(const Facts& f, TableDecision* out) {
   // The edited source leads to the very bytes that are there.
   if (difference == Difference::kNone) d.row.source = f.plugin.source;
   const bool record = !f.Installed();
-  const auto consented = Consented(f);
-  const bool owed = consented && consented->digest != f.BaseDigest() && !f.requested;
   if (d.row.approved_digest == f.BaseDigest()) ForgetApproval(&d.row);
   // The debt is written before the first byte moves: what it names was brought by us, in a pass
   // that did not live to write the row; unless its bytes never arrived and the box has installed
@@ -296,8 +300,8 @@ void DecidePresent(const Facts& f, TableDecision* out) {
       std::find(debt->plugins.begin(), debt->plugins.end(), f.plugin.name) != debt->plugins.end();
   if (record)
     d.row.origin = brought ? api::PluginOrigin::kDelivered : api::PluginOrigin::kBootInstalled;
-  if (owed)
-    PutBack(f, *consented, out);
+  if (const auto owed = Owed(f); owed && !f.requested)
+    PutBack(f, *owed, out);
   else if (difference == Difference::kDiffers)
     ReplaceOrReport(f, out);
   else if (difference == Difference::kNone)
@@ -438,9 +442,7 @@ std::optional<Revision> ToPutBack(const DesiredPlugin& plugin,
   const Facts f{plugin, observation, FindPlugin(observation.probe, plugin.name),
                 FindRow(observation, plugin.name), ReconcileRequested(observation)};
   std::optional<Revision> revision = Approved(f);
-  const auto consented = Consented(f);
-  const bool owed = consented && consented->digest != f.BaseDigest();
-  if (f.view.presence == Presence::kPresent && !owed) {
+  if (f.view.presence == Presence::kPresent && !Owed(f)) {
     if (DriftKey(f.view).empty() || f.view.receipt_digest.empty()) return std::nullopt;
     revision = {f.Installed() ? f.row->source : plugin.source, f.view.revision,
                 f.view.receipt_digest};

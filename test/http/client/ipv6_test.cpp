@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "http/client/client.hpp"
+#include "http/client/hello.hpp"
 #include "http/client/web_socket.hpp"
 #include "http/server/server.hpp"
 #include "http/tls.hpp"
@@ -106,25 +107,11 @@ TEST_CASE("an IPv6 address in a URL works pooled, on own connections and for str
 TEST_CASE("a WebSocket session and a tunnel through a proxy lead to an IPv6 address, too") {
   if (!support::HasIpv6()) return;
   support::ExecServer server(boost::asio::ip::address_v6::loopback());
-  server.Play({{.talk = [](support::ServerSocket& socket) {
-    socket.Send('\1', "hello");
-    socket.Close();
-  }}});
+  PlayHello(&server);
   support::TunnelProxy proxy;
   for (const std::string& way : {std::string(), proxy.Url()}) {
     CAPTURE(way);
-    std::string heard;
-    const auto end =
-        http::RunWebSocket({.base_url = server.Url(), .ca_pem = server.Ca(), .proxy_url = way},
-                           {.target = "/exec", .subprotocols = {"v5.channel.k8s.io"}},
-                           {.next = {},
-                            .heard = [&](std::string_view message) -> base::Result<http::Heard> {
-                              heard += message;
-                              return http::Heard::kMore;
-                            }},
-                           {.deadline = 10s});
-    REQUIRE_MESSAGE(end, (end ? "" : end.error().message));
-    CHECK(heard == "\1hello");
+    CHECK(HelloFrom(server, way) == "\1hello");
   }
   REQUIRE(proxy.Requests().size() == 1);
   CHECK(proxy.Requests()[0].find("CONNECT [::1]:") != std::string::npos);

@@ -3,6 +3,7 @@
 #include <future>
 
 #include "http/client/client.hpp"
+#include "http/client/hello.hpp"
 #include "http/client/web_socket.hpp"
 #include "http/server/server.hpp"
 #include "http/tls.hpp"
@@ -89,23 +90,9 @@ TEST_CASE("a proxy is asked for a tunnel, and the server's certificate is looked
 
 TEST_CASE("a WebSocket session goes through a proxy") {
   support::ExecServer server;
-  server.Play({{.talk = [](support::ServerSocket& socket) {
-    socket.Send('\1', "hello");
-    socket.Close();
-  }}});
+  PlayHello(&server);
   support::TunnelProxy proxy;
-  std::string heard;
-  const auto end = http::RunWebSocket(
-      {.base_url = server.Url(), .ca_pem = server.Ca(), .proxy_url = proxy.Url()},
-      {.target = "/exec", .subprotocols = {"v5.channel.k8s.io"}},
-      {.next = {},
-       .heard = [&](std::string_view message) -> base::Result<http::Heard> {
-         heard += message;
-         return http::Heard::kMore;
-       }},
-      {.deadline = 10s});
-  REQUIRE_MESSAGE(end, (end ? "" : end.error().message));
-  CHECK(heard == "\1hello");
+  CHECK(HelloFrom(server, proxy.Url()) == "\1hello");
   CHECK(proxy.Requests().size() == 1);
 }
 

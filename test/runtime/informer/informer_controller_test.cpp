@@ -7,10 +7,10 @@
 #include "runtime/running_controller.hpp"
 
 using runtime::Requeue;
+using namespace runtime_test;  // NOLINT: the vocabulary of these tests.
 
 TEST_CASE(
     "informer, queue and controller together: a watch event becomes a run, an own write does not") {
-  using namespace runtime_test;  // NOLINT
   ScriptedListWatch source;
   source.ListOf("10", {Json("a", "u1", "9"), Json("b", "u2", "8")});
   source.WatchStays({});
@@ -55,7 +55,6 @@ TEST_CASE(
 
 TEST_CASE(
     "a watch that is added to a running controller wakes it for what there is and what comes") {
-  using namespace runtime_test;  // NOLINT
   std::mutex mutex;
   std::map<std::string, int> runs;
   Running run([&](const meta::ObjectKey& key, auto) -> base::Result<Requeue> {
