@@ -36,6 +36,7 @@ class ApiProxy:
         self.stale_versions = False  # A watch that goes on from a version is refused.
         self.upstream = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self.running, self.lock = set(), threading.Lock()  # Connections to the API server that carry a watch.
+        self.ending = set()  # Those of them whose end is to look as if the API server had ended the watch.
         handler = type("Handler", (Handler,), {"proxy": self})
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
@@ -73,8 +74,14 @@ class ApiProxy:
         fresh = "sendInitialEvents" in query or "resourceVersion" not in query
         return GONE if self.stale_versions and not fresh else None
 
+    def end_watches(self):
+        """Ends the watches that run, as their time-out does."""
+        with self.lock:
+            self.ending |= self.running
+        self.cut()
+
     def cut(self):
-        """Ends the watches that run."""
+        """Breaks the watches that run."""
         with self.lock:
             running = list(self.running)
         for connection in running:
@@ -167,6 +174,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     piece = answer.read1(1 << 16)
                 except (OSError, http.client.HTTPException, ValueError, AttributeError):  # Closed in the middle of a read.
                     piece = None
+                if piece is None and connection in self.proxy.ending:
+                    piece = b""
                 with more:
                     pieces.append((time.monotonic() + self.proxy.delay, piece))
                     more.notify()
@@ -193,6 +202,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         finally:
             with self.proxy.lock:
                 self.proxy.running.discard(connection)
+                self.proxy.ending.discard(connection)
             try:
                 connection.sock.shutdown(2)
             except (OSError, AttributeError):
