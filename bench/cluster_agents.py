@@ -2,10 +2,12 @@
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import time
 
-from cluster_fleet import ROOT, TEAM, Failed, Fleet, Replica, condition, uid, until
+from cluster_fleet import ROOT, TEAM, Failed, Fleet, Replica, condition, free_port, process_cpu, uid, until
 
 AGENTS = int(os.environ.get("WO_BENCH_AGENTS", "10000"))
 BEATS = int(os.environ.get("WO_BENCH_BEATS", "200000"))
@@ -72,8 +74,14 @@ def heartbeats(program, figure, say):
         say("heartbeats on kept connections")
         cpu = leader.cpu()
         done = Agents("-urls", leader.url, *common, "-connections", 64, "-beats", BEATS).end()
-        figure("one heartbeat over TLS on a kept connection, CPU", (leader.cpu() - cpu) * 1e6 / max(1, done["accepted"]), "us", 13)
+        ours = (leader.cpu() - cpu) * 1e6 / max(1, done["accepted"])
+        figure("one heartbeat over TLS on a kept connection, CPU", ours, "us", 13)
         say(f"{done}")
+        if peer := peer_beat(fleet):
+            figure("the same of a peer on axum and rustls, which keeps a report's time only", peer, "us")
+            figure("one heartbeat over TLS, times that peer", ours / peer, "")
+        else:
+            say("no cargo here: no peer")
         say("idle connections")
         before = leader.memory()
         period = Agents("-urls", leader.url, *common, "-period", f"{seconds}s").ready()
@@ -84,6 +92,25 @@ def heartbeats(program, figure, say):
         take_over(fleet, leader, figure, say, [*common, "-period", f"{seconds}s"], tls)
     finally:
         fleet.close()
+
+
+def peer_beat(fleet):
+    """CPU of one heartbeat at bench/peer_heartbeat, in us: the same agents, right after ours. None without cargo."""
+    if not shutil.which("cargo"):
+        return None
+    program = subprocess.run([ROOT / "bench/peer_heartbeat/build"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    port, pki = free_port(), fleet.cluster / "pki"
+    peer = subprocess.Popen([program, str(port), pki / "apiserver.crt", pki / "apiserver.key", str(AGENTS)])
+    try:
+        until(10, "the peer listens", lambda: socket.create_connection(("127.0.0.1", port), 1).close() or True)
+        common = ["-urls", f"https://localhost:{port}", "-ca", pki / "ca.crt", "-agents", AGENTS, "-connections", 64]
+        Agents(*common, "-beats", AGENTS // 64 * 64).end()
+        cpu = process_cpu(peer.pid)
+        done = Agents(*common, "-beats", BEATS).end()
+        return (process_cpu(peer.pid) - cpu) * 1e6 / max(1, done["accepted"])
+    finally:
+        peer.kill()
+        peer.wait()
 
 
 def online(replica):

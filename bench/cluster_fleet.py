@@ -22,7 +22,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "test/scenario"), str(ROOT / "test/cluster")]
 from api_client import Api  # noqa: E402
-from world import Failed, World, condition, declared, is_ready, until, workspace  # noqa: E402
+from world import Failed, World, condition, declared, free_port, is_ready, until, workspace  # noqa: E402
 
 OPERATOR = "workspace-operator"  # Its namespace, its account and its Lease.
 EACH = 5  # Plugins of a workspace.
@@ -47,6 +47,11 @@ def uid(text):
     return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-8{h[17:20]}-{h[20:]}"
 
 
+def process_cpu(pid):
+    """Seconds, all threads, ended ones included."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
 class Replica:
     """The operator as its Deployment runs it: signed in with its service account, contending for the Lease."""
 
@@ -69,8 +74,7 @@ class Replica:
         return self
 
     def cpu(self):
-        """Seconds, all threads, ended ones included."""
-        return time.clock_gettime((~self.pid << 3) | 2)
+        return process_cpu(self.pid)
 
     def memory(self, field="VmRSS"):
         """MB."""
