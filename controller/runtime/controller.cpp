@@ -41,6 +41,8 @@ class RunId {
   const base::LogScope scope_;
 };
 
+constexpr uint32_t kRacesLost = 2;  ///< In a row, by one key, before it is worth a warning.
+
 }  // namespace
 
 std::string_view CurrentReconcileId() { return current_reconcile_id; }
@@ -193,11 +195,16 @@ void Controller::State::Settle(const meta::ObjectKey& key, const base::Result<Re
         queue.AddRateLimited(key, error.retry_after.value_or(base::Millis{}));
     retry = fmt::format("{} ms", delay.count());
   }
-  base::LogWarning("reconcile failed", {{"controller", options.name},
-                                        {"key", key.Text()},
-                                        {"code", base::CodeName(error.code)},
-                                        {"error", error.message},
-                                        {"retryIn", retry}});
+  // Somebody wrote the object between our look and our write: that is what the version is for, and
+  // no news unless it goes on.
+  const bool overtaken = error.code == base::Code::kConflict && queue.Failures(key) <= kRacesLost;
+  base::Log(overtaken ? base::LogLevel::kInfo : base::LogLevel::kWarning,
+            overtaken ? "overtaken by another write, looking again" : "reconcile failed",
+            {{"controller", options.name},
+             {"key", key.Text()},
+             {"code", base::CodeName(error.code)},
+             {"error", error.message},
+             {"retryIn", retry}});
 }
 
 void Controller::State::Work(const std::stop_token& stop) {

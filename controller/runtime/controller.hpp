@@ -70,7 +70,7 @@ struct ControllerOptions {
 /// | After(d)           | Forget, AddAfter(d)                                                   |
 /// | kInvalid           | Forget; not retried until something changes (terminal error)          |
 /// | kCancelled by stop | nothing                                                               |
-/// | another error      | AddRateLimited(at least retry_after)                                  |
+/// | another error      | AddRateLimited(at least retry_after); a warning, but for a lost race  |
 /// | exception          | counted as a panic, then as kInternal                                 |
 class Controller {
  public:

@@ -14,6 +14,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/sha256.hpp"
+#include "support/captured_log.hpp"
 #include "support/temp_folder.hpp"
 
 using namespace std::chrono_literals;
@@ -173,20 +174,17 @@ TEST_CASE("base64 goes there and back and refuses what is none") {
 }
 
 TEST_CASE("the field of a log scope is on every line of its thread, and on no other one") {
-  const support::TempFolder folder;
-  const int before = ::dup(STDERR_FILENO);
-  const int file = ::open((folder / "log").c_str(), O_CREAT | O_WRONLY, 0600);
-  REQUIRE(::dup2(file, STDERR_FILENO) >= 0);
+  std::string text;
   {
-    const base::LogScope scope({"reconcileID", "17"});
-    base::LogWarning("inside", {{"a", "b"}});
-    std::thread([] { base::LogWarning("elsewhere"); }).join();
+    const support::CapturedLog log;
+    {
+      const base::LogScope scope({"reconcileID", "17"});
+      base::LogWarning("inside", {{"a", "b"}});
+      std::thread([] { base::LogWarning("elsewhere"); }).join();
+    }
+    base::LogWarning("after");
+    text = log.Text();
   }
-  base::LogWarning("after");
-  ::dup2(before, STDERR_FILENO);
-  ::close(before);
-  ::close(file);
-  const std::string text = base::ReadFile(folder / "log", 1 << 16).value_or("");
   CHECK(text.find("inside a=\"b\" reconcileID=\"17\"\n") != std::string::npos);
   CHECK(text.find("elsewhere\n") != std::string::npos);
   CHECK(text.find("after\n") != std::string::npos);

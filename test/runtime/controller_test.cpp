@@ -14,6 +14,7 @@
 #include "runtime/manager.hpp"
 #include "runtime/metrics.hpp"
 #include "runtime/running_controller.hpp"
+#include "support/captured_log.hpp"
 
 using base::Code;
 using base::Millis;
@@ -84,6 +85,27 @@ TEST_CASE("a success ends the back-off of earlier failures") {
   run.clock.Advance(Millis{1'000});
   REQUIRE(run.AwaitIdle(2));
   CHECK(run.controller.Queue().Failures(K("a")) == 0);
+}
+
+TEST_CASE("a lost race is no warning, unless it is lost again and again") {
+  Running run([](const auto&, auto) -> base::Result<Requeue> { return Failure(Code::kConflict); });
+  run.Start();
+  std::string first, third;
+  {
+    const support::CapturedLog log;
+    run.controller.Queue().Add(K("a"));
+    REQUIRE(Eventually([&] { return run.controller.Queue().Failures(K("a")) == 1; }));
+    REQUIRE(run.AwaitIdle(1));
+    first = log.Text();
+    for (int runs = 2; runs <= 3; ++runs) {
+      run.clock.Advance(Millis{60'000});
+      REQUIRE(run.AwaitIdle(runs));
+    }
+    third = log.Text().substr(first.size());
+  }
+  CHECK(first.find("info    overtaken by another write") != std::string::npos);
+  CHECK(first.find("warning") == std::string::npos);
+  CHECK(third.find("warning reconcile failed") != std::string::npos);
 }
 
 TEST_CASE("an exception is caught, counted and retried") {
