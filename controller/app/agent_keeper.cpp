@@ -1,6 +1,7 @@
 #include "app/agent_keeper.hpp"
 
 #include "base/log.hpp"
+#include "box/box_factory.hpp"
 
 namespace app {
 
@@ -9,18 +10,22 @@ AgentKeeper::AgentKeeper(std::string program,
     : program_(std::move(program)), settings_(std::move(settings)), supervisor_({}) {}
 
 void AgentKeeper::Look(const api::Workspace& workspace) {
-  const auto& directory = workspace.spec.box.directory;
-  if (!directory || directory->run != api::DirectoryRun::kOperator) return;
-  if (workspace.meta.deletion_time || workspace.spec.suspend) return Forget(workspace);
+  const auto& box = workspace.spec.box;
+  const bool ours = box.type == api::BoxType::kDirectory && box.directory &&
+                    box.directory->run == api::DirectoryRun::kOperator;
+  if (!ours || workspace.meta.deletion_time || workspace.spec.suspend) return Forget(workspace);
+  const auto settings = settings_();
+  // What the box's own adapter refuses (and says in the status) gets no agent either.
+  const auto root = box::DirectoryPath(workspace, settings->directory_roots);
+  if (!root) return Forget(workspace);
   box::AgentSupervisor::Agent agent;
-  agent.configs_path = directory->path + "/configs";
+  agent.configs_path = *root + "/configs";
   agent.log_path = agent.configs_path + "/.molecule/agent.log";
   agent.command.argv = {
-      program_, "agent",       "--root",           directory->path, "--operator-url",
-      url_,     "--workspace", workspace.meta.uid, "--runtime",     workspace.spec.runtime};
+      program_, "agent",       "--root",           *root,       "--operator-url",
+      url_,     "--workspace", workspace.meta.uid, "--runtime", workspace.spec.runtime};
   if (!ca_file_.empty())
     agent.command.argv.insert(agent.command.argv.end(), {"--ca-file", ca_file_});
-  const auto settings = settings_();
   if (const auto file = settings->settings_file_by_runtime.find(workspace.spec.runtime);
       file != settings->settings_file_by_runtime.end())
     agent.command.argv.insert(agent.command.argv.end(),
@@ -36,7 +41,7 @@ void AgentKeeper::Look(const api::Workspace& workspace) {
         {{"workspace", workspace.meta.Key().Text()}, {"runtime", workspace.spec.runtime}});
   }
   agent.command.environment = {
-      {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"HOME", directory->path}, {"LANG", "C.UTF-8"}};
+      {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"HOME", *root}, {"LANG", "C.UTF-8"}};
   supervisor_.Ensure(workspace.meta.uid, std::move(agent));
 }
 

@@ -22,6 +22,11 @@ class AgentKeeper {
   }
   /// What the workspace asks for now.
   void Look(const api::Workspace& workspace);
+  /// All of a cache: when leading begins, and when the settings have changed.
+  template <class Cache>
+  void LookAtAll(const Cache& workspaces) {
+    workspaces.ForEach([this](const api::Workspace& workspace) { Look(workspace); });
+  }
   void Forget(const api::Workspace& workspace);
 
  private:

@@ -424,8 +424,7 @@ class Operator {
     for (const auto& key : keys) workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
     for (const auto& key : plugins_->Cache().Keys())
       plugin_controller_->Queue().Add(key, runtime::Priority::kLow);
-    workspaces_->Cache().ForEach(
-        [this](const api::Workspace& workspace) { agents_->Look(workspace); });
+    agents_->LookAtAll(workspaces_->Cache());
     return {};
   }
 
@@ -444,6 +443,7 @@ class Operator {
     else
       base::LogError("sources not taken from the settings", {{"error", sources.error().message}});
     if (!leading_) return;
+    agents_->LookAtAll(workspaces_->Cache());
     for (const auto& key : workspaces_->Cache().Keys())
       workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
   }

@@ -36,36 +36,27 @@ std::string SettingsFileOf(const api::Workspace& workspace, const BoxDependencie
 }
 
 MadeBox MakeDirectory(const api::Workspace& workspace, const BoxDependencies& dependencies) {
-  if (!workspace.spec.box.directory)
-    return Invalid("spec.box.directory is missing; add it with `path`", "SpecInvalid");
-  std::string path = workspace.spec.box.directory->path;
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  if (path.size() < 2 || path[0] != '/' || !bundle::CheckPath(path.substr(1), {.depth = 64}))
-    return Invalid(fmt::format("spec.box.directory.path `{}` must be absolute and plain",
-                               bundle::Printable(path)),
-                   "SpecInvalid");
-  if (std::none_of(dependencies.directory_roots.begin(), dependencies.directory_roots.end(),
-                   [&](const std::string& root) { return IsBeneath(path, root); }))
-    return Invalid(
-        fmt::format(
-            "spec.box.directory.path `{}` is not beneath a folder that the admin allows for boxes",
-            bundle::Printable(path)),
-        "BoxPathNotAllowed");
-  DirectoryBoxOptions options{.root = path,
+  const auto path = DirectoryPath(workspace, dependencies.directory_roots);
+  if (!path) return path.error();
+  DirectoryBoxOptions options{.root = *path,
                               .settings_file = SettingsFileOf(workspace, dependencies),
                               .limits = dependencies.limits};
   return MakeDirectoryBox(std::move(options), dependencies.digest_cache,
                           RestartOf(workspace, dependencies), *dependencies.clock);
 }
 
-MadeBox Unavailable(const char* type) {
+MadeBox Unavailable(const char* type, const BoxDependencies& dependencies) {
   return Invalid(
-      fmt::format("box type {} is not served by this operator; use Directory or External", type),
+      fmt::format("spec.box.type {} is not served by this operator; it serves {}External{}", type,
+                  dependencies.pods ? "Pod, " : "",
+                  dependencies.directory_roots.empty()
+                      ? " (and Directory, where its setting boxes.directoryRoots allows folders)"
+                      : " and Directory"),
       "BoxTypeUnavailable");
 }
 
 MadeBox MakePod(const api::Workspace& workspace, const BoxDependencies& dependencies) {
-  if (!dependencies.pods) return Unavailable("Pod");
+  if (!dependencies.pods) return Unavailable("Pod", dependencies);
   if (!workspace.spec.box.pod)
     return Invalid("spec.box.pod is missing; add it with `image`, `templateRef` or `podRef`",
                    "SpecInvalid");
@@ -82,6 +73,26 @@ MadeBox MakeExternal(const api::Workspace& workspace, const BoxDependencies& dep
 
 }  // namespace
 
+base::Result<std::string> DirectoryPath(const api::Workspace& workspace,
+                                        const std::vector<std::string>& roots) {
+  if (!workspace.spec.box.directory)
+    return Invalid("spec.box.directory is missing; add it with `path`", "SpecInvalid");
+  std::string path = workspace.spec.box.directory->path;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (path.size() < 2 || path[0] != '/' || !bundle::CheckPath(path.substr(1), {.depth = 64}))
+    return Invalid(fmt::format("spec.box.directory.path `{}` must be absolute and plain",
+                               bundle::Printable(path)),
+                   "SpecInvalid");
+  if (std::none_of(roots.begin(), roots.end(),
+                   [&](const std::string& root) { return IsBeneath(path, root); }))
+    return Invalid(
+        fmt::format("spec.box.directory.path `{}` is not beneath a folder that the admin allows "
+                    "for boxes (setting boxes.directoryRoots)",
+                    bundle::Printable(path)),
+        "BoxPathNotAllowed");
+  return path;
+}
+
 MadeBox MakeBox(const api::Workspace& workspace, const BoxDependencies& dependencies) {
   switch (workspace.spec.box.type) {
     case api::BoxType::kDirectory:
@@ -91,11 +102,11 @@ MadeBox MakeBox(const api::Workspace& workspace, const BoxDependencies& dependen
     case api::BoxType::kPod:
       return MakePod(workspace, dependencies);
     case api::BoxType::kDocker:
-      return Unavailable("Docker");
+      return Unavailable("Docker", dependencies);
     case api::BoxType::kSSH:
-      return Unavailable("SSH");
+      return Unavailable("SSH", dependencies);
   }
-  return Unavailable("unknown");
+  return Unavailable("unknown", dependencies);
 }
 
 }  // namespace box

@@ -32,6 +32,11 @@ struct BoxDependencies {
   const base::Clock* clock = &base::SystemClock::Get();
 };
 
+/// Where a Directory box is, without a slash at the end. Errors: kInvalid with reason SpecInvalid
+/// (missing, relative, with `..`) or BoxPathNotAllowed (beneath none of `roots`).
+base::Result<std::string> DirectoryPath(const api::Workspace& workspace,
+                                        const std::vector<std::string>& roots);
+
 /// The box of a workspace: cheap, holds no connection; made anew for every pass. Errors: kInvalid
 /// with reason BoxTypeUnavailable (this operator does not serve that type), BoxPathNotAllowed, or
 /// SpecInvalid (the member of the union is missing).

@@ -234,6 +234,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     }
   } else {
     observation.box.cause = seen.box_error->message;
+    observation.box.reason = seen.box_error->reason;
   }
   if (workspace.spec.box.type == api::BoxType::kExternal ||
       !core::ProbeNeeded(seen.desired, observation, request.policy)) {

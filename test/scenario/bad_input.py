@@ -15,7 +15,7 @@ import time
 from faults import converged_world
 from scenarios import expect, run_all
 from tunnel_proxy import TunnelProxy
-from world import ROOT, Failed, World, condition, declared, holds, is_ready, row, until, workspace
+from world import ROOT, RUNTIME, Failed, World, condition, declared, holds, is_ready, row, until, workspace
 
 KINDS = ("workspaces.molecule.ai", "declaredplugins.molecule.ai")
 
@@ -389,6 +389,26 @@ def workspaces_are_named_like_kinds_and_short_names(w):
     expect("both kinds are found by name", seen, ["workspace.molecule.ai/ws", "declaredplugin.molecule.ai/ws"])
     w.kubectl("delete", "workspaces.molecule.ai", "ws", "--timeout=30s")
     expect("only that one is gone", len(w.kubectl("get", "mws", "-o", "name").stdout.split()), len(names) - 1)
+
+
+def a_directory_that_is_not_allowed_has_no_agent(w):
+    """The operator would start one there, with its own rights."""
+    alpha, box = w.plugin("alpha"), w.box("a")
+    (box / "configs/.molecule").mkdir(parents=True)
+    w.settings["boxes"]["directoryRoots"] = [str(w.folder / "allowed")]
+    w.settings["runtimes"] = {"sample": {"command": [str(RUNTIME), str(box / "runtime-starts")]}}
+    w.write_settings()
+    w.up()
+    a = workspace("a", box, [("alpha", alpha)])
+    a["spec"]["box"]["directory"]["run"] = "Operator"
+    w.apply(a)
+    running = until(20, "it is refused", lambda: (c := condition(w.workspace("a"), "BoxRunning")).get("reason") == "BoxPathNotAllowed" and c)
+    expect("the setting is named", "boxes.directoryRoots" in running["message"], True)
+    w.poke("a")
+    expect("what an agent has left there", sorted(f.name for f in (box / "configs/.molecule").iterdir()), [])
+    w.settings["boxes"]["directoryRoots"].append(str(w.folder))
+    w.write_settings()
+    converges(w)
 
 
 def many_plugins_select_one_workspace(w):
