@@ -156,6 +156,7 @@ struct WorkspaceObservation {
   WorkspaceMemory memory;
   base::Now
       takeover{};  ///< When this process started to act (start or leader change), on both clocks.
+  std::string token_trouble = {};  ///< Why the agent's token could not be made or given.
 };
 
 /// True if the heartbeat in memory comes from the box that the workspace has now.

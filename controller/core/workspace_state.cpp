@@ -1,6 +1,7 @@
 #include "core/workspace_state.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -103,45 +104,6 @@ bool GateFails(const Case& c, WorkspaceDecision* d) {
   return true;
 }
 
-/// Row 4.
-bool NeverReported(const Case& c, WorkspaceDecision* d) {
-  if (HasReported(c.o)) return false;
-  d->reconciling = true;
-  if (c.external) {
-    Set(d, reason::kAwaitingAgent, reason::kAwaitingAgent,
-        "waiting for the first heartbeat of the external agent; give it the workspace's token and "
-        "the operator's address");
-    return true;
-  }
-  const base::MonoTime deadline = ProvisioningDeadline(c.o, c.now);
-  if (c.now.mono < deadline) {
-    Set(d, reason::kProvisioning, reason::kProvisioning,
-        fmt::format("waiting for the first heartbeat of this box{}{}",
-                    c.o.box.cause.empty() ? "" : ": ", c.o.box.cause));
-    CheckAt(d, deadline);
-    return true;
-  }
-  Set(d, reason::kFailed, reason::kProvisioningTimeout,
-      fmt::format(
-          "no heartbeat within spec.provisioning.deadlineSeconds ({}); look at the box and at "
-          "its agent's log{}{}",
-          c.o.workspace.spec.provisioning.deadline_seconds, c.o.box.cause.empty() ? "" : ": ",
-          c.o.box.cause));
-  d->ready = ConditionStatus::kFalse;
-  d->reconciling = false;
-  d->stalled = true;
-  return true;
-}
-
-/// Row 5.
-bool Stopped(const Case& c, WorkspaceDecision* d) {
-  if (c.o.box.state != BoxState::kStopped || c.external) return false;
-  Set(d, reason::kOffline, reason::kBoxStopped,
-      c.o.box.cause.empty() ? "the box is stopped"
-                            : fmt::format("the box is stopped: {}", c.o.box.cause));
-  return true;
-}
-
 bool IsState(const std::string& state, std::initializer_list<const char*> any) {
   return std::any_of(any.begin(), any.end(), [&](const char* s) { return state == s; });
 }
@@ -178,6 +140,59 @@ void HoldLast(const Case& c, WorkspaceDecision* d) {
     d->reason = ready->reason;
     d->message = ready->message;
   }
+}
+
+/// Why there may be no heartbeat yet, as far as is known: ": the box; the token", or nothing.
+std::string WhySilent(const Case& c) {
+  std::string why = c.o.box.cause;
+  if (!c.o.token_trouble.empty())
+    why += (why.empty() ? "" : "; ") + fmt::format("no token for its agent: {}", c.o.token_trouble);
+  return why.empty() ? why : ": " + why;
+}
+
+/// Row 4.
+bool NeverReported(const Case& c, WorkspaceDecision* d) {
+  if (HasReported(c.o)) return false;
+  d->reconciling = true;
+  if (c.external) {
+    Set(d, reason::kAwaitingAgent, reason::kAwaitingAgent,
+        fmt::format("waiting for the first heartbeat of the external agent; give it the "
+                    "workspace's token and the operator's address{}",
+                    WhySilent(c)));
+    return true;
+  }
+  const base::MonoTime deadline = ProvisioningDeadline(c.o, c.now);
+  if (c.now.mono < deadline) {
+    // What had failed before a start or a leader change goes on so through the grace that follows.
+    const Condition* ready = meta::FindCondition(c.last.conditions, "Ready");
+    if (deadline <= c.o.takeover.mono + c.timeout && c.last.state == reason::kFailed &&
+        ready != nullptr && ready->reason == reason::kProvisioningTimeout) {
+      HoldLast(c, d);
+      return true;
+    }
+    Set(d, reason::kProvisioning, reason::kProvisioning,
+        fmt::format("waiting for the first heartbeat of this box{}", WhySilent(c)));
+    CheckAt(d, deadline);
+    return true;
+  }
+  Set(d, reason::kFailed, reason::kProvisioningTimeout,
+      fmt::format(
+          "no heartbeat within spec.provisioning.deadlineSeconds ({}); look at the box and at "
+          "its agent's log{}",
+          c.o.workspace.spec.provisioning.deadline_seconds, WhySilent(c)));
+  d->ready = ConditionStatus::kFalse;
+  d->reconciling = false;
+  d->stalled = true;
+  return true;
+}
+
+/// Row 5.
+bool Stopped(const Case& c, WorkspaceDecision* d) {
+  if (c.o.box.state != BoxState::kStopped || c.external) return false;
+  Set(d, reason::kOffline, reason::kBoxStopped,
+      c.o.box.cause.empty() ? "the box is stopped"
+                            : fmt::format("the box is stopped: {}", c.o.box.cause));
+  return true;
 }
 
 std::string CannotBeAsked(const Case& c, const std::string& silence) {
@@ -224,8 +239,10 @@ void Reporting(const Case& c, WorkspaceDecision* d) {
   if (std::isfinite(rate) && rate >= limit) {
     // The rate itself changes with every heartbeat; the message must not.
     Set(d, reason::kDegraded, reason::kErrorRateHigh,
-        fmt::format("the agent's error rate reached {} (back to Online below {})",
-                    c.policy.degraded_at, c.policy.recovered_below));
+        fmt::format(
+            "the agent's error rate reached {} (back to Online below {}); one of the errors "
+            "is in status.agent.sampleError",
+            c.policy.degraded_at, c.policy.recovered_below));
     d->ready = ConditionStatus::kFalse;
     return;
   }
@@ -233,10 +250,25 @@ void Reporting(const Case& c, WorkspaceDecision* d) {
   d->ready = ConditionStatus::kTrue;
 }
 
+/// What the deletion waits for, and until when at the latest.
+std::string Terminating(const Case& c) {
+  std::vector<std::string> left;
+  for (const api::PluginRow& row : c.o.workspace.status.plugins)
+    if (row.origin && row.deletion_policy == api::DeletionPolicy::kRemove) left.push_back(row.name);
+  if (left.empty()) return "the workspace is being deleted";
+  const size_t count = left.size();
+  left.resize(std::min<size_t>(count, 3));
+  return fmt::format(
+      "the workspace is being deleted: {} plugins are removed from its box first ({}{}), until {} "
+      "at the latest",
+      count, fmt::join(left, ", "), count > left.size() ? ", ..." : "",
+      base::FormatTime(*c.o.workspace.meta.deletion_time + c.policy.deletion_deadline));
+}
+
 /// The ordered table: the first row that applies decides.
 void DecideRow(const Case& c, WorkspaceDecision* d) {
   if (c.o.workspace.meta.deletion_time) {
-    Set(d, reason::kTerminating, reason::kTerminating, "the workspace is being deleted");
+    Set(d, reason::kTerminating, reason::kTerminating, Terminating(c));
     d->ready = ConditionStatus::kFalse;
     return;
   }

@@ -5,6 +5,7 @@
 #include "base/base64.hpp"
 #include "base/failpoint.hpp"
 #include "base/sha256.hpp"
+#include "box/managed_pod.hpp"
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
 
@@ -36,7 +37,12 @@ fleet::SlotSettings SettingsOf(const api::Workspace& workspace) {
 }  // namespace
 
 std::string InstanceTokens::SecretName(const std::string& workspace) {
-  return "workspace-" + workspace + "-token";
+  constexpr size_t kMost = 253 - std::string_view("workspace--token").size();
+  if (workspace.size() <= kMost) return "workspace-" + workspace + "-token";
+  const std::string digest = base::Hex(base::Sha256Of(workspace)).substr(0, 8);
+  std::string head = workspace.substr(0, kMost - digest.size() - 1);
+  while (head.back() == '.' || head.back() == '-') head.pop_back();
+  return "workspace-" + head + "-" + digest + "-token";
 }
 
 base::Result<InstanceTokens::Texts> InstanceTokens::Create(const api::Workspace& workspace,
@@ -49,7 +55,7 @@ base::Result<InstanceTokens::Texts> InstanceTokens::Create(const api::Workspace&
                     {"namespace", workspace.meta.ns},
                     {"labels",
                      {{"app.kubernetes.io/managed-by", "workspace-operator"},
-                      {"molecule.ai/workspace", workspace.meta.name}}},
+                      {"molecule.ai/workspace", box::LabelOf(workspace.meta.name)}}},
                     {"ownerReferences", Json::array({{{"apiVersion", api::kApiVersion},
                                                       {"kind", "Workspace"},
                                                       {"name", workspace.meta.name},
@@ -119,7 +125,13 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
     return {};
   }
   auto texts = ReadOrCreate(workspace, stop);
-  if (!texts) return std::move(texts).error();
+  if (!texts) {
+    // Its slot it has all the same: an agent with a token of its own (a managed Pod's) may report.
+    slot.token_hash = known.slot.token_hash;
+    slot.previous_token_hash = known.slot.previous_token_hash;
+    on_.fleet.Upsert(slot, on_.clock->Read());
+    return std::move(texts).error();
+  }
   slot.token_hash = base::Sha256Of(texts->current);
   if (!texts->previous.empty()) slot.previous_token_hash = base::Sha256Of(texts->previous);
   const bool first = !known.slot.token_hash;

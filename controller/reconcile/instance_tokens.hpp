@@ -24,6 +24,7 @@ class InstanceTokens {
   base::Status Ensure(const api::Workspace& workspace, box::Box* box, std::stop_token stop);
   void Forget(const std::string& uid);
 
+  /// `workspace-NAME-token`; a name of over 237 characters is cut and ends in a digest.
   static std::string SecretName(const std::string& workspace);
 
  private:

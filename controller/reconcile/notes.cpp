@@ -119,12 +119,15 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
     const meta::Condition* ready = meta::FindCondition(pass.after.conditions, "Ready");
     const bool bad = pass.after.state == "Failed" || pass.after.state == "Offline" ||
                      pass.after.state == "Degraded";
+    // Online is about the agent; what its plugins still wait for is Ready's to say.
+    const std::string why = pass.after.state == "Online" ? "the agent reports"
+                            : ready != nullptr           ? ready->message
+                                                         : "";
     Say(on, NoteOn(pass.before, bad ? runtime::EventType::kWarning : runtime::EventType::kNormal),
         pass.after.state, "Observe",
         fmt::format("state {} -> {}{}{}",
                     pass.before.status.state.empty() ? "(none)" : pass.before.status.state,
-                    pass.after.state, ready != nullptr && !ready->message.empty() ? ": " : "",
-                    ready != nullptr ? ready->message : ""));
+                    pass.after.state, why.empty() ? "" : ": ", why));
   }
 }
 

@@ -177,6 +177,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
   NoteAwaited(workspace.meta.uid, pass.seen.awaits_sources);
   if (pass.seen.awaits_sources && wait.count() > 0) return runtime::Requeue::After(wait);
   core::WorkspaceObservation& observation = pass.seen.observation;
+  if (!token) observation.token_trouble = token.error().message;
   const base::Now now = on_.clock->Read();
   const core::WorkspaceDecision decision =
       core::DecideWorkspace(observation, workspace.status, *pass.policy, now);

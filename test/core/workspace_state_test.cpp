@@ -30,6 +30,19 @@ TEST_SUITE("behaviour.md section 3: the ordered table") {
     w.Decide();
     CHECK(w.decision.state == "Terminating");
     CHECK(w.decision.ready == kFalse);
+    CHECK(w.decision.message == "the workspace is being deleted");
+    for (const char* name : {"a", "b", "c", "d"}) {
+      api::PluginRow& row = w.ws.status.plugins.emplace_back();
+      row.name = name;
+      row.origin = api::PluginOrigin::kDelivered;
+      row.deletion_policy = api::DeletionPolicy::kRemove;
+    }
+    w.ws.status.plugins.back().deletion_policy = api::DeletionPolicy::kOrphan;
+    w.Decide();
+    CHECK(w.decision.message ==
+          "the workspace is being deleted: 3 plugins are removed from its box first (a, b, c), "
+          "until " +
+              base::FormatTime(w.now.wall + w.policy.deletion_deadline) + " at the latest");
   }
   TEST_CASE("2: suspend is Suspended, Ready Unknown, not Reconciling") {
     World w = Online();
@@ -76,6 +89,39 @@ TEST_SUITE("behaviour.md section 3: the ordered table") {
     w.Beat();
     w.Pass();
     CHECK(w.ws.status.state == "Online");
+  }
+  TEST_CASE("4: what had failed before a take-over stands through the grace after it") {
+    World w;
+    w.agent_reports = false;
+    w.hb = {};
+    w.Pass();
+    w.Advance(901s);
+    w.Pass();
+    REQUIRE(w.Why("Ready") == "ProvisioningTimeout");
+    const auto before = w.ws.status;
+    w.Restarted();
+    w.Pass();
+    CHECK(w.ws.status.state == "Failed");
+    CHECK(w.ws.status.conditions == before.conditions);
+    w.Advance(181s);
+    w.Pass();
+    CHECK(w.ws.status.conditions == before.conditions);
+    w.identity = "another-box";  // A new box has its own deadline, in the grace too.
+    w.Restarted();
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+  }
+  TEST_CASE("4: a token that cannot be given is named as long as nobody has reported") {
+    for (const auto type : {api::BoxType::kDirectory, api::BoxType::kExternal}) {
+      World w;
+      w.agent_reports = false;
+      w.hb = {};
+      w.ws.spec.box.type = type;
+      core::WorkspaceObservation observation = w.Observe();
+      observation.token_trouble = "secrets are exhausted";
+      const auto decision = core::DecideWorkspace(observation, w.ws.status, w.policy, w.now);
+      CHECK(decision.message.ends_with(": no token for its agent: secrets are exhausted"));
+    }
   }
   TEST_CASE("4: an External workspace without a heartbeat awaits its agent, without a deadline") {
     World w;
