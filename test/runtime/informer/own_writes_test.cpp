@@ -302,7 +302,7 @@ TEST_CASE("of own writes whose echo never comes only so many are remembered, the
   CHECK_FALSE(of_one.Any(Key("a")));
 }
 
-TEST_CASE("of deletions, status changes and changes held back only so many are remembered") {
+TEST_CASE("of deletions and status changes only the newest are remembered, so many of each") {
   constexpr int kAll = 5'000, kKept = 4'096;
   Synced s;
   const auto push = [&](WatchEventType type, int base, const std::string& status) {
@@ -312,14 +312,25 @@ TEST_CASE("of deletions, status changes and changes held back only so many are r
   };
   push(kAdded, 10'000, "");
   push(kModified, 20'000, "theirs");
+  std::atomic<int> first{kAll};
+  s.informer.OnSelfTrigger([&](const meta::ObjectKey& key) {
+    if (first == kAll) first = std::stoi(key.name);
+  });
   for (int i = 0; i < kAll; ++i)
     s.informer.ObserveWrite(Key(std::to_string(i)), std::to_string(20'000 + i));
   CHECK(s.informer.Stats().self_triggers == kKept);
+  CHECK(first == kAll - kKept);
   for (int i = 0; i < kAll; ++i) s.informer.ObserveDelete(Key(std::to_string(i)), "u");
   CHECK(s.run.Content() == "a@9");
   push(kModified, 30'000, "late");
   CHECK(s.informer.Stats().objects == 1 + kAll - kKept);
+  CHECK(s.informer.Get(Key(std::to_string(kAll - kKept - 1))) != nullptr);
+  CHECK(s.informer.Get(Key(std::to_string(kAll - kKept))) == nullptr);
+}
 
+TEST_CASE("of the changes held back for a write under way only so many are remembered") {
+  constexpr int kKept = 4'096;
+  Synced s;
   const runtime::Informer<Thing>::WriteInFlight flight(s.informer, Key("a"));
   for (int i = 0; i <= kKept; ++i)
     s.source.Push(kModified, Json("a", "u1", std::to_string(40'000 + i), "s", std::to_string(i)));
