@@ -5,15 +5,14 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
-#include <list>
 #include <map>
 #include <mutex>
-#include <unordered_map>
 #include <vector>
 
 #include "base/log.hpp"
 #include "runtime/backoff.hpp"
 #include "runtime/deadline_watch.hpp"
+#include "runtime/lru_map.hpp"
 #include "runtime/metrics.hpp"
 #include "runtime/timed_wait.hpp"
 
@@ -25,53 +24,6 @@ namespace {
 using Key = uint64_t;
 
 Key KeyOf(std::string_view text) { return std::hash<std::string_view>{}(text); }
-
-/// A map that forgets what was used longest ago.
-template <typename V>
-class LruMap {
- public:
-  explicit LruMap(size_t limit) : limit_(std::max<size_t>(limit, 1)) {}
-  V* Find(Key key) {
-    const auto found = index_.find(key);
-    if (found == index_.end()) return nullptr;
-    order_.splice(order_.begin(), order_, found->second);
-    return &found->second->second;
-  }
-  V& Put(Key key, V value) {
-    Erase(key);
-    if (order_.size() >= limit_) {
-      index_.erase(order_.back().first);
-      order_.pop_back();
-    }
-    order_.emplace_front(key, std::move(value));
-    index_[key] = order_.begin();
-    return order_.front().second;
-  }
-  void Erase(Key key) {
-    const auto found = index_.find(key);
-    if (found == index_.end()) return;
-    order_.erase(found->second);
-    index_.erase(found);
-  }
-  template <typename Predicate>
-  void EraseIf(Predicate over) {
-    for (auto at = order_.begin(); at != order_.end();) {
-      if (over(at->second)) {
-        index_.erase(at->first);
-        at = order_.erase(at);
-      } else {
-        ++at;
-      }
-    }
-  }
-  std::list<std::pair<Key, V>>& All() { return order_; }
-  size_t Size() const { return order_.size(); }
-
- private:
-  const size_t limit_;
-  std::list<std::pair<Key, V>> order_;
-  std::unordered_map<Key, typename std::list<std::pair<Key, V>>::iterator> index_;
-};
 
 struct Series {
   Event event;
@@ -162,9 +114,9 @@ struct EventRecorder::State {
   Jitter jitter;
   std::deque<Item> queue;
   std::multimap<base::MonoTime, Item> retries;
-  LruMap<Series> series;
-  LruMap<Bucket> buckets;
-  LruMap<Similar> similar;
+  LruMap<Key, Series> series;
+  LruMap<Key, Bucket> buckets;
+  LruMap<Key, Similar> similar;
   base::MonoTime next_sweep{};
   bool flushing = false;
   uint64_t names = 0;

@@ -74,6 +74,18 @@ TEST_CASE("api contract: a watch that ends by its time-out is orderly; the next 
   CHECK(second.Seen() == "~a@v3");
 }
 
+TEST_CASE("api contract: before its end a watch tells of the version that nothing else told of") {
+  const ServedApi api, elsewhere;
+  WatchLog watch(api.Client(), api.Plugins(),
+                 {.resource_version = api.ListVersion(), .timeout_seconds = 6});
+  api.CreatePlugin("a");
+  REQUIRE(watch.Await(1));
+  const Json other = elsewhere.CreatePlugin("b");  // In another namespace.
+  REQUIRE(watch.AwaitEnd());
+  CHECK(watch.Seen().starts_with("+a@v1 bookmark"));  // A real server may send it twice.
+  CHECK(std::stoll(watch.LastVersion()) >= std::stoll(VersionOf(other)));
+}
+
 TEST_CASE("api contract: to a selective watch, what leaves the selection is deleted") {
   const ServedApi api;
   api.CreatePlugin("in", "v1");

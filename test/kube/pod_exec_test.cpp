@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <thread>
 
 #include "support/exec_server.hpp"
@@ -243,6 +244,37 @@ TEST_CASE("behind a closed fence nothing is run in a Pod") {
       (*exec)->Run({.ns = "team-a", .pod = "box-1", .container = "agent", .argv = {"true"}});
   REQUIRE_FALSE(refused);
   CHECK(refused.error().reason == "NotLeader");
+}
+
+TEST_CASE("a lease that is lost before the second attempt keeps it from being made") {
+  std::atomic<bool> runs{false};
+  support::ExecServer server, other;
+  support::TempFolder folder;
+  kube::ClientConfig config;
+  config.server = server.Url();
+  config.ca_file = folder / "ca.crt";
+  const support::ExecServer::Script started{.talk = [&](auto& socket) {
+    runs = true;
+    Answer(socket, kSuccess);
+  }};
+  for (const bool by_handshake : {false, true}) {  // What fails at first; else it is a 401.
+    CAPTURE(by_handshake);
+    support::WriteText(folder / "ca.crt", by_handshake ? other.Ca() : server.Ca());
+    server.Play(by_handshake
+                    ? std::vector{started}
+                    : std::vector<support::ExecServer::Script>{{.refuse_status = 401}, started});
+    int asked = 0;
+    const auto exec = *kube::PodExec::Create(config, [&]() -> base::Status {
+      support::WriteText(folder / "ca.crt", server.Ca());
+      if (++asked == 1) return {};
+      return base::MakeError(base::Code::kUnavailable, "fenced", "NotLeader");
+    });
+    const auto ended = exec->Run(Cat());
+    CHECK_FALSE(runs);
+    REQUIRE_FALSE(ended);
+    CHECK(ended.error().reason == "NotLeader");
+    CHECK(asked == 2);
+  }
 }
 
 TEST_CASE("a program that was begun in a Pod, and whose end was not heard, is told of") {

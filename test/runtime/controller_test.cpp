@@ -72,19 +72,24 @@ TEST_CASE("each outcome of a run leads to what the table says") {
   }
 }
 
-TEST_CASE("a success ends the back-off of earlier failures") {
-  std::atomic<bool> fail{true};
-  Running run([&](const auto&, auto) -> base::Result<Requeue> {
-    if (fail) return Failure(Code::kInternal);
-    return Requeue::None();
-  });
-  run.Start();
-  run.controller.Queue().Add(K("a"));
-  REQUIRE(run.AwaitIdle(1));
-  fail = false;
-  run.clock.Advance(Millis{1'000});
-  REQUIRE(run.AwaitIdle(2));
-  CHECK(run.controller.Queue().Failures(K("a")) == 0);
+TEST_CASE("a success and a terminal error end the back-off of earlier failures") {
+  const base::Result<Requeue> ends[] = {Requeue::None(), Requeue::After(Millis{5'000}),
+                                        Failure(Code::kInvalid)};
+  for (const auto& end : ends) {
+    std::atomic<bool> fail{true};
+    Running run([&](const auto&, auto) -> base::Result<Requeue> {
+      if (fail) return Failure(Code::kInternal);
+      return end;
+    });
+    run.Start();
+    run.controller.Queue().Add(K("a"));
+    REQUIRE(run.AwaitIdle(1));
+    REQUIRE(run.controller.Queue().Failures(K("a")) == 1);
+    fail = false;
+    run.clock.Advance(Millis{1'000});
+    REQUIRE(run.AwaitIdle(2));
+    CHECK(run.controller.Queue().Failures(K("a")) == 0);
+  }
 }
 
 TEST_CASE("a lost race is no warning, unless it is lost again and again") {

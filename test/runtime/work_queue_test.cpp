@@ -288,7 +288,7 @@ TEST_CASE("a key that is due later than what is watched already wakes nobody") {
     workers.emplace_back([&] {
       while (queue.Get({})) continue;
     });
-  CHECK(support::Eventually([&] { return clock.waits == 3; }));
+  CHECK(support::Eventually([&] { return clock.waits >= 3; }));
   queue.AddAfter(K("first"), Millis{60'000});
   CHECK(support::Eventually([&] { return clock.waits == 4; }));  // One watches the time now.
   for (int i = 0; i < 100; ++i) queue.AddAfter(K(std::to_string(i)), Millis{70'000 + i});
@@ -333,16 +333,18 @@ TEST_CASE("what is due while one worker is busy is watched by another one") {
     workers.emplace_back([&] {
       while (const auto key = queue.Get({})) {
         ++handed;
-        support::Eventually([&] { return release.load(); });
+        release.wait(false);
         queue.Done(*key);
       }
     });
-  // Both sleep for ever; only one of them is woken to watch the first time.
+  // Both sleep for ever; only one of them is woken to watch the first time, and then the second.
   REQUIRE(support::Eventually([&] { return clock.waits == 2; }));
-  queue.AddAfter(K("first"), Millis{20});
-  queue.AddAfter(K("second"), Millis{60});
+  queue.AddAfter(K("first"), Millis{200});
+  REQUIRE(support::Eventually([&] { return clock.waits >= 3; }));
+  queue.AddAfter(K("second"), Millis{200});
   CHECK(support::Eventually([&] { return handed == 2; }));
   release = true;
+  release.notify_all();
   queue.ShutDown();
 }
 

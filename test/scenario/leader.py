@@ -372,21 +372,21 @@ def release_last(world):
     return f"{len(others)} writes of {kinds}; {len(under_way)} answered after the signal, the last {released[0] - max(one[1] for one in others):.3f} s before the release"
 
 
-def not_released(world):
-    """SIGTERM while a write hangs for longer than the stop waits: the lease is not given back, and the write lands before anybody else leads."""
+def write_held_past_the_stop(world, resource, is_it, write):
+    """SIGTERM to the leader while a write of that resource hangs for longer than the stop waits; returns what is to be told of it."""
     proxy = world.through_proxy("a")
     leader, follower = pair(world, lease=8)
     world.ready_workspace("one", follower, "alpha")
     hanging = threading.Event()
 
     def hold(target):
-        if target.partition("?")[0].endswith("/status"):
+        if is_it(target):
             hanging.set()
             time.sleep(5)
     proxy.before = hold
-    world.kubectl("annotate", "workspaces.molecule.ai", "one", "molecule.ai/reconcile-requested-at=held", "--overwrite")
+    write(leader)
     if not hanging.wait(20):
-        raise Failed("no status was written")
+        raise Failed(f"no {resource} were written")
     begin = time.time()
     leader.process.send_signal(signal.SIGTERM)
     code, text = leader.process.wait(12), leader.log.read_text()
@@ -394,12 +394,33 @@ def not_released(world):
     if "the lease is not given back" not in text or "the lease is given back" in text or ended > 10:
         raise Failed(f"exit {code} after {ended:.1f} s:\n{text[-2000:]}")
     until(30, "take-over", follower.leads)
-    landed = until(10, "the held write reaches the server", lambda: [one for one in world.writes(leader) if one[3] == "status" and one[0] > begin])
+    landed = until(10, "the held write reaches the server", lambda: [one for one in world.writes(leader) if one[2] == resource and one[0] > begin])
     taken = [one for one in world.writes(follower) if one[2] == "leases" and one[0] > begin][0]
     proxy.close()
     if landed[-1][1] > taken[0]:
         raise Failed(f"a write of the old leader, {landed[-1]}, was answered after the other one took the lease, {taken}")
     return f"ended {ended:.1f} s after the signal, exit {code}; its write landed {taken[0] - landed[-1][1]:.1f} s before the other one led"
+
+
+def not_released(world):
+    """SIGTERM while a status is on its way for too long: the lease is not given back, and the write lands before anybody else leads."""
+    def write(_):
+        world.kubectl("annotate", "workspaces.molecule.ai", "one", "molecule.ai/reconcile-requested-at=held", "--overwrite")
+    return write_held_past_the_stop(world, "workspaces", lambda target: target.partition("?")[0].endswith("/status"), write)
+
+
+def not_released_for_http(world):
+    """The same while a plugin that was declared over HTTP is on its way: no controller has begun it."""
+    source = world.plugin("beta")
+
+    def write(leader):
+        def declare():
+            try:
+                world.declare(leader, "one", "beta", source)
+            except OSError:
+                pass  # The leader ends before it has answered.
+        threading.Thread(target=declare, daemon=True).start()
+    return write_held_past_the_stop(world, "declaredplugins", lambda target: "/declaredplugins" in target and "fieldManager=" in target, write)
 
 
 def order(world):
@@ -416,7 +437,9 @@ def order(world):
     text = leader.log.read_text()
     if (seen := parts_in_order(text)) != shared + leading:
         raise Failed(f"the leader has started {seen}")
-    for first, then in (("part=declaredplugins", "part is ready part=leadership"), ("ours=true", "part starts part=events"),
+    for first, then in (("part is ready part=workspaces", "part is ready part=leadership"),
+                        ("part is ready part=declaredplugins", "part is ready part=leadership"),
+                        ("part is ready part=pods", "part is ready part=leadership"), ("ours=true", "part starts part=events"),
                         ("part has ended part=http", "the lease is given back"), ("the lease is given back", "part has ended part=leader-election")):
         plain = text.replace('"', "")
         if not 0 <= plain.find(first) < plain.find(then):
@@ -491,7 +514,8 @@ def lost(world):
     return f"ended with 5 after {took:.2f} s (renew deadline {RENEW} s), then the other one led"
 
 
-SCENARIOS = {f.__name__: f for f in (standby, take_over, pause, stall, lost, hand_over, release_last, not_released, order, alone_and_wrong, idle)}
+SCENARIOS = {f.__name__: f for f in (standby, take_over, pause, stall, lost, hand_over, release_last, not_released, not_released_for_http, order,
+                                     alone_and_wrong, idle)}
 
 
 def main():

@@ -10,6 +10,8 @@ namespace {
 
 using codec::Json;
 
+constexpr base::Seconds kBeforeEnd{2};  ///< As in kube-apiserver.
+
 std::string Line(const char* type, const std::string& object) {
   std::string line;
   line.reserve(object.size() + 40);
@@ -30,7 +32,7 @@ WatchSession::WatchSession(const Served& served, WatchOptions options, const bas
       options_(std::move(options)),
       clock_(clock),
       deadline_(clock.Read().mono + options_.timeout),
-      next_bookmark_(clock.Read().mono + options_.bookmark_period) {}
+      next_bookmark_(NextBookmark()) {}
 
 void WatchSession::Attach(std::shared_ptr<http::ResponseStream> stream) {
   stream_ = std::move(stream);
@@ -84,6 +86,14 @@ bool WatchSession::OnChange(const ChangePtr& change) {
   return SendObject("DELETED", ComposeText(change->version, TailOf(change->previous)));
 }
 
+/// Once a period, and shortly before the end: who watches again need not be told the same again.
+base::MonoTime WatchSession::NextBookmark() const {
+  const base::MonoTime now = clock_.Read().mono;
+  const base::MonoTime regular = now + options_.bookmark_period;
+  const base::MonoTime last = deadline_ - kBeforeEnd;
+  return now < last ? std::min(regular, last) : regular;
+}
+
 bool WatchSession::SendBookmark(int64_t version, bool initial_end) {
   Json metadata = {{"resourceVersion", std::to_string(version)}, {"creationTimestamp", nullptr}};
   if (initial_end) metadata["annotations"] = {{"k8s.io/initial-events-end", "true"}};
@@ -104,7 +114,7 @@ bool WatchSession::SendBookmark(int64_t version, bool initial_end) {
     object = std::move(table);
     columns_sent_ = true;
   }
-  next_bookmark_ = clock_.Read().mono + options_.bookmark_period;
+  next_bookmark_ = NextBookmark();
   return stream_->Write(Line("BOOKMARK", codec::Dump(object)));
 }
 

@@ -44,6 +44,7 @@ class WatchSession final : public WatchSink {
  private:
   bool SendObject(const char* type, const std::string& text);
   bool SendBookmark(int64_t version, bool initial_end);
+  base::MonoTime NextBookmark() const;
   bool Selected(const std::string& text) const;
 
   const Served& served_;

@@ -263,8 +263,7 @@ void InformerCore::ObserveDelete(const meta::ObjectKey& key, const std::string& 
   std::lock_guard lock(s.mutex);
   const auto cached = s.Find(key);
   if (!cached || cached->uid != uid) return;
-  if (s.tombstones.size() >= 4096) s.tombstones.erase(s.tombstones.begin());
-  s.tombstones[key] = uid;
+  s.tombstones.Put(key, uid);
   s.own.Forget(key);
   const State::Object old_object = s.Load(key);
   s.store.Erase(key);

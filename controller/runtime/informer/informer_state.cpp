@@ -11,8 +11,7 @@
 namespace runtime {
 namespace {
 
-constexpr size_t kLarge = 10'000;     ///< Objects whose memory is worth giving back.
-constexpr size_t kRemembered = 4096;  ///< Tombstones, status wakes, changes held.
+constexpr size_t kLarge = 10'000;  ///< Objects whose memory is worth giving back.
 constexpr base::Millis kOverlayLife{
     60'000};  ///< An own write newer than a list is believed this long.
 
@@ -201,8 +200,7 @@ bool InformerCore::State::OwnWriteIsNewer(const meta::ObjectKey& key,
 void InformerCore::State::Compare(const PackedObject& staged, const std::string& new_version,
                                   std::vector<Change>* changes, std::vector<PackedObject>* puts) {
   const meta::ObjectKey& key = staged.key;
-  const auto deleted = tombstones.find(key);
-  if (deleted != tombstones.end() && deleted->second == staged.uid) return;
+  if (WeDeleted(key, staged.uid)) return;
   const auto cached = Find(key);
   if (cached && AtLeast(cached->version, staged.resource_version) &&
       OwnWriteIsNewer(key, new_version)) {
@@ -328,8 +326,7 @@ base::Result<std::string> InformerCore::State::ApplyNow(WatchEventType type,
 
 void InformerCore::State::ApplyDelete(const ErasedFormat::Decoded& gone) {
   const meta::ObjectKey& key = gone.packed.key;
-  const auto deleted = tombstones.find(key);
-  if (deleted != tombstones.end() && deleted->second == gone.packed.uid) tombstones.erase(deleted);
+  if (WeDeleted(key, gone.packed.uid)) tombstones.Erase(key);
   const auto cached = Find(key);
   if (!cached) return;
   // An older incarnation went; the cache has its successor already.
@@ -344,11 +341,8 @@ void InformerCore::State::ApplyDelete(const ErasedFormat::Decoded& gone) {
 void InformerCore::State::ApplyPut(const ErasedFormat::Decoded& now) {
   const PackedObject& packed = now.packed;
   const meta::ObjectKey& key = packed.key;
-  const auto deleted = tombstones.find(key);
-  if (deleted != tombstones.end()) {
-    if (deleted->second == packed.uid) return;
-    tombstones.erase(deleted);
-  }
+  if (WeDeleted(key, packed.uid)) return;
+  tombstones.Erase(key);
   const auto cached = Find(key);
   const bool overlaid = own.Any(key);
   const bool ours = own.Take(key, packed.resource_version);
@@ -393,15 +387,13 @@ void InformerCore::State::Replace(const ErasedFormat::Decoded& now, const Identi
     if (held.size() < kRemembered) held.push_back(now.packed.resource_version);
     return;
   }
-  if (status_only) RememberStatusWake(key, now.packed.resource_version);
+  if (status_only) status_wakes.Put(key, now.packed.resource_version);
   Deliver({ObjectEventKind::kUpdated, key, now.object, old_object, false, false});
 }
 
-void InformerCore::State::RememberStatusWake(const meta::ObjectKey& key, const std::string& at) {
-  if (status_wakes.size() >= kRemembered && !status_wakes.contains(key)) {
-    status_wakes.erase(status_wakes.begin());
-  }
-  status_wakes[key] = at;
+bool InformerCore::State::WeDeleted(const meta::ObjectKey& key, const std::string& uid) {
+  const std::string* deleted = tombstones.Find(key);
+  return deleted != nullptr && *deleted == uid;
 }
 
 bool InformerCore::State::TakeHeld(const meta::ObjectKey& key, const std::string& at) {
@@ -414,9 +406,9 @@ bool InformerCore::State::TakeHeld(const meta::ObjectKey& key, const std::string
 /// The echo of a write of ours came first and woke the handlers: harmless once, a loop if it goes
 /// on.
 void InformerCore::State::NoteSelfTrigger(const meta::ObjectKey& key, const std::string& at) {
-  const auto found = status_wakes.find(key);
-  if (found == status_wakes.end() || found->second != at) return;
-  status_wakes.erase(found);
+  const std::string* woke = status_wakes.Find(key);
+  if (woke == nullptr || *woke != at) return;
+  status_wakes.Erase(key);
   ++self_triggers;
   if (on_self_trigger) on_self_trigger(key);
 }
@@ -430,8 +422,7 @@ void InformerCore::State::Overlay(const ErasedFormat::Decoded& written) {
   if (AtLeast(version, packed.resource_version)) return;
   own.Add(key, packed.resource_version, options.clock->Read().mono);
   if (!synced || !CompareVersions(version, packed.resource_version)) return;
-  const auto deleted = tombstones.find(key);
-  if (deleted != tombstones.end() && deleted->second == packed.uid) return;
+  if (WeDeleted(key, packed.uid)) return;
   const auto cached = Find(key);
   if (cached && AtLeast(cached->version, packed.resource_version)) return;
   const Object old_object = cached ? Load(key) : nullptr;

@@ -13,6 +13,7 @@
 #include "runtime/informer/informer_core.hpp"
 #include "runtime/informer/own_writes.hpp"
 #include "runtime/informer/reflector.hpp"
+#include "runtime/lru_map.hpp"
 #include "runtime/metrics.hpp"
 
 namespace runtime {
@@ -69,7 +70,8 @@ struct InformerCore::State : ReflectorTarget {
   /// The change of that version is our own: true if it was held back for the write under way.
   bool TakeHeld(const meta::ObjectKey& key, const std::string& version);
   void NoteSelfTrigger(const meta::ObjectKey& key, const std::string& version);
-  void RememberStatusWake(const meta::ObjectKey& key, const std::string& version);
+  /// We deleted the object with this uid: nothing old brings it back.
+  bool WeDeleted(const meta::ObjectKey& key, const std::string& uid);
 
   void Keep(Reflector& reflector, const std::stop_token& stop);
   base::MonoTime Resync(base::MonoTime now);
@@ -92,9 +94,10 @@ struct InformerCore::State : ReflectorTarget {
   std::set<meta::ObjectKey> staged_unreadable;
   std::map<meta::ObjectKey, Quarantined> quarantine;
   OwnWrites own;
-  std::unordered_map<meta::ObjectKey, std::string> tombstones;  ///< UIDs that we deleted.
-  std::unordered_map<meta::ObjectKey, std::string>
-      status_wakes;  ///< Versions of status-only changes that woke handlers.
+  static constexpr size_t kRemembered = 4096;  ///< Tombstones, status wakes, changes held.
+  LruMap<meta::ObjectKey, std::string> tombstones{kRemembered};  ///< UIDs that we deleted.
+  /// Versions of status-only changes that woke handlers.
+  LruMap<meta::ObjectKey, std::string> status_wakes{kRemembered};
   /// Status writes under way, and the versions of status changes that nobody was told of for it.
   struct Flight {
     size_t writes = 0;

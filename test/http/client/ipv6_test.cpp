@@ -11,6 +11,7 @@
 
 #include "http/client/client.hpp"
 #include "http/client/hello.hpp"
+#include "http/client/route.hpp"
 #include "http/client/web_socket.hpp"
 #include "http/server/server.hpp"
 #include "http/tls.hpp"
@@ -102,6 +103,22 @@ TEST_CASE("an IPv6 address in a URL works pooled, on own connections and for str
   const auto other = http::MakeServingCertificate(peer.authority, "server", {}, {"::2"}, 3600s);
   peer.server->ReplaceTls({other->certificate_pem, other->private_key_pem, ""});
   CHECK(peer.Ask(peer.Options("[::1]")).error().reason == "TlsFailure");
+}
+
+TEST_CASE("an IPv6 address is told from the port behind it, and from one that is not there") {
+  struct Row {
+    std::string url;
+    std::string wanted;
+  };
+  for (const Row& row :
+       {Row{"https://[fd00::1]:6443/", "[fd00::1]:6443"},
+        Row{"https://[fd00::1]/", "[fd00::1]:443"}, Row{"http://[fd00::1]", "[fd00::1]:80"}}) {
+    CAPTURE(row.url);
+    const auto route = http::RouteTo(row.url, "");
+    REQUIRE(route);
+    CHECK(route->place.host == "fd00::1");
+    CHECK(route->place.Authority() == row.wanted);
+  }
 }
 
 TEST_CASE("a WebSocket session and a tunnel through a proxy lead to an IPv6 address, too") {

@@ -27,6 +27,14 @@ struct Synced {
   runtime::Informer<Thing>& informer = run.informer;
 };
 
+/// The next watch is silent until `gone`; then its version has been forgotten.
+void WatchUntilGone(ScriptedListWatch& source, const std::atomic<bool>& gone) {
+  source.OnWatch([&gone](const auto&, const auto&, std::stop_token) -> base::Status {
+    Eventually([&] { return gone.load(); });
+    return base::MakeError(Code::kGone, "compacted");
+  });
+}
+
 }  // namespace
 
 TEST_CASE(
@@ -77,6 +85,37 @@ TEST_CASE(
   REQUIRE(s.run.AwaitVersion("20"));
   s.informer.ObserveWrite(MakeThing("b", "u2", "18", "s", "old"));
   CHECK(s.informer.Get(Key("b"))->status == "new");
+  // Nor what the answer of a later write has put there, which the watch has not shown.
+  s.informer.ObserveWrite(MakeThing("b", "u2", "30", "s", "second"));
+  s.informer.ObserveWrite(MakeThing("b", "u2", "25", "s", "first"));
+  CHECK(s.informer.Get(Key("b"))->status == "second");
+}
+
+TEST_CASE(
+    "a late answer resurrects nothing that a relist has lost, nor a late relist our deletion") {
+  ScriptedListWatch source;
+  source.ListOf("10", {Json("a", "u1", "9"), Json("b", "u2", "8")});
+  std::atomic<bool> gone{false};
+  WatchUntilGone(source, gone);
+  source.ListOf("15", {Json("b", "u2", "8")});
+  source.WatchStays({});
+  RunningInformer run(Quick(false), source);
+  run.Start();
+  REQUIRE(run.AwaitVersion("10"));
+  run.informer.ObserveDelete(Key("b"), "u2");
+  run.ClearSeen();
+  gone = true;
+  REQUIRE(run.AwaitVersion("15"));
+  run.informer.ObserveWrite(MakeThing("a", "u1", "12", "s", "late"));
+  run.informer.ObserveWrite(MakeThing("b", "u2", "16", "s", "late"));
+  source.Push(kModified, Json("b", "u2", "16", "s", "late"));
+  source.Push(kDeleted, Json("b", "u2", "17"));
+  source.Push(kAdded, Json("b", "u3", "18"));
+  REQUIRE(run.AwaitVersion("18"));
+  CHECK(run.Seen() == Strings{"-a@9?", "+b@18"});
+  // The answer of that deletion comes late, too.
+  run.informer.ObserveDelete(Key("b"), "u2");
+  CHECK(run.Content() == "b@18");
 }
 
 TEST_CASE("an own create is in the cache at once and its echo is no second add") {
@@ -146,10 +185,7 @@ TEST_CASE("an own write that no list shows is believed for a minute and no longe
     ScriptedListWatch source;
     source.ListOf("10", {Json("a", "u1", "9")});
     std::atomic<bool> gone{false};
-    source.OnWatch([&](const auto&, const auto&, std::stop_token) -> base::Status {
-      Eventually([&] { return gone.load(); });
-      return base::MakeError(Code::kGone, "compacted");
-    });
+    WatchUntilGone(source, gone);
     source.ListOf("15", {Json("a", "u1", "9")});  // Of a store that was restored, it may be.
     source.WatchStays({});
     RunningInformer run(options, source);
@@ -183,10 +219,7 @@ TEST_CASE("a relist suppresses nothing, and keeps an own write that is newer tha
   ScriptedListWatch source;
   source.ListOf("10", {Json("a", "u1", "9"), Json("b", "u2", "8")});
   std::atomic<bool> gone{false};
-  source.OnWatch([&](const auto&, const auto&, std::stop_token) -> base::Status {
-    Eventually([&] { return gone.load(); });
-    return base::MakeError(Code::kGone, "compacted");
-  });
+  WatchUntilGone(source, gone);
   source.ListOf("15", {Json("a", "u1", "12", "s", "ours"), Json("b", "u2", "8")});
   source.WatchStays({});
   RunningInformer run(Quick(false), source);
@@ -267,4 +300,42 @@ TEST_CASE("of own writes whose echo never comes only so many are remembered, the
   CHECK(of_one.Take(Key("a"), "93"));
   CHECK(of_one.Take(Key("a"), "100"));
   CHECK_FALSE(of_one.Any(Key("a")));
+}
+
+TEST_CASE("of deletions and status changes only the newest are remembered, so many of each") {
+  constexpr int kAll = 5'000, kKept = 4'096;
+  Synced s;
+  const auto push = [&](WatchEventType type, int base, const std::string& status) {
+    for (int i = 0; i < kAll; ++i)
+      s.source.Push(type, Json(std::to_string(i), "u", std::to_string(base + i), "s", status));
+    REQUIRE(s.run.AwaitVersion(std::to_string(base + kAll - 1)));
+  };
+  push(kAdded, 10'000, "");
+  push(kModified, 20'000, "theirs");
+  std::atomic<int> first{kAll};
+  s.informer.OnSelfTrigger([&](const meta::ObjectKey& key) {
+    if (first == kAll) first = std::stoi(key.name);
+  });
+  for (int i = 0; i < kAll; ++i)
+    s.informer.ObserveWrite(Key(std::to_string(i)), std::to_string(20'000 + i));
+  CHECK(s.informer.Stats().self_triggers == kKept);
+  CHECK(first == kAll - kKept);
+  for (int i = 0; i < kAll; ++i) s.informer.ObserveDelete(Key(std::to_string(i)), "u");
+  CHECK(s.run.Content() == "a@9");
+  push(kModified, 30'000, "late");
+  CHECK(s.informer.Stats().objects == 1 + kAll - kKept);
+  CHECK(s.informer.Get(Key(std::to_string(kAll - kKept - 1))) != nullptr);
+  CHECK(s.informer.Get(Key(std::to_string(kAll - kKept))) == nullptr);
+}
+
+TEST_CASE("of the changes held back for a write under way only so many are remembered") {
+  constexpr int kKept = 4'096;
+  Synced s;
+  const runtime::Informer<Thing>::WriteInFlight flight(s.informer, Key("a"));
+  for (int i = 0; i <= kKept; ++i)
+    s.source.Push(kModified, Json("a", "u1", std::to_string(40'000 + i), "s", std::to_string(i)));
+  REQUIRE(s.run.AwaitVersion(std::to_string(40'000 + kKept)));
+  for (const int at : {kKept - 1, kKept})
+    s.informer.ObserveWrite(Key("a"), std::to_string(40'000 + at));
+  CHECK(s.informer.Stats().own_writes == 1);
 }
