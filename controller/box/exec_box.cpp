@@ -63,6 +63,13 @@ PluginProbe FromWire(const protocol::BoxPlugin& plugin) {
           plugin.boot_installed};
 }
 
+/// A probe that records what it finds writes receipts.
+base::Effect EffectOf(const BoxRequest& request) {
+  const bool reads =
+      request.op == BoxOp::kAgent || (request.op == BoxOp::kProbe && request.deliveries.empty());
+  return reads ? base::Effect::kReads : base::Effect::kChanges;
+}
+
 /// Exit codes and errors that say "not this program": the next way is tried.
 bool IsMissing(const base::Result<ExecOutcome>& outcome) {
   if (!outcome) return outcome.error().reason == "ProgramNotFound";
@@ -196,6 +203,7 @@ base::Result<BoxReply> ExecBox::AskOne(const std::vector<std::string>& helper,
                 .input = [frames] { return frames->Next(); },
                 .output_limit = protocol::kBoxReplyBytes + (128 << 10),
                 .deadline = question.deadline,
+                .effect = EffectOf(question.request),
                 .stop = stop};
   call.argv.insert(call.argv.end(), {"box-helper", "--root", options_.root});
   auto outcome = channel_->Run(call);
