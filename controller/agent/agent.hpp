@@ -21,7 +21,8 @@ namespace agent {
 struct AgentOptions {
   std::string root;          ///< The box: plugins are in <root>/configs/plugins, our files in
                              ///< <root>/configs/.molecule.
-  std::string box_identity;  ///< Told at registration; default: device and inode of the root.
+  std::string box_identity;  ///< Told in every report; default: at the registration, device and
+                             ///< inode of the root.
   std::string operator_url;  ///< http(s)://host:port
   std::string ca_file;       ///< PEM; empty: the system's roots.
   std::string workspace;     ///< UID or namespace.name.

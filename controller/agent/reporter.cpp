@@ -101,6 +101,7 @@ protocol::Heartbeat Reporter::Build(const SharedState::View& view, std::stop_tok
   heartbeat.uptime_seconds = std::chrono::duration_cast<base::Seconds>(now.mono - began_).count();
   heartbeat.boot_install = view.boot_install;
   heartbeat.answer_tag = answer_.tag;
+  heartbeat.box_identity = options_.box_identity;
   if (view.runtime_running) {
     const RuntimeStatus status = ReadStatus(options_.status_path, view.boot_id);
     heartbeat.active_tasks = status.active_tasks;
@@ -160,17 +161,14 @@ base::Millis Reporter::Heed(const http::Response& response) {
 }
 
 base::Millis Reporter::ReportOnce(const SharedState::View& view, std::stop_token stop) {
-  const protocol::Heartbeat heartbeat = Build(view, stop);
+  protocol::Heartbeat heartbeat = Build(view, stop);
   if (registered_) {
     const auto response =
         link_.Post("/registry/heartbeat", protocol::EncodeHeartbeat(heartbeat), stop);
     return response ? Heed(*response) : Trouble(response.error().message);
   }
-  const protocol::Register body{
-      heartbeat,
-      options_.box_identity.empty() ? BoxIdentity(options_.root) : options_.box_identity,
-      options_.pull,
-      {}};
+  if (heartbeat.box_identity.empty()) heartbeat.box_identity = BoxIdentity(options_.root);
+  const protocol::Register body{std::move(heartbeat), options_.pull, {}};
   const auto response = link_.Post("/registry/register", protocol::EncodeRegister(body), stop);
   if (!response) return Trouble(response.error().message);
   // Register is optional: whatever else is answered, heartbeats go on. 401 and 5xx were no hearing

@@ -255,8 +255,10 @@ CLI::App* AddAgent(CLI::App& app, Flags& flags) {
       ->required();
   agent->add_option("--workspace", o.workspace, "The workspace's UID or namespace.name")
       ->required();
-  agent->add_option("--box-identity", o.box_identity,
-                    "Which box this is, told at registration; default: device and inode of ROOT");
+  agent->add_option(
+      "--box-identity", o.box_identity,
+      "Which box this is: in a Pod pod:UID, so that no other Pod's agent is taken for "
+      "this one's; default: device and inode of ROOT");
   agent->add_option("--ca-file", o.ca_file,
                     "PEM file of the certificate authority to trust; default: the system's");
   agent->add_option("--token-file", o.token_file,

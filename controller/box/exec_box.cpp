@@ -39,6 +39,19 @@ constexpr char kBringScript[] =
     "tar -xf - -C \"$t\" && rm -rf \"$p/$2\" && mv \"$t\" \"$p/$2\" || exit $?; "
     "for o in \"$p\"/*; do [ \"$o\" = \"$p/$2\" ] || rm -rf \"$o\"; done";
 
+/// What a probe that asks for no plugin would find: receipts, activations cut off, removals.
+constexpr char kHasOursScript[] =
+    "for f in \"$1\"/receipts/*.json \"$1\"/activating/*.json \"$1\"/removals/*.json; do "
+    "[ -e \"$f\" ] && echo yes && exit 0; done; echo no";
+
+/// As InstalledPlugins::WriteToken; the token goes by standard input, of which $2 bytes are its.
+constexpr char kTokenScript[] =
+    "p=$1; v=$(if command -v head > /dev/null; then head -c \"$2\"; else cat; fi); "
+    "[ ${#v} -eq \"$2\" ] || { echo 'the token was cut off' >&2; exit 1; }; "
+    "umask 022; mkdir -p \"$p\" || exit 1; umask 077; rm -f \"$p\"/.token-*; t=\"$p/.token-$$\"; "
+    "if [ \"$(cat \"$p/token\" 2> /dev/null)\" = \"$v\" ]; then chmod 600 \"$p/token\"; "
+    "else printf %s \"$v\" > \"$t\" && mv -f \"$t\" \"$p/token\"; fi";
+
 base::Error Stopped(const char* what) {
   return base::MakeError(base::Code::kCancelled, fmt::format("{}: stopped", what));
 }
@@ -61,6 +74,13 @@ PluginProbe FromWire(const protocol::BoxPlugin& plugin) {
           plugin.receipt_digest, plugin.activated_boot_id,
           plugin.reload_none,    plugin.mcp_merged,
           plugin.boot_installed};
+}
+
+/// A probe that records what it finds writes receipts.
+base::Effect EffectOf(const BoxRequest& request) {
+  const bool reads =
+      request.op == BoxOp::kAgent || (request.op == BoxOp::kProbe && request.deliveries.empty());
+  return reads ? base::Effect::kReads : base::Effect::kChanges;
 }
 
 /// Exit codes and errors that say "not this program": the next way is tried.
@@ -181,11 +201,15 @@ struct ExecBox::Question {
   BoxRequest request;
   std::vector<Delivery> tars = {};
   base::Millis deadline = kShort;
+  /// Without it, kNotFound with reason HelperAbsent where there is no helper yet.
+  bool worth_a_helper = true;
 };
 
-std::string ExecBox::HelperFolder() const {
-  return (options_.root == "/" ? "" : options_.root) + "/configs/.molecule/helper";
+std::string ExecBox::OwnFolder() const {
+  return (options_.root == "/" ? "" : options_.root) + "/configs/.molecule";
 }
+
+std::string ExecBox::HelperFolder() const { return OwnFolder() + "/helper"; }
 
 base::Result<BoxReply> ExecBox::AskOne(const std::vector<std::string>& helper,
                                        const Question& question, std::stop_token stop) {
@@ -196,6 +220,7 @@ base::Result<BoxReply> ExecBox::AskOne(const std::vector<std::string>& helper,
                 .input = [frames] { return frames->Next(); },
                 .output_limit = protocol::kBoxReplyBytes + (128 << 10),
                 .deadline = question.deadline,
+                .effect = EffectOf(question.request),
                 .stop = stop};
   call.argv.insert(call.argv.end(), {"box-helper", "--root", options_.root});
   auto outcome = channel_->Run(call);
@@ -248,6 +273,42 @@ base::Status ExecBox::BringHelper(std::stop_token stop) {
       "HelperUnavailable");
 }
 
+/// Of a box without a helper: whether there is anything in it that a helper would look after.
+base::Result<bool> ExecBox::HasOurs(std::stop_token stop) {
+  auto outcome = channel_->Run({.argv = {"sh", "-c", kHasOursScript, "sh", OwnFolder()},
+                                .output_limit = 4 << 10,
+                                .deadline = kShort,
+                                .effect = base::Effect::kReads,
+                                .stop = stop});
+  // Without a shell nobody can have brought anything.
+  if (IsMissing(outcome)) return false;
+  if (!outcome) return std::move(outcome).error();
+  if (outcome->exit_code == 0) return !outcome->output.starts_with("no");
+  return base::MakeError(base::Code::kUnavailable,
+                         fmt::format("look for receipts in {} of the box: sh ended with {}: {}",
+                                     OwnFolder(), outcome->exit_code, StandardError(*outcome)),
+                         "HelperFailed");
+}
+
+base::Status ExecBox::WriteTokenByShell(const std::string& token, std::stop_token stop) {
+  auto outcome = channel_->Run(
+      {.argv = {"sh", "-c", kTokenScript, "sh", OwnFolder(), std::to_string(token.size())},
+       .input = [left = token]() mutable -> base::Result<std::string> {
+         return std::exchange(left, std::string());
+       },
+       .output_limit = 4 << 10,
+       .deadline = kShort,
+       .stop = stop});
+  if (!outcome && outcome.error().reason != "ProgramNotFound") return std::move(outcome).error();
+  if (outcome && outcome->exit_code == 0) return {};
+  return base::MakeError(
+      base::Code::kInvalid,
+      fmt::format("the box has neither workspace-operator nor a POSIX shell that can write the "
+                  "agent's token to {}/token: {}",
+                  OwnFolder(), outcome ? StandardError(*outcome) : "no sh"),
+      "HelperUnavailable");
+}
+
 /// Tries the way that worked last, then all in order, then brings the helper.
 base::Result<BoxReply> ExecBox::Ask(Question question, std::stop_token stop) {
   if (stop.stop_requested()) return Stopped("ask a box");
@@ -274,6 +335,8 @@ base::Result<BoxReply> ExecBox::Ask(Question question, std::stop_token stop) {
     return base::MakeError(base::Code::kInvalid,
                            fmt::format("the box has no {}", fmt::join(ways.front(), " ")),
                            "HelperUnavailable");
+  if (!question.worth_a_helper)
+    return base::MakeError(base::Code::kNotFound, "the box has no helper", "HelperAbsent");
   if (auto brought = BringHelper(stop); !brought) return brought.error();
   auto reply = AskOne(ways.back(), question, stop);
   if (reply) remember(ways.size() - 1);
@@ -311,7 +374,15 @@ base::Result<ProbeReport> ExecBox::Probe(const std::vector<std::string>& names,
   Question question{{.op = BoxOp::kProbe, .names = names}};
   for (const Delivery& d : record)
     question.request.deliveries.push_back({d.name, d.source, d.revision, d.digest, 0});
-  auto reply = Ask(std::move(question), stop);
+  question.worth_a_helper = !names.empty() || !record.empty();
+  auto reply = Ask(question, stop);
+  if (!reply && reply.error().reason == "HelperAbsent") {
+    const auto ours = HasOurs(stop);
+    if (!ours) return ours.error();
+    if (!*ours) return ProbeReport{};
+    question.worth_a_helper = true;
+    reply = Ask(question, stop);
+  }
   if (!reply) return std::move(reply).error();
   if (reply->error) return *std::move(reply->error);
   if (reply->plugins.size() < names.size()) return BadReply("not every plugin is named");
@@ -392,7 +463,10 @@ base::Status ExecBox::ClearRemovals(const std::string& boot_id, std::stop_token 
 
 base::Status ExecBox::WriteToken(const std::string& token, std::stop_token stop) {
   const base::FailpointScope point("box.token");
-  auto reply = Ask({{.op = BoxOp::kWriteToken, .token = token}}, stop);
+  Question question{{.op = BoxOp::kWriteToken, .token = token}};
+  question.worth_a_helper = false;
+  auto reply = Ask(std::move(question), stop);
+  if (!reply && reply.error().reason == "HelperAbsent") return WriteTokenByShell(token, stop);
   if (!reply) return std::move(reply).error();
   if (reply->error) return *std::move(reply->error);
   return {};

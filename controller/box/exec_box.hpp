@@ -32,7 +32,8 @@ struct ExecBoxOptions {
   /// {"workspace-operator"}.
   std::vector<std::vector<std::string>> helpers;
   /// Where none of them is there: bring the program by `sh` and `tar` into
-  /// <root>/configs/.molecule/helper.
+  /// <root>/configs/.molecule/helper, as soon as there is a plugin to look after. A token alone is
+  /// written by `sh`.
   bool bring_helper = true;
   std::string memory_key;  ///< Names the box among those that share `memory`.
   std::shared_ptr<HelperMemory> memory;
@@ -72,9 +73,12 @@ class ExecBox : public Box {
   base::Result<protocol::BoxReply> AskOne(const std::vector<std::string>& helper,
                                           const Question& question, std::stop_token stop);
   base::Status BringHelper(std::stop_token stop);
+  base::Result<bool> HasOurs(std::stop_token stop);
+  base::Status WriteTokenByShell(const std::string& token, std::stop_token stop);
   base::Result<std::vector<StepResult>> AskSteps(Question question,
                                                  const std::vector<std::string>& names,
                                                  std::stop_token stop);
+  std::string OwnFolder() const;
   std::string HelperFolder() const;
 
   std::unique_ptr<ExecChannel> channel_;

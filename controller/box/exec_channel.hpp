@@ -6,6 +6,7 @@
 
 #include "base/byte_source.hpp"
 #include "base/clock.hpp"
+#include "base/effect.hpp"
 #include "base/result.hpp"
 
 namespace box {
@@ -16,6 +17,7 @@ struct ExecCall {
   base::ByteSource input = {};    ///< Standard input; null: empty.
   size_t output_limit = 8 << 20;  ///< Bytes of standard output; more is kInvalid OutputTooLarge.
   base::Millis deadline{30'000};  ///< Of the whole call.
+  base::Effect effect = base::Effect::kChanges;
   std::stop_token stop = {};
 };
 

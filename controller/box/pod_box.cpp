@@ -41,6 +41,7 @@ class PodChannel final : public ExecChannel {
     request.input = call.input;
     request.output_limit = call.output_limit;
     request.deadline = call.deadline;
+    request.effect = call.effect;
     request.stop = call.stop;
     auto result = exec_.Run(request);
     if (!result) return Refused(std::move(result).error());

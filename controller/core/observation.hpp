@@ -110,6 +110,12 @@ struct Retry {
   bool slow = false;  ///< Retrying alone will not mend it.
 };
 
+/// A recovery attempt of which nothing was done, because nobody has said that its stamp is written.
+struct UnheardRecovery {
+  api::RecoveryStatus sent;
+  std::optional<api::RecoveryStatus> before;  ///< What stands if it was written all the same.
+};
+
 /// What one process remembers of a workspace between passes. Losing it (restart, new leader) is
 /// safe: stamps in status take over, or something harmless is done once more. Made by Remember();
 /// start with a default one.
@@ -127,11 +133,12 @@ struct WorkspaceMemory {
   std::map<std::string, std::string> mended;  ///< Plugin to found digest that was mended once.
   std::map<std::string, Retry> retries;       ///< By plugin.
   std::optional<Retry> restart_retry;
-  std::string restart_asked_boot_id;          ///< The boot that we asked to end,
-  base::MonoTime restart_asked_at{};          ///< when,
-  int32_t restarts_asked = 0;                 ///< and how often.
-  std::optional<base::MonoTime> recovery_at;  ///< Last recovery attempt of this process.
-  std::string boot_id;                        ///< Last boot seen, and since when.
+  std::string restart_asked_boot_id;              ///< The boot that we asked to end,
+  base::MonoTime restart_asked_at{};              ///< when,
+  int32_t restarts_asked = 0;                     ///< and how often.
+  std::optional<base::MonoTime> recovery_at;      ///< Last recovery attempt of this process.
+  std::vector<UnheardRecovery> recovery_unheard;  ///< Since then.
+  std::string boot_id;                            ///< Last boot seen, and since when.
   base::MonoTime boot_seen_at{};
   std::string box_identity;
   base::MonoTime changed_at{};                 ///< When we last changed what is visible in the box.

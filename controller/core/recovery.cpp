@@ -24,14 +24,21 @@ bool Requested(const WorkspaceObservation& observation) {
   if (found == annotations.end()) return false;
   const auto at = base::ParseTime(found->second);
   if (!at) return false;
-  const api::WorkspaceStatus& last = observation.workspace.status;
-  const meta::Condition* gate = meta::FindCondition(last.conditions, "GatePassed");
+  const meta::Condition* gate =
+      meta::FindCondition(observation.workspace.status.conditions, "GatePassed");
   if (gate != nullptr && *at < gate->last_transition_time) return false;
-  return !last.recovery || !last.recovery->last_attempt_time ||
-         *at > *last.recovery->last_attempt_time;
+  const auto recovery = CountedRecovery(observation);
+  return !recovery || !recovery->last_attempt_time || *at > *recovery->last_attempt_time;
 }
 
 }  // namespace
+
+std::optional<api::RecoveryStatus> CountedRecovery(const WorkspaceObservation& observation) {
+  const auto& written = observation.workspace.status.recovery;
+  for (const UnheardRecovery& unheard : observation.memory.recovery_unheard)
+    if (written == unheard.sent) return unheard.before;
+  return written;
+}
 
 base::Millis RemainingCooldown(const WorkspaceObservation& observation, base::Millis cooldown,
                                base::Now now) {
@@ -40,7 +47,7 @@ base::Millis RemainingCooldown(const WorkspaceObservation& observation, base::Mi
     const auto past = std::chrono::floor<base::Millis>(now.mono - *observation.memory.recovery_at);
     return std::clamp(cooldown - past, zero, cooldown);
   }
-  const auto& recovery = observation.workspace.status.recovery;
+  const auto recovery = CountedRecovery(observation);
   if (!recovery || !recovery->last_attempt_time) return zero;
   return RemainingWait(*recovery->last_attempt_time, cooldown, observation.takeover, now);
 }
@@ -66,7 +73,7 @@ RecoveryState DecideRecovery(const WorkspaceObservation& observation, const Gate
   state.restart_due = gate.reason == reason::kManagementToolsNotLoaded &&
                       observation.heartbeat.management_present.has_value() &&
                       IsLoaded(observation, view) && !CurrentBootId(observation).empty();
-  const auto& recovery = observation.workspace.status.recovery;
+  const auto recovery = CountedRecovery(observation);
   state.stalled =
       state.restart_due && recovery && recovery->attempts >= policy.recovery_stall_after;
   if (observation.workspace.spec.restart.policy == api::RestartPolicy::kManual &&

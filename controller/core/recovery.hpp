@@ -27,6 +27,10 @@ struct RecoveryState {
 RecoveryState DecideRecovery(const WorkspaceObservation& observation, const GateVerdict& gate,
                              const Policy& policy, base::Now now);
 
+/// status.recovery, unless it is the stamp of an attempt of which nothing was done: then what it
+/// was before. That one takes up no cool-down, counts as no attempt, and uses up no request.
+std::optional<api::RecoveryStatus> CountedRecovery(const WorkspaceObservation& observation);
+
 /// What is left of the cool-down: by the monotonic clock within a process, by the stamp (clamped)
 /// across processes.
 base::Millis RemainingCooldown(const WorkspaceObservation& observation, base::Millis cooldown,

@@ -1,5 +1,6 @@
 #include "core/source_uri.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -75,19 +76,42 @@ std::string PathFault(std::string_view path) {
   return "";
 }
 
+/// What is wrong with `port`, the text behind the colon.
+std::string PortFault(std::string_view port) {
+  int number = 0;
+  for (const char c : port)
+    number = c < '0' || c > '9' || number > 65535 ? 99999 : number * 10 + (c - '0');
+  return port.empty() || number < 1 || number > 65535 ? "the port is not a number from 1 to 65535"
+                                                      : "";
+}
+
+/// `[address]`, with or without a port.
+std::string BracketFault(std::string_view authority) {
+  const size_t end = authority.find(']');
+  if (end == std::string_view::npos)
+    return "the `[` of an IPv6 address has no `]`; write for instance [2001:db8::1]:8443";
+  in6_addr address;
+  if (::inet_pton(AF_INET6, std::string(authority.substr(1, end - 1)).c_str(), &address) != 1)
+    return "what stands in brackets is no IPv6 address (zones are not allowed); write for instance "
+           "[2001:db8::1]:8443";
+  const std::string_view rest = authority.substr(end + 1);
+  if (rest.empty()) return "";
+  return rest[0] == ':' ? PortFault(rest.substr(1))
+                        : "after the `]` of an IPv6 address only a port may follow";
+}
+
 std::string HostFault(std::string_view authority) {
   if (authority.find('@') != std::string_view::npos)
     return "a user or password in the address is refused; leave it out and name a Secret in "
            "spec.sourceSecretRef";
-  std::string_view host = authority;
-  if (const size_t colon = authority.rfind(':'); colon != std::string_view::npos) {
-    host = authority.substr(0, colon);
+  if (authority.starts_with('[')) return BracketFault(authority);
+  const size_t colon = authority.find(':');
+  const std::string_view host = authority.substr(0, colon);
+  if (colon != std::string_view::npos) {
     const std::string_view port = authority.substr(colon + 1);
-    int number = 0;
-    for (const char c : port)
-      number = c < '0' || c > '9' || number > 65535 ? 99999 : number * 10 + (c - '0');
-    if (port.empty() || number < 1 || number > 65535)
-      return "the port is not a number from 1 to 65535";
+    if (port.find(':') != std::string_view::npos)
+      return "an IPv6 address is written in brackets: [2001:db8::1]:8443";
+    if (std::string fault = PortFault(port); !fault.empty()) return fault;
   }
   if (host.empty()) return "the host is missing";
   if (host.size() > 253) return "the host is longer than 253 bytes";

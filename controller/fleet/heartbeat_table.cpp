@@ -88,11 +88,20 @@ base::Result<Change> HeartbeatTable::State::Record(Slot slot, const protocol::He
     return base::MakeError(base::Code::kForbidden, "this token is not for the workspace named",
                            "OtherWorkspace");
   }
+  if (IsOfOtherBox(*data, heartbeat)) {
+    Change change;
+    change.box_changed = data->other_box != BoxHash(heartbeat.box_identity);
+    data->other_box = BoxHash(heartbeat.box_identity);
+    if (change.Matters()) change.key = data->settings.key;
+    ++refused;
+    return change;
+  }
   thread_local protocol::Heartbeat held;  // Its strings are used again by the next beat.
   const bool first = data->reported == nullptr;
   if (!first) {
     UnpackReport(data->reported->last, data->settings, held);
-    if (auto status = CheckOrder(held, data->reported->superseded, heartbeat); !status) {
+    auto status = CheckOrder(held, data->reported->superseded, heartbeat);
+    if (!status && !IsSuccessor(*data, heartbeat)) {
       ++refused;
       return status.error();
     }
@@ -109,6 +118,10 @@ base::Result<Change> HeartbeatTable::State::Record(Slot slot, const protocol::He
   change.restart_waits = data->answer.restart_waits;
   reported.degraded = degraded;
   if (change.boot_changed) reported.superseded.Add(held.boot_id);
+  if (!heartbeat.box_identity.empty() && reported.box_identity != heartbeat.box_identity) {
+    change.box_changed = true;
+    reported.box_identity = heartbeat.box_identity;
+  }
   Keep(*data, heartbeat, first ? std::string() : held.inventory_digest);
   reported.seen = now;
   if (data->restart && *data->restart != heartbeat.boot_id) {
@@ -299,10 +312,12 @@ base::Result<Change> HeartbeatTable::RecordRegister(Slot slot, protocol::Registe
   auto change = state_->Record(slot, body.heartbeat, now);
   if (!change) return change;
   const SlotData& data = *state_->Find(slot);
+  if (IsOfOtherBox(data, body.heartbeat)) return change;
   Reported& reported = *data.reported;
-  change->box_changed = reported.box_identity != body.box_identity || reported.pull != body.pull ||
-                        reported.address != body.address;
-  reported.box_identity = std::move(body.box_identity);
+  change->box_changed = change->box_changed || reported.pull != body.pull ||
+                        reported.address != body.address ||
+                        reported.box_identity != body.heartbeat.box_identity;
+  reported.box_identity = std::move(body.heartbeat.box_identity);
   reported.pull = body.pull;
   reported.address = std::move(body.address);
   if (change->Matters()) change->key = data.settings.key;
@@ -330,6 +345,14 @@ std::optional<AnswerParts> HeartbeatTable::GateFailure(Slot slot) const {
   parts.message = *data->answer.message;
   parts.gate_failing = true;
   return parts;
+}
+
+void HeartbeatTable::SetPresentBox(const std::string& uid, std::string_view identity) {
+  const std::lock_guard lock(state_->mutex);
+  SlotData* data = state_->FindUid(uid);
+  if (data == nullptr || data->present_box == BoxHash(identity)) return;
+  data->present_box = BoxHash(identity);
+  data->other_box = 0;
 }
 
 void HeartbeatTable::SetAnswer(const std::string& uid, AnswerParts parts) {

@@ -60,7 +60,7 @@ struct Change {
   bool error_rate_crossed = false;  ///< With hysteresis.
   bool boot_install_changed = false;
   bool resumed = false;        ///< It had passed its timeout.
-  bool box_changed = false;    ///< A register named another box identity, pull or address.
+  bool box_changed = false;    ///< A report named another box identity, pull or address.
   bool restart_waits = false;  ///< Copied from the answer parts: idle_changed then matters.
   meta::ObjectKey key;         ///< Set only when Matters().
   /// Worth a pass of the reconciler.
@@ -92,7 +92,7 @@ struct SlotSnapshot {
   base::Now seen{};                         ///< When `last` arrived.
   bool degraded = false;                    ///< Error rate with hysteresis.
   bool expired = false;      ///< Silent for longer than the timeout (or since the take-over).
-  std::string box_identity;  ///< From the last register.
+  std::string box_identity;  ///< As last reported.
   bool pull = false;
   std::string address;
   std::optional<std::string>
@@ -144,6 +144,8 @@ class HeartbeatTable {
   /// Counts a request against the slot's rate, before its body is decoded.
   /// Errors: kUnavailable with reason TooManyRequests and retry_after (429), kNotFound.
   base::Status Admit(Slot slot, base::MonoTime now);
+  /// A report that names another Pod than SetPresentBox() changes nothing: the first of each has
+  /// box_changed, so that somebody looks which is there.
   /// Errors: kForbidden (heartbeat.workspace is another workspace), kConflict with reason
   /// StaleSequence or SupersededBoot, kNotFound (workspace gone meanwhile).
   base::Result<Change> Record(Slot slot, const protocol::Heartbeat& heartbeat, base::Now now);
@@ -154,6 +156,9 @@ class HeartbeatTable {
   /// State, reason and message when the gate fails, else nothing (register answers 400 with it).
   std::optional<AnswerParts> GateFailure(Slot slot) const;
 
+  /// Which box is there: "pod:UID", whatever follows a slash. Its agent is not kept out by what
+  /// another Pod's has reported. Anything else: it is not known.
+  void SetPresentBox(const std::string& uid, std::string_view identity);
   /// For the reconciler. Unknown uids are ignored.
   void SetAnswer(const std::string& uid, AnswerParts parts);
   /// Asks the agent to restart its runtime if its boot id still is `expected_boot_id`. Forgotten

@@ -55,6 +55,24 @@ base::Status CheckOrder(const protocol::Heartbeat& held, const SupersededBoots& 
                          "SupersededBoot");
 }
 
+uint64_t BoxHash(std::string_view identity) {
+  // Of its Pod: an agent cannot know its container.
+  return identity.starts_with("pod:")
+             ? std::hash<std::string_view>{}(identity.substr(0, identity.find('/'))) | 1
+             : 0;
+}
+
+bool IsOfOtherBox(const SlotData& slot, const protocol::Heartbeat& heartbeat) {
+  const uint64_t named = BoxHash(heartbeat.box_identity);
+  return slot.present_box != 0 && named != 0 && named != slot.present_box;
+}
+
+bool IsSuccessor(const SlotData& slot, const protocol::Heartbeat& heartbeat) {
+  const uint64_t before = slot.reported ? BoxHash(slot.reported->box_identity) : 0;
+  return slot.present_box != 0 && BoxHash(heartbeat.box_identity) == slot.present_box &&
+         before != 0 && before != slot.present_box;
+}
+
 Change Compare(const protocol::Heartbeat* held, const protocol::Heartbeat& heartbeat) {
   Change change;
   if (held == nullptr) {

@@ -68,12 +68,20 @@ struct SlotData {
   PackedAnswer answer;
   std::unique_ptr<const std::string> restart;  ///< The boot id that is to end.
   uint64_t answer_tag = 0;                     ///< Of the answer as it is now; 0: not known yet.
+  uint64_t present_box = 0;  ///< Hash of the identity of the box that is there; 0: not told.
+  uint64_t other_box = 0;    ///< Of the last that reported and was not that one.
   base::MonoTime
       admitted_until{};  ///< Of the rate limit: the time up to which requests are paid for.
   base::MonoTime deadline{};
   uint64_t armed_tick = 0;  ///< 0: not in the wheel.
 };
 
+/// Whether a report names a box other than the one that is there. One that names no Pod says
+/// nothing about that.
+bool IsOfOtherBox(const SlotData& slot, const protocol::Heartbeat& heartbeat);
+/// Whether it is the first of the box that is there, after reports of another.
+bool IsSuccessor(const SlotData& slot, const protocol::Heartbeat& heartbeat);
+uint64_t BoxHash(std::string_view identity);
 /// Whether `id` is its UID or its `namespace.name`.
 bool NamesWorkspace(const SlotSettings& settings, std::string_view id);
 /// Refuses what is not newer than what is held: kConflict, StaleSequence or SupersededBoot.

@@ -162,7 +162,8 @@ class WebSocketPodExec final : public PodExec {
       const bool begun =
           end ? !end->refused.has_value()
               : end.error().reason != "ConnectFailed" && end.error().reason != "TlsFailure";
-      if (begun && !talk.HasStatus() && run_lost_) run_lost_();
+      const bool changes = request.effect == base::Effect::kChanges;
+      if (begun && changes && !talk.HasStatus() && run_lost_) run_lost_();
       if (!end && end.error().reason == "TlsFailure" && attempt == 0) {
         credentials_->Refresh(true);
         continue;

@@ -8,6 +8,7 @@
 
 #include "base/byte_source.hpp"
 #include "base/clock.hpp"
+#include "base/effect.hpp"
 #include "base/result.hpp"
 #include "kube/kubeconfig.hpp"
 
@@ -22,6 +23,7 @@ struct ExecRequest {
   size_t output_limit = 8 << 20;  ///< Bytes of standard output; more is kInvalid OutputTooLarge.
   size_t error_limit = 64 << 10;  ///< Bytes of standard error kept; the rest is dropped.
   base::Millis deadline{30'000};  ///< Of the whole call.
+  base::Effect effect = base::Effect::kChanges;
   std::stop_token stop = {};
 };
 
@@ -38,7 +40,8 @@ class PodExec {
  public:
   /// `may_run` (may be null) is asked right before each attempt: the fence of a process that may
   /// have lost its lease, see ClientOptions::may_write. `run_lost` (may be null) is told of each
-  /// session that was begun and whose end was not heard: its program may still run.
+  /// session that was begun and whose end was not heard: its program may still change something.
+  /// Not of those that only read.
   static base::Result<std::unique_ptr<PodExec>> Create(
       ClientConfig config, std::function<base::Status()> may_run = nullptr,
       std::function<void()> run_lost = nullptr);

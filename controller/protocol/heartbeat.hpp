@@ -59,15 +59,17 @@ struct Heartbeat {
   std::optional<std::vector<InventoryItem>>
       inventory;                 ///< Absent: unchanged since inventoryDigest was last acknowledged.
   std::string inventory_digest;  ///< See bundle's inventory digest.
+  /// Wire box.identity, at most 256 bytes: which box this is, where the agent was told. Empty:
+  /// what the last register said stands.
+  std::string box_identity;
   std::string answer_tag;  ///< HeartbeatAnswer::tag of the answer that the agent still holds: while
                            ///< nothing in it has changed, the answer is a short one.
   bool operator==(const Heartbeat&) const = default;
 };
 
-/// The body of a register: a heartbeat and who the box is.
+/// The body of a register: a heartbeat, with the box's identity, and how the box is reached.
 struct Register {
   Heartbeat heartbeat;
-  std::string box_identity;  ///< Wire box.identity, at most 256 bytes.
   bool pull = false;  ///< Wire box.pull: the operator cannot reach this box; the agent fetches what
                       ///< answers name.
   std::string address;  ///< At most 256 bytes.

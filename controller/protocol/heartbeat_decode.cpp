@@ -129,7 +129,7 @@ bool Reader::Ignore(od::value value, std::string_view field, int depth) {
 
 struct Target {
   Heartbeat& heartbeat;
-  Register* reg;  ///< Null: a heartbeat, whose `box` and `address` are unknown fields.
+  Register* reg;  ///< Null: a heartbeat, whose `box.pull` and `address` say nothing.
 };
 
 bool IsId(std::string_view text) {
@@ -303,13 +303,13 @@ bool ReadUptime(Reader& reader, od::value value, Target& target) {
 constexpr Row kBoxRows[] = {
     {"identity",
      [](Reader& r, od::value v, Target& t) {
-       return r.Text(v, "box.identity", 256, TooLong::kRefuse, t.reg->box_identity);
+       return r.Text(v, "box.identity", 256, TooLong::kRefuse, t.heartbeat.box_identity);
      }},
     {"pull",
      [](Reader& r, od::value v, Target& t) {
        std::optional<bool> pull;
        if (!r.Bool(v, "box.pull", pull)) return false;
-       t.reg->pull = *pull;
+       if (t.reg != nullptr) t.reg->pull = *pull;
        return true;
      }},
 };
@@ -343,8 +343,7 @@ constexpr Row kRows[] = {
     WO_FIELD("inventoryDigest",
              r.Text(v, "inventoryDigest", 128, TooLong::kRefuse, t.heartbeat.inventory_digest)),
     WO_FIELD("answerTag", r.Text(v, "answerTag", 64, TooLong::kRefuse, t.heartbeat.answer_tag)),
-    WO_FIELD("box",
-             t.reg != nullptr ? ReadMembers(r, v, "box", kBoxRows, t) : r.Ignore(v, "box", 2)),
+    WO_FIELD("box", ReadMembers(r, v, "box", kBoxRows, t)),
     WO_FIELD("address", t.reg != nullptr
                             ? r.Text(v, "address", 256, TooLong::kRefuse, t.reg->address)
                             : r.Ignore(v, "address", 2)),
@@ -354,9 +353,10 @@ constexpr Row kRows[] = {
 
 /// Keeps the capacity of the strings.
 void Clear(Heartbeat& heartbeat) {
-  for (std::string* text : {&heartbeat.workspace, &heartbeat.boot_id, &heartbeat.agent_version,
-                            &heartbeat.runtime, &heartbeat.current_task, &heartbeat.sample_error,
-                            &heartbeat.inventory_digest, &heartbeat.answer_tag}) {
+  for (std::string* text :
+       {&heartbeat.workspace, &heartbeat.boot_id, &heartbeat.agent_version, &heartbeat.runtime,
+        &heartbeat.current_task, &heartbeat.sample_error, &heartbeat.inventory_digest,
+        &heartbeat.box_identity, &heartbeat.answer_tag}) {
     text->clear();
   }
   heartbeat.sequence = -1;

@@ -101,6 +101,11 @@ const char* BootInstallStateName(BootInstallState state) {
 std::string EncodeHeartbeat(const Heartbeat& heartbeat) {
   Writer writer;
   WriteHeartbeat(writer, heartbeat);
+  if (!heartbeat.box_identity.empty()) {
+    Writer box;
+    box.Text("identity", heartbeat.box_identity);
+    writer.Raw("box", box.Finish());
+  }
   return writer.Finish();
 }
 
@@ -108,7 +113,7 @@ std::string EncodeRegister(const Register& body) {
   Writer writer;
   WriteHeartbeat(writer, body.heartbeat);
   Writer box;
-  box.Text("identity", body.box_identity);
+  box.Text("identity", body.heartbeat.box_identity);
   box.Raw("pull", body.pull ? "true" : "false");
   writer.Raw("box", box.Finish());
   writer.Text("address", body.address);

@@ -226,6 +226,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     plugins_path_persistent = report.plugins_path_persistent;
     observation.box = {StateOf(report.state), report.cause,   report.identity,
                        report.reason,         report.boot_id, report.look_again};
+    on.fleet.SetPresentBox(workspace.meta.uid, report.identity);
     MatchPod(observation);
     // What keeps the box from being made says more than that it is not there.
     if (seen.provide_error && report.state != box::BoxState::kRunning) {

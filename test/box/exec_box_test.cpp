@@ -93,6 +93,15 @@ struct Local {
   }
 };
 
+/// Of a box in which there is none yet, and nobody has looked.
+box::ExecBoxOptions NoHelper(const std::string& root) {
+  box::ExecBoxOptions options;
+  options.root = root;
+  options.helpers = {{"no-such-helper"}};
+  options.memory_key = "box";
+  return options;
+}
+
 contract::BoxUnderTest MakeLocal(const support::TempFolder& temp) {
   const Local local(temp);
   contract::BoxUnderTest out;
@@ -172,6 +181,78 @@ TEST_CASE("a box without the helper is brought one by sh and tar, once") {
   auto again = local.Make({{"no-such-helper"}}, true);
   contract::detail::ProbeOne(*again, "hello");
   CHECK(*local.runs == before + 2);
+}
+
+TEST_CASE(
+    "a box in which there is nothing to look after is brought no helper; a token needs none") {
+  support::TempFolder temp;
+  const Local local(temp);
+  auto box = local.Make({{"no-such-helper"}}, true);
+  const std::string own = local.root + "/configs/.molecule", token(64, 'a'), next(64, 'b');
+  REQUIRE(box->Probe({}, {}, {}));
+  CHECK_FALSE(fs::exists(local.root + "/configs"));  // Nothing at all is written to look.
+  for (const std::string& written : {token, next}) {
+    CHECK(box->WriteToken(written, {}));
+    CHECK(support::ReadText(own + "/token") == written);
+    CHECK(fs::status(own + "/token").permissions() ==
+          (fs::perms::owner_read | fs::perms::owner_write));
+  }
+  const auto before = fs::last_write_time(own + "/token");
+  fs::permissions(own + "/token", fs::perms::owner_all);
+  CHECK(box->WriteToken(next, {}));
+  CHECK(fs::last_write_time(own + "/token") == before);
+  CHECK(fs::status(own + "/token").permissions() ==
+        (fs::perms::owner_read | fs::perms::owner_write));
+  const auto empty = box->Probe({}, {}, {});
+  REQUIRE(empty);
+  CHECK(empty->plugins.empty());
+  CHECK(fs::directory_iterator(own) != fs::directory_iterator());
+  for (const auto& entry : fs::directory_iterator(own)) CHECK(entry.path().filename() == "token");
+
+  SUBCASE("a plugin that is asked for needs it") { REQUIRE(box->Probe({"hello"}, {}, {})); }
+  SUBCASE("what is there already, a receipt or a removal, needs it too") {
+    auto installed = local.Make({{WO_PROGRAM}});
+    contract::detail::Install(*installed, contract::detail::Pack(temp, "hello", "1"), "boot-1");
+    const auto report =
+        LocalBox(std::make_unique<LocalChannel>(local.runs), NoHelper(local.root), local.restarts)
+            .Probe({}, {}, {});
+    REQUIRE(report);
+    REQUIRE(report->plugins.size() == 1);
+    CHECK(report->plugins[0].name == "hello");
+    fs::remove_all(own + "/helper");
+    REQUIRE(installed->Remove({"hello"}, "boot-1", {}));
+    const auto later =
+        LocalBox(std::make_unique<LocalChannel>(local.runs), NoHelper(local.root), local.restarts)
+            .Probe({}, {}, {});
+    REQUIRE(later);
+    CHECK(later->removals.size() == 1);
+  }
+  CHECK(fs::exists(own + "/helper/" + base::OwnProgramId() + "/workspace-operator"));
+}
+
+TEST_CASE("a token that comes in part, or for which there is no shell or folder, is not written") {
+  support::TempFolder temp;
+  const Local local(temp);
+  const std::string own = local.root + "/configs/.molecule";
+  // The input ends early, as when a connection breaks.
+  LocalBox cut(std::make_unique<LocalChannel>(
+                   local.runs, "/usr/bin:/bin",
+                   std::vector<std::string>{"sh", "-c", "head -c 5 | \"$@\"", "sh"}),
+               NoHelper(local.root), local.restarts);
+  const auto half = cut.WriteToken(std::string(64, 'a'), {});
+  REQUIRE_FALSE(half);
+  CHECK(half.error().reason == "HelperUnavailable");
+  CHECK_FALSE(fs::exists(own + "/token"));
+  CHECK(half.error().message.find("aaaaa") == std::string::npos);
+  LocalBox bare(std::make_unique<LocalChannel>(local.runs, "/nowhere"), NoHelper(local.root),
+                local.restarts);
+  CHECK(bare.WriteToken("t", {}).error().reason == "HelperUnavailable");
+  CHECK(bare.Probe({}, {}, {}));
+  CHECK(bare.Probe({"x"}, {}, {}).error().reason == "HelperUnavailable");
+  support::WriteText(local.root + "/configs", "not a folder");
+  const auto refused = local.Make({{"no-such-helper"}}, true)->WriteToken("t", {});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.find(".molecule/token") != std::string::npos);
 }
 
 TEST_CASE("a helper is brought where input has no end, to a tar that reads to the end") {

@@ -405,6 +405,28 @@ TEST_CASE("execs go to the right container by argv, and never to a Pod that does
   CHECK(world.exec.requests.size() == 1);
 }
 
+TEST_CASE("what only looks into a Pod is told from what changes it") {
+  World world;
+  world.Adopt("theirs", true);
+  const auto effect = [&](const auto& call) {
+    world.exec.requests.clear();
+    call(*world.Box());
+    REQUIRE(world.exec.requests.size() == 1);
+    return world.exec.requests.front().effect;
+  };
+  const std::vector<box::Delivery> some{{"x", "r", "sha256:0", "local://x", "/dev/null"}};
+  CHECK(effect([](box::Box& b) { (void)b.Probe({"x"}, {}, {}); }) == base::Effect::kReads);
+  CHECK(effect([](box::Box& b) { (void)b.Restart("boot-1", {}); }) == base::Effect::kReads);
+  const auto changes = base::Effect::kChanges;
+  CHECK(effect([&](box::Box& b) { (void)b.Probe({"x"}, some, {}); }) == changes);
+  CHECK(effect([&](box::Box& b) { (void)b.Deliver(some, {}); }) == changes);
+  CHECK(effect([&](box::Box& b) { (void)b.Adopt(some, {}); }) == changes);
+  CHECK(effect([](box::Box& b) { (void)b.Activate({{"x"}, "boot-1"}, {}); }) == changes);
+  CHECK(effect([](box::Box& b) { (void)b.Remove({"x"}, "boot-1", {}); }) == changes);
+  CHECK(effect([](box::Box& b) { (void)b.ClearRemovals("boot-1", {}); }) == changes);
+  CHECK(effect([](box::Box& b) { (void)b.WriteToken("t", {}); }) == changes);
+}
+
 TEST_CASE("nothing is run in a Pod whose /configs is on no volume, and every call says so") {
   World world;
   world.Adopt("a-0", true);

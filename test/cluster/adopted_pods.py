@@ -1,4 +1,5 @@
 """Boxes that are Pods of somebody else."""
+import json
 import time
 
 from node_world import a_box, agent_command, base, expect, owned, shown, workspace
@@ -101,7 +102,13 @@ def an_adopted_pod_with_an_agent_is_looked_after(w):
 def an_adopted_pod_without_an_agent_is_served_by_a_shell_and_cannot_be_restarted(w):
     source = w.plugin("alpha")
     w.up()
-    w.objects(a_box("plain"), workspace("a", [("alpha", source)], pod={"podRef": {"name": "plain"}}, provisioning={"deadlineSeconds": 5}))
+    w.objects(a_box("plain"), workspace("a", pod={"podRef": {"name": "plain"}}, provisioning={"deadlineSeconds": 5}))
+    until(120, "its container runs", lambda: w.pod("plain")["status"]["containerStatuses"][0]["ready"])
+    until(60, "its token is there", lambda: "token" in w.in_pod("plain", "sh", "-c", "ls /configs/.molecule || true", container="main").split())
+    w.poke("a")
+    expect("all that is brought without a plugin", w.in_pod("plain", "ls", "-A", "/configs/.molecule", container="main").split(), ["token"])
+    expect("its mode", w.in_pod("plain", "stat", "-c", "%a", "/configs/.molecule/token", container="main").strip(), "600")
+    w.objects(base.declared("alpha", source, "a"))
     until(120, "alpha is delivered through sh and tar", lambda: "plugin.yaml" in w.in_pod("plain", "ls", "/configs/plugins/alpha", container="main"))
     shown(w, "a", "Failed", ("True", "BoxRunning"), "Reason: RestartUnsupported", "run `workspace-operator agent` in it, or set spec.restart.recreate to Allowed")
     holds(3, "it is not Ready", lambda: not is_ready(w.workspace("a")))
@@ -118,3 +125,23 @@ def an_adopted_pod_without_a_volume_is_never_delivered_to(w):
     expect("neither plugin, helper nor token", w.in_pod("bare", "sh", "-c", "ls -A /configs 2> /dev/null || true", container="main").strip(), "")
 
 
+def a_look_into_a_box_that_a_stop_cuts_short_keeps_no_lease(w):
+    """Whoever only looks changes nothing, however long it goes on: the next operator leads at once, not when the Lease has run out."""
+    w.election = ["--operator-namespace", w.ns, "--lease-seconds", "15"]
+    helper = "#!/bin/sh\nif [ -f /configs/slow ]; then touch /configs/looking; sleep 20; fi\nexec /usr/bin/workspace-operator \"$@\"\n"
+    box = a_box("slow", "localhost/withagent:1", ("/bin/sh", "-c", f"mkdir -p /configs/bin; printf '%s' '{helper}' > /configs/bin/workspace-operator; "
+                                                  "chmod 755 /configs/bin/workspace-operator; while :; do sleep 1; done"))
+    box["spec"]["containers"][0]["env"] = [{"name": "PATH", "value": "/configs/bin:/usr/bin:/bin"}]
+    source = w.plugin("alpha")
+    w.up()
+    w.objects(box, workspace("a", [("alpha", source)], pod={"podRef": {"name": "slow"}}, provisioning={"deadlineSeconds": 5}))
+    until(120, "alpha is on the box", lambda: row(w.workspace("a"), "alpha").get("reason") == "RestartUnsupported")
+    w.in_pod("slow", "touch", "/configs/slow", container="main")
+    w.k("annotate", "workspaces.molecule.ai", "a", f"molecule.ai/reconcile-requested-at={time.time_ns()}")
+    until(60, "the box is looked into", lambda: "looking" in w.in_pod("slow", "ls", "/configs", container="main"))
+    begin = time.monotonic()
+    w.stop_operator()
+    expect("who holds the Lease", json.loads(w.k("get", "lease", "workspace-operator", "-o", "json").stdout)["spec"].get("holderIdentity", ""), "")
+    w.start_operator()
+    until(60, "the next one leads", lambda: w.http("GET", "/metrics")[0] == 200 and w.metric("leader_election_master_status{name=\"workspace-operator\"}") == 1)
+    print(f"        handed over within {time.monotonic() - begin:.1f} s")

@@ -113,6 +113,7 @@ class World(base.World):
 
     def __init__(self, program, name, settings=None, port=PORT):
         self.ns, self.port = name, port
+        self.election = ["--no-leader-election"]
         super().__init__(program, settings or {
             "runtimes": {"sample": {"command": RUNTIME}},
             "boxes": {"agentImage": "localhost/operator:1", "agentURL": f"http://{NODE}:{port}"}})
@@ -134,7 +135,7 @@ class World(base.World):
         log = open(self.folder / "operator.log", "ab")
         self.operator = subprocess.Popen(
             [self.program, "run", "--kubeconfig", os.environ["KUBECONFIG"], "--namespace", self.ns, "--data-dir", self.folder / "data",
-             "--settings", self.folder / "settings.yaml", "--http-address", NODE, "--http-port", str(self.port), "--no-leader-election"],
+             "--settings", self.folder / "settings.yaml", "--http-address", NODE, "--http-port", str(self.port), *self.election],
             stdout=log, stderr=log, env={**os.environ, "WORKSPACE_OPERATOR_FAILPOINTS": failpoints})
         log.close()
         self.url = f"http://{NODE}:{self.port}"

@@ -102,6 +102,51 @@ TEST_CASE("api contract: status and spec are written by different doors") {
         Code::kConflict);
 }
 
+TEST_CASE(
+    "api contract: another uid: a conflict to replace, invalid to patch, ignored in a status") {
+  const ServedApi api;
+  const std::string other = "11111111-1111-1111-1111-111111111111";
+  const Json made = api.CreatePlugin("a");
+  const Json patch = {{"metadata", {{"uid", other}}}, {"status", {{"observedGeneration", 1}}}};
+  const kube::Patch merge{kube::PatchType::kMerge, codec::Dump(patch)};
+  const kube::Patch json{kube::PatchType::kJson,
+                         R"([{"op":"replace","path":"/metadata/uid","value":")" + other + "\"}]"};
+  Json config = api.PluginObject("a");
+  config["metadata"]["uid"] = other;
+  const kube::Patch apply{kube::PatchType::kApply, codec::Dump(config)};
+  const kube::WriteOptions by{.field_manager = "other", .force = true};
+
+  for (const auto& one : {merge, json, apply}) {
+    CAPTURE(one.body);
+    const auto refused = api->Patch(api.Plugin("a"), one, by);
+    CHECK(CodeOf(refused) == Code::kInvalid);
+    CHECK(MessageOf(refused).find("metadata.uid: Invalid value: \"" + other +
+                                  "\": field is immutable") != std::string::npos);
+  }
+  Json replaced = made;
+  replaced["metadata"]["uid"] = other;
+  CHECK(CodeOf(api->Update(api.Plugin("a"), codec::Dump(replaced))) == Code::kConflict);
+  replaced["metadata"].erase("uid");
+  CHECK(api->Update(api.Plugin("a"), codec::Dump(replaced)).has_value());
+  Json none = config;
+  none["metadata"]["name"] = "none";
+  CHECK(CodeOf(api->Patch(api.Plugin("none"), {kube::PatchType::kApply, codec::Dump(none)}, by)) ==
+        Code::kConflict);
+
+  for (const auto& one : {merge, json}) {
+    CAPTURE(one.body);
+    const Json status = Parsed(api->PatchStatus(api.Plugin("a"), one));
+    CHECK(status["metadata"]["uid"] == made["metadata"]["uid"]);
+    CHECK(status["status"]["observedGeneration"] == 1);
+  }
+  // The lock is looked at all the same.
+  const Json locked = {{"metadata", {{"uid", other}, {"resourceVersion", "1"}}},
+                       {"status", {{"observedGeneration", 2}}}};
+  const kube::Patch old{kube::PatchType::kMerge, codec::Dump(locked)};
+  CHECK(CodeOf(api->PatchStatus(api.Plugin("a"), old)) == Code::kConflict);
+  CHECK(CodeOf(api->Patch(api.Plugin("a"), old)) == Code::kConflict);
+}
+
 TEST_CASE("api contract: JSON patches test and change") {
   const ServedApi api;
   api.CreatePlugin("a");

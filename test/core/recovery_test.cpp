@@ -253,6 +253,67 @@ TEST_CASE("restart policy Manual blocks recovery visibly until it is asked for")
   CHECK(w.ws.status.state == "Online");
 }
 
+TEST_CASE("an attempt whose stamp had no answer is made at the next pass, and counted once") {
+  for (const int unheard : {1, 2, 20}) {
+    for (const bool later : {false, true}) {
+      CAPTURE(unheard);
+      CAPTURE(later);
+      Platform w;
+      if (later) {  // Not the first attempt of this process, nor of this workspace.
+        w.tools_load = false;
+        w.Run(2);
+        REQUIRE(w.ws.status.recovery->attempts == 1);
+        w.Run(40);
+        REQUIRE(w.ws.status.recovery->attempts == 2);
+        w.box.clear();
+        w.Advance(400s);
+      }
+      const int32_t before = later ? 2 : 0;
+      const auto restarts = w.Count(StepKind::kRestart);
+      for (int i = 0; i < unheard; ++i) {
+        w.Live();
+        w.PassUnheard(i % 2 == 0);
+        CHECK(w.plan.recovery_attempt);
+        w.Advance(5s);
+      }
+      CHECK(w.Count(StepKind::kRestart) == restarts);
+      w.Live();
+      w.Pass();
+      CHECK(w.Count(StepKind::kRestart) == restarts + 1);
+      CHECK(w.ws.status.recovery->attempts == before + 1);
+      CHECK(*w.ws.status.recovery->last_attempt_time >= w.now.wall);
+      w.box.clear();
+      w.Run(20);
+      CHECK(w.Count(StepKind::kRestart) ==
+            restarts + 1);  // The cool-down of the one that was made.
+    }
+  }
+}
+
+TEST_CASE(
+    "who follows one whose stamp had no answer cannot know that nothing was done, and waits") {
+  Platform w;
+  w.Live();
+  w.PassUnheard(true);
+  w.Restarted();
+  w.Run(29);
+  CHECK(w.Count(StepKind::kActivate) == 0);
+  w.Run(3);
+  CHECK(w.Count(StepKind::kActivate) == 1);
+}
+
+TEST_CASE("a request under Manual is not used up by an attempt whose stamp had no answer") {
+  Platform w;
+  w.ws.spec.restart.policy = api::RestartPolicy::kManual;
+  w.Run(5);
+  w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall);
+  w.Live();
+  w.PassUnheard(true);
+  w.Run(3);
+  CHECK(w.ws.status.state == "Online");
+  CHECK(w.ws.status.recovery->attempts == 0);
+}
+
 TEST_CASE("a reconcile request resets back-off, never the cool-down") {
   Platform w;
   w.Live();

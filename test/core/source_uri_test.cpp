@@ -40,6 +40,14 @@ TEST_CASE("every scheme and form of ref is parsed") {
        "p.git", "skills/one", RefKind::kBare, "v1", "one"},
       {"git+http://127.0.0.1:3000/a/b.git#v1", SourceScheme::kGitHttp, "127.0.0.1:3000", "a/b.git",
        "", RefKind::kBare, "v1", "b"},
+      {"git+https://[::1]:8443/x.git#v1", SourceScheme::kGitHttps, "[::1]:8443", "x.git", "",
+       RefKind::kBare, "v1", "x"},
+      {"git+https://[2001:DB8::a]/o/p.git//one", SourceScheme::kGitHttps, "[2001:DB8::a]",
+       "o/p.git", "one", RefKind::kNone, "", "one"},
+      {"git+ssh://[fd00::10.0.0.1]:22/p.git#tag:v1", SourceScheme::kGitSsh, "[fd00::10.0.0.1]:22",
+       "p.git", "", RefKind::kTag, "v1", "p"},
+      {"oci://[::1]:5000/a/b:v1", SourceScheme::kOci, "[::1]:5000", "a/b", "", RefKind::kTag, "v1",
+       "b"},
       {"git+ssh://h/p.git#tag:v1", SourceScheme::kGitSsh, "h", "p.git", "", RefKind::kTag, "v1",
        "p"},
       {"oci://reg:5000/a/b@sha256:" + kHex, SourceScheme::kOci, "reg:5000", "a/b", "",
@@ -123,6 +131,41 @@ TEST_CASE("what cannot be a source is refused with a reason and a remedy") {
     CHECK(uri.error().reason == "InvalidSource");
     CHECK(uri.error().message.size() > 20);
     CHECK(uri.error().message.size() < 1024);
+  }
+}
+
+TEST_CASE("an IPv6 address that is none, or that has no brackets, is refused with the right form") {
+  struct Row {
+    std::string host, says;
+  };
+  const std::vector<Row> rows = {{"::1", "brackets"},
+                                 {"2001:db8::1:8443", "brackets"},
+                                 {"[::1", "has no `]`"},
+                                 {"[]", "is no IPv6 address"},
+                                 {"[]:8443", "is no IPv6 address"},
+                                 {"[::1::2]", "is no IPv6 address"},
+                                 {"[fe80::1%25eth0]", "is no IPv6 address"},
+                                 {"[fe80::1%eth0]", "is no IPv6 address"},
+                                 {"[10.0.0.1]", "is no IPv6 address"},
+                                 {"[host]", "is no IPv6 address"},
+                                 {"[[::1]]", "is no IPv6 address"},
+                                 {"[::1]8443", "only a port"},
+                                 {"[::1].example", "only a port"},
+                                 {"[::1]:", "port"},
+                                 {"[::1]:0", "port"},
+                                 {"[::1]:65536", "port"},
+                                 {"[::1]:1:2", "port"},
+                                 {"h]", "letters, digits"},
+                                 {"u@[::1]", "sourceSecretRef"}};
+  for (const Row& row : rows) {
+    for (const char* scheme : {"git+https://", "git+http://", "git+ssh://", "oci://"}) {
+      CAPTURE(row.host);
+      CAPTURE(scheme);
+      const auto uri = ParseSourceUri(scheme + row.host + "/a/b.git");
+      REQUIRE(!uri);
+      CHECK(uri.error().reason == "InvalidSource");
+      CHECK(uri.error().message.find(row.says) != std::string::npos);
+    }
   }
 }
 

@@ -263,6 +263,20 @@ struct World {
     memory = core::Remember(set, o, plan, outcome, policy, now);
   }
 
+  /// A pass whose intent has no answer, written or not: nothing is done, and what it would say of
+  /// that is refused where the intent was written (its version is an old one).
+  void PassUnheard(bool written) {
+    const core::WorkspaceObservation o = Observe();
+    decision = core::DecideWorkspace(o, ws.status, policy, now);
+    plan = core::PlanPlugins(set, o, policy, now);
+    outcome = {};
+    outcome.steps.resize(plan.steps.size());
+    outcome.intent_error = base::MakeError(base::Code::kUnavailable, "no answer", "ConnectionLost");
+    ws.status = written ? core::IntentStatus(ws.status, plan)
+                        : core::SummariseWorkspace(o, decision, plan, outcome, now);
+    memory = core::Remember(set, o, plan, outcome, policy, now);
+  }
+
   /// The operator starts anew: memory and heartbeats are gone; the agent's next heartbeat comes at
   /// once.
   void Restarted() {

@@ -391,13 +391,79 @@ TEST_CASE_FIXTURE(
 }
 
 TEST_CASE_FIXTURE(Fixture, "a register also tells who the box is") {
-  protocol::Register body{Beat("a", 1), "box-1", true, "10.0.0.1"};
-  CHECK(table.RecordRegister(slot, body, At(0))->box_changed);
-  body = {Beat("a", 2), "box-1", true, "10.0.0.1"};
-  CHECK_FALSE(table.RecordRegister(slot, body, At(0))->Matters());
-  body = {Beat("a", 3), "box-2", true, "10.0.0.1"};
-  CHECK(table.RecordRegister(slot, body, At(0))->key.name == "ws-1");
+  const auto tell = [&](int64_t sequence, const std::string& box) {
+    protocol::Register body{Beat("a", sequence), true, "10.0.0.1"};
+    body.heartbeat.box_identity = box;
+    return *table.RecordRegister(slot, body, At(0));
+  };
+  CHECK(tell(1, "box-1").box_changed);
+  CHECK_FALSE(tell(2, "box-1").Matters());
+  CHECK(tell(3, "box-2").key.name == "ws-1");
   CHECK(table.Snapshot("uid-1")->box_identity == "box-2");
+  // A heartbeat that does not say it leaves it; one that does is as good as a register.
+  CHECK_FALSE(Record(Beat("a", 4))->Matters());
+  CHECK(table.Snapshot("uid-1")->box_identity == "box-2");
+  auto beat = Beat("a", 5);
+  beat.box_identity = "box-3";
+  CHECK(Record(beat)->key.name == "ws-1");
+  CHECK(table.Snapshot("uid-1")->box_identity == "box-3");
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "a report of a Pod that is not there changes nothing, and is looked into once") {
+  const auto beat = [&](const std::string& pod, const std::string& boot, int64_t sequence) {
+    auto heartbeat = Beat(boot, sequence);
+    heartbeat.box_identity = pod;
+    return *Record(heartbeat);
+  };
+  table.SetPresentBox("uid-1", "pod:new/");
+  table.SetPresentBox("nobody", "pod:new/");
+  const fleet::Change other = beat("pod:old", "o1", 1);
+  CHECK(other.box_changed);
+  CHECK(other.key.name == "ws-1");
+  CHECK_FALSE(beat("pod:old", "o1", 2).Matters());
+  CHECK(beat("pod:older", "o0", 1).Matters());
+  CHECK_FALSE(table.Snapshot("uid-1")->last);
+  CHECK(beat("pod:new", "n1", 1).first_report);
+  table.SetPresentBox("uid-1", "pod:new/c1");
+  // Not for another start of it, nor by a register.
+  CHECK(beat("pod:old", "o2", 1).Matters());
+  protocol::Register body{Beat("o3", 1), true, "10.0.0.9"};
+  body.heartbeat.box_identity = "pod:old";
+  CHECK_FALSE(table.RecordRegister(slot, body, At(0))->Matters());
+  CHECK_FALSE(table.Snapshot("uid-1")->pull);
+  CHECK(table.Snapshot("uid-1")->last->boot_id == "n1");
+  CHECK_FALSE(beat("pod:new", "n1", 2).Matters());
+  // An agent that was not told which Pod it is in counts as before.
+  CHECK(beat("", "n2", 1).boot_changed);
+  CHECK(beat("64768:2", "n3", 1).boot_changed);
+  // Another Pod is there: what was strange is at home, and the other way round.
+  table.SetPresentBox("uid-1", "pod:old/c9");
+  CHECK(beat("pod:new", "n4", 1).Matters());
+  CHECK(beat("pod:old", "o3", 2).boot_changed);
+  CHECK(table.Snapshot("uid-1")->box_identity == "pod:old");
+}
+
+TEST_CASE_FIXTURE(
+    Fixture,
+    "an agent that another Pod's has superseded is heard once it is known which is there") {
+  const auto beat = [&](const std::string& pod, const std::string& boot, int64_t sequence) {
+    auto heartbeat = Beat(boot, sequence);
+    heartbeat.box_identity = pod;
+    return Record(heartbeat);
+  };
+  REQUIRE(beat("pod:new", "n", 1));
+  REQUIRE(beat("pod:old", "o", 1));
+  CHECK(beat("pod:new", "n", 2).error().reason == "SupersededBoot");
+  table.SetPresentBox("uid-1", "pod:new/c1");
+  const auto heard = beat("pod:new", "n", 3);
+  REQUIRE(heard);
+  CHECK(heard->boot_changed);
+  CHECK(heard->box_changed);
+  REQUIRE(beat("pod:new", "n", 4));
+  CHECK(beat("pod:new", "n", 4).error().reason == "StaleSequence");
+  CHECK(beat("pod:old", "o", 2)->Matters());
+  CHECK(table.Snapshot("uid-1")->last->boot_id == "n");
 }
 
 TEST_CASE("many threads report, rotate and expire without harm") {

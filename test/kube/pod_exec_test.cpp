@@ -306,6 +306,11 @@ TEST_CASE("a program that was begun in a Pod, and whose end was not heard, is to
   request.stop = stop.get_token();
   CHECK(exec->Run(request).error().code == base::Code::kCancelled);
   CHECK(lost == 2);
+  auto look = Cat();
+  look.effect = base::Effect::kReads;
+  server.Play({{.talk = [](auto& socket) { socket.Cut(); }}});
+  CHECK(exec->Run(look).error().reason == "ExitStatusLost");
+  CHECK(lost == 2);                       // It changes nothing, however long it runs on.
   config.server = "https://127.0.0.1:9";  // Nobody listens.
   CHECK_FALSE((*kube::PodExec::Create(config, nullptr, [&] { ++lost; }))->Run(Cat()));
   CHECK(lost == 2);

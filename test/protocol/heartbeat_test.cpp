@@ -26,7 +26,7 @@ protocol::Register Full() {
   h.boot_install = protocol::BootInstall{protocol::BootInstallState::kFailed, "no network"};
   h.inventory = {{"one", "c0ffee", "sha256:aa", true}, {"two", "", "", false}};
   h.inventory_digest = "sha256:ff";
-  body.box_identity = "box-1";
+  h.box_identity = "box-1";
   body.pull = true;
   body.address = "10.0.0.1";
   return body;
@@ -68,7 +68,7 @@ TEST_CASE("bodies that are accepted") {
   const std::pair<const char*, std::string> rows[] = {
       {"the three required fields alone", With("")},
       {"unknown fields of every type are ignored",
-       With(R"("x":null,"y":[1,"a",true,{"z":{}}],"z":1.5e3,"w":false,"box":7,"address":[])")},
+       With(R"("x":null,"y":[1,"a",true,{"z":{}}],"z":1.5e3,"w":false,"address":[])")},
       {"the same unknown field twice", With(R"("x":1,"x":2)")},
       {"null counts as absent", With(R"("errorRate":null,"inventory":null,"bootInstall":null)")},
       {"an integer where a number is wanted", With(R"("errorRate":1,"monthlySpend":0)")},
@@ -187,6 +187,9 @@ TEST_CASE("free text that is too long is cut between characters, not refused") {
 
 TEST_CASE("a register reads its box, and refuses wrong types in it") {
   CHECK(protocol::DecodeRegister(With(R"("box":{"identity":"i","pull":true,"x":1})"))->pull);
+  CHECK(protocol::DecodeHeartbeat(With(R"("box":{"identity":"i","pull":true,"x":1})"))
+            ->box_identity == "i");
+  CHECK_FALSE(protocol::DecodeHeartbeat(With(R"("box":{"identity":1})")).has_value());
   for (const char* bad :
        {R"("box":1)", R"("box":{"identity":1})", R"("box":{"pull":"yes"})", R"("address":{})"}) {
     INFO(std::string(bad));

@@ -6,6 +6,7 @@
 #include "source/git_program.hpp"
 #include "source/source_set.hpp"
 #include "support/git_server.hpp"
+#include "support/ipv6.hpp"
 #include "support/plugin_tar.hpp"
 
 using namespace support;
@@ -284,6 +285,27 @@ TEST_CASE("a huge blob is refused by its announced size, and a huge pack by the 
   const std::string reason = f.Reason("open/pack.git", "branch:main");
   CHECK_MESSAGE(reason == "TooLarge", f.last_message);
   CHECK(f.WorkIsClean());
+}
+
+TEST_CASE(
+    "a git server at an IPv6 address is named, reached and given its credentials as any other") {
+  if (!support::HasIpv6()) return;
+  Fixture f;
+  GitServer server("s3cret-token", "::1");
+  server.MakeRepository("hello", std::string(kPlugin) + "git tag v1");
+  const auto get = [&](const std::string& repository, const std::optional<Credentials>& who) {
+    const auto uri = *core::ParseSourceUri("git+http://" + server.Host() + repository + "#tag:v1");
+    const auto resolution = f.git->Resolve(uri, who, {});
+    if (!resolution) return resolution.error().reason;
+    const auto artifact = f.git->Fetch(uri, *resolution, who, f.temp / "out.tar", {});
+    return artifact ? "" : artifact.error().reason;
+  };
+  CHECK(get("/open/hello.git", {}) == "HostNotAllowed");
+  f.settings.plain_http_hosts = {"[::1]"};
+  f.Make();
+  CHECK(get("/open/hello.git", {}) == "");
+  CHECK(get("/private/hello.git", {}) == "SourceUnauthorized");
+  CHECK(get("/private/hello.git", Credentials{"bot", "s3cret-token"}) == "");
 }
 
 TEST_CASE("only hosts and schemes that the admin named are reached") {

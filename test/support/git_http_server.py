@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A git server over HTTP for tests: git http-backend behind http.server, on 127.0.0.1 and a free port.
+"""A git server over HTTP for tests: git http-backend behind http.server, on 127.0.0.1 (or --address) and a free port.
 
 The first path segment chooses how it behaves:
   /open/REPO      serves ROOT/REPO
@@ -15,6 +15,7 @@ import argparse
 import base64
 import http.server
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -123,10 +124,14 @@ def main():
     parser.add_argument("--root", required=True)
     parser.add_argument("--user", default="bot")
     parser.add_argument("--password", default="")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    parser.add_argument("--address", default="127.0.0.1")
+    options = parser.parse_args()
+    if ":" in options.address:
+        http.server.ThreadingHTTPServer.address_family = socket.AF_INET6
+    server = http.server.ThreadingHTTPServer((options.address, 0), Handler)
     server.daemon_threads = True
     server.request_queue_size = 64
-    server.options = parser.parse_args()
+    server.options = options
     server.stopping = threading.Event()
     print(f"port {server.server_address[1]}", flush=True)
     server.serve_forever()

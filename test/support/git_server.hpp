@@ -38,11 +38,13 @@ inline std::string Shell(const std::string& folder, const std::string& script) {
 /// The program git_http_server.py over the bare repositories in Root().
 class GitServer {
  public:
-  explicit GitServer(const std::string& password = "s3cret-token") {
+  explicit GitServer(const std::string& password = "s3cret-token",
+                     const std::string& address = "127.0.0.1")
+      : address_(address) {
     std::filesystem::create_directories(folder_ / "repos");
     auto started = base::ChildProcess::Start(
         {.argv = {"python3", std::string(WO_SOURCE_DIR) + "/test/support/git_http_server.py",
-                  "--root", Root(), "--password", password},
+                  "--root", Root(), "--password", password, "--address", address},
          .environment = {{"PATH", "/usr/local/bin:/usr/bin:/bin"}},
          .working_directory = "",
          .input = ""},
@@ -58,7 +60,10 @@ class GitServer {
     }
     if (port_.empty()) throw std::runtime_error("the git server did not start: " + Log());
   }
-  std::string Host() const { return "127.0.0.1:" + port_; }
+  std::string Host() const {
+    const bool v6 = address_.find(':') != std::string::npos;
+    return (v6 ? "[" + address_ + "]:" : address_ + ":") + port_;
+  }
   std::string Root() const { return folder_ / "repos"; }
   std::string Log() const { return ReadText(folder_ / "log"); }
   size_t Count(const std::string& text) const {
@@ -87,6 +92,7 @@ class GitServer {
   }
 
  private:
+  const std::string address_;
   TempFolder folder_;
   std::string port_;
   std::unique_ptr<base::ChildProcess> process_;

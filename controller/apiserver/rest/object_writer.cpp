@@ -101,6 +101,14 @@ Failure UidConflict(const WriteRequest& request, const std::string& wanted,
       SubjectOf(request));
 }
 
+/// A patch of the object may not name another; in one of the status metadata is not looked at.
+std::optional<Failure> UidFault(const WriteRequest& request, const Json& live, const Json& next) {
+  const std::string uid = UidOf(next);
+  if (uid.empty() || uid == UidOf(live) || request.subresource == "status") return std::nullopt;
+  const FieldError error{FieldErrorType::kInvalid, "metadata.uid", uid, "field is immutable"};
+  return FailWith(InvalidStatus(request.served->definition.Name(), request.name, {error}));
+}
+
 Failure VersionConflict(const WriteRequest& request) {
   return FailureOf(base::MakeError(base::Code::kConflict, ""), request.served->definition,
                    request.name);
@@ -294,8 +302,7 @@ Outcome<Written> ObjectWriter::Modify(const WriteRequest& request, bool applied,
 Outcome<Written> ObjectWriter::Finish(const WriteRequest& request, const Live& live, Json next,
                                       bool applied) {
   const ResourceDefinition& definition = request.served->definition;
-  if (const std::string uid = UidOf(next); !uid.empty() && uid != UidOf(live.object))
-    return UidConflict(request, uid, UidOf(live.object));
+  if (auto fault = UidFault(request, live.object, next)) return *std::move(fault);
   KeepServerMetadata(live.object, next);
   KeepOtherParts(request, live.object, next);
   ApplyBuiltinRules(*request.served, &live.object, next);
@@ -332,8 +339,12 @@ Outcome<Written> ObjectWriter::Update(const WriteRequest& request, Json body) {
   }
   auto warnings = PruneBody(request, body);
   if (!warnings) return warnings.failure();
-  return Modify(request, false, std::move(*warnings),
-                [&](const Json&) -> Outcome<Json> { return body; });
+  return Modify(request, false, std::move(*warnings), [&](const Json& live) -> Outcome<Json> {
+    // Whoever replaces an object means that very one: a precondition.
+    if (const std::string uid = UidOf(body); !uid.empty() && uid != UidOf(live))
+      return UidConflict(request, uid, UidOf(live));
+    return body;
+  });
 }
 
 Outcome<Json> ObjectWriter::Patched(const WriteRequest& request, PatchType type,
@@ -396,6 +407,8 @@ Outcome<Written> ObjectWriter::Apply(const WriteRequest& request, Json config) {
     auto outcome = ServerSideApply(definition, live, config, request.manager, request.force);
     if (!outcome) return BadRequest(outcome.error().message);
     if (!outcome->conflicts.empty()) return FailWith(ApplyConflictStatus(outcome->conflicts));
+    if (!live.is_null())
+      if (auto fault = UidFault(request, live, config)) return *std::move(fault);
     if (!outcome->changed) return live;
     if (const std::string asked = VersionOf(config); !asked.empty())
       MutableMeta(outcome->object)["resourceVersion"] = asked;

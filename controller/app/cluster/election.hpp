@@ -44,8 +44,9 @@ class Election {
   /// Contends, waits until we lead, and records an Event on the Lease. `own`: where our HTTP API
   /// listens. kCancelled on stop, LeaseLost.
   base::Status Lead(const std::string& own, runtime::EventRecorder& events, std::stop_token stop);
-  /// A write or a program in a box that we have begun, and of which we do not know whether it has
-  /// ended: until the lease would run out at the latest, nobody else may lead. Any thread.
+  /// A write or a program that changes a box, which we have begun, and of which we do not know
+  /// whether it has ended: until the lease would run out at the latest, nobody else may lead. Any
+  /// thread.
   void NoteLostEffect();
   /// Who answers requests that only the leader can answer. Any thread.
   server::Leadership Who() const;

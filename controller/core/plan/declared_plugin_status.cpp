@@ -244,10 +244,9 @@ class Summary {
       // Zero while workspaces exist is never taken for success (SC-8).
       say(o_.workspaces_examined > 0 ? ConditionStatus::kFalse : ConditionStatus::kUnknown, true,
           false, reason::kNoWorkspaceMatches,
-          spec_.workspace_ref
-              ? fmt::format(
-                    "spec.workspaceRef: there is no Workspace {} among the {} of namespace {}",
-                    spec_.workspace_ref->name, o_.workspaces_examined, o_.object.meta.ns)
+          spec_.workspace_ref && o_.workspaces_examined == 0
+              ? fmt::format("spec.workspaceRef: there is no Workspace {} in namespace {}",
+                            spec_.workspace_ref->name, o_.object.meta.ns)
               : fmt::format("none of {} workspaces examined in namespace {} is selected",
                             o_.workspaces_examined, o_.object.meta.ns));
     } else if (counts_.blocked > 0) {

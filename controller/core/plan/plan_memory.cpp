@@ -5,6 +5,7 @@
 #include "core/plan/plugin_plan.hpp"
 #include "core/plan/plugin_status.hpp"
 #include "core/plan/row_decision.hpp"
+#include "core/recovery.hpp"
 #include "core/requeue.hpp"
 #include "core/restart_debt.hpp"
 #include "core/retry_state.hpp"
@@ -72,8 +73,7 @@ class Rememberer {
       if (d.health == RowHealth::kConverged) memory_.retries.erase(d.name);
     if (ReconcileRequested(o_)) ResetOnRequest();
     if (SpecChanged(o_)) ForgetSlowRetries();
-    // A stamp that was written counts, whatever became of the attempt.
-    if (plan_.recovery_attempt && !outcome_.intent_error) memory_.recovery_at = now_.mono;
+    if (plan_.recovery_attempt) NoteRecovery();
     memory_.probe_again = plan_.probe_again;
     NoteVerified(desired);
     return std::move(memory_);
@@ -85,6 +85,7 @@ class Rememberer {
     if (memory_.box_identity != identity) {
       WorkspaceMemory fresh;
       fresh.recovery_at = memory_.recovery_at;
+      fresh.recovery_unheard = std::move(memory_.recovery_unheard);
       fresh.box_identity = identity;
       fresh.former_boot_id = FormerBootId(o_);
       fresh.former_identity = memory_.box_identity;
@@ -109,6 +110,19 @@ class Rememberer {
     memory_.restarts_asked = 0;
     memory_.restart_asked_boot_id.clear();
     memory_.restart_retry.reset();
+  }
+
+  /// A stamp that was written counts, whatever became of the attempt.
+  void NoteRecovery() {
+    constexpr size_t kMostUnheard = 16;
+    auto& unheard = memory_.recovery_unheard;
+    if (!outcome_.intent_error) {
+      memory_.recovery_at = now_.mono;
+      unheard.clear();
+    } else if (plan_.recovery) {
+      if (unheard.size() == kMostUnheard) unheard.erase(unheard.begin());
+      unheard.push_back({*plan_.recovery, CountedRecovery(o_)});
+    }
   }
 
   void NoteProbe(const DeclaredSet& desired, const Policy& policy) {

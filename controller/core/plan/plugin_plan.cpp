@@ -46,7 +46,7 @@ class Planner {
     plan_.retry = {
         {policy_.backoff_base, policy_.backoff_max}, policy_.slow_retry, JitterSeed(w.meta.uid, 1)};
     plan_.pending_restart = w.status.pending_restart;
-    plan_.recovery = w.status.recovery;
+    plan_.recovery = CountedRecovery(o_);
     plan_.handled_reconcile_at = HandledReconcile();
     plan_.next_check =
         After(now_, Jittered(policy_.resync, policy_.resync_jitter, JitterSeed(w.meta.uid, 2)));

@@ -234,7 +234,10 @@ TEST_SUITE("a DeclaredPlugin's status") {
     CHECK(Of(s, "Ready") == "False NoWorkspaceMatches");
     CHECK(meta::FindCondition(s.status.conditions, "Ready")->message.find("7") !=
           std::string::npos);
-    CHECK(Of(Summarise(w, 0), "Ready") == "Unknown NoWorkspaceMatches");
+    const auto none = Summarise(w, 0);
+    CHECK(Of(none, "Ready") == "Unknown NoWorkspaceMatches");
+    CHECK(meta::FindCondition(none.status.conditions, "Ready")
+              ->message.find("there is no Workspace nobody in namespace") != std::string::npos);
   }
   TEST_CASE("suspended is Unknown and neither Reconciling nor Stalled") {
     World w;

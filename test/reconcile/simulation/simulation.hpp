@@ -171,12 +171,13 @@ class Simulation {
     const bool first = reported_[name] != machine.BootId();
     if (first) installing_[name] = weather_.Rough() && dice_.Chance(250);
     const bool installing = installing_[name] && weather_.Rough();
-    const auto said = machine.Report(std::string(kNamespace) + "." + name, installing);
+    auto said = machine.Report(std::string(kNamespace) + "." + name, installing);
     base::Result<fleet::Change> change = [&] {
+      if (name == "pod") said.box_identity = "pod:0c0ffee0";
       if (!first) return process_->fleet.Record(slot, said, now);
       protocol::Register body;
+      if (name != "pod") said.box_identity = machine.Identity();
       body.heartbeat = said;
-      body.box_identity = name == "pod" ? "pod:0c0ffee0" : machine.Identity();
       return process_->fleet.RecordRegister(slot, body, now);
     }();
     if (!change) return base::CodeName(change.error().code);
