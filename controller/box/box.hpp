@@ -15,6 +15,12 @@ namespace box {
 enum class BoxState { kRunning, kStopped, kUnknown };
 enum class Presence { kPresent, kAbsent, kUnknown };
 
+/// What was done to a box of which a person would want to know: an Event of its Workspace.
+struct BoxNote {
+  std::string reason;  ///< CamelCase, stable.
+  std::string message;
+};
+
 /// The one answer to "is it running?" (SC-5). Stopped is definitive; Unknown is transient and says
 /// why.
 struct StateReport {
@@ -30,6 +36,7 @@ struct StateReport {
   bool plugins_path_persistent = true;
   /// How long this stands while nobody would tell us that it no longer does; none: we are told.
   std::optional<base::Millis> look_again = {};
+  std::vector<BoxNote> notes = {};  ///< Of this pass' Provide.
 };
 
 /// What the probe found of one plugin.

@@ -87,6 +87,7 @@ class PodBox final : public ExecBox {
     }
     const std::optional<kube::Node> node = NodeOf(pod->get(), stop);
     StateReport report = DecidePodState(pod->get(), container_, node ? &*node : nullptr);
+    report.notes = keeper_.Notes();
     if (node) report.look_again = kNodeAgain;
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
     report.plugins_path_persistent = *pod == nullptr || ConfigsOnVolume(**pod, container_);

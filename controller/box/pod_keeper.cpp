@@ -115,12 +115,24 @@ base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, std
     if (auto claim = EnsureClaim(wanted, stop); !claim) return claim;
   const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
   if (made_from == pod.meta.annotations.end() || made_from->second != wanted.inputs) {
+    if (HasNeverRun(pod)) return Renew(pod, stop);
     if (workspace_.spec.restart.recreate == api::RecreatePolicy::kAllowed) return Delete(pod, stop);
     outdated_ = fmt::format(
         "Pod {} was made from an earlier spec; delete it, or set spec.restart.recreate to Allowed",
         key_.Text());
   }
   return HandCa(pod, stop);
+}
+
+/// Nothing is lost with a Pod in which nothing has ever run, whatever spec.restart says. Of this
+/// version: a container may be starting just now, which the API then knows before we do.
+base::Status PodKeeper::Renew(const kube::Pod& pod, std::stop_token stop) {
+  if (auto gone = Delete(pod, pod.meta.resource_version, stop); !gone) return gone;
+  if (deleted_)
+    notes_.push_back({"PodRecreated", fmt::format("Pod {} was made from an earlier spec, and no "
+                                                  "container of it has run: it is made anew",
+                                                  key_.Text())});
+  return {};
 }
 
 base::Status PodKeeper::MakeAgain(const kube::Pod& pod, std::stop_token stop) {
@@ -187,17 +199,21 @@ base::Status PodKeeper::HandCa(const kube::Pod& pod, std::stop_token stop) {
   return std::move(done).error();
 }
 
-base::Status PodKeeper::Delete(const kube::Pod& pod, std::stop_token stop) {
+base::Status PodKeeper::Delete(const kube::Pod& pod, const std::string& version,
+                               std::stop_token stop) {
   const base::FailpointScope point("api.pod.delete");
   base::LogInfo("deleting a Pod so that it is made anew",
                 {{"pod", key_.Text()}, {"uid", pod.meta.uid}});
   kube::DeleteOptions options;
   options.uid = pod.meta.uid;
+  options.resource_version = version;
   options.call = {kCall, stop};
   auto gone = on_.client.Delete({kube::kPods, key_.ns, key_.name}, options);
   if (!gone && gone.error().code != base::Code::kNotFound &&
       gone.error().code != base::Code::kConflict)
     return std::move(gone).error();
+  // It has changed meanwhile: that event brings a pass.
+  if (!gone && gone.error().code == base::Code::kConflict && !version.empty()) return {};
   deleted_ = true;
   return {};
 }

@@ -150,6 +150,13 @@ bool NeedsNode(const kube::Pod& pod) {
          !IsMarked(pod);
 }
 
+bool HasNeverRun(const kube::Pod& pod) {
+  const bool told = pod.node.empty() || pod.statuses.size() >= pod.containers.size();
+  return told && std::all_of(pod.statuses.begin(), pod.statuses.end(), [](const auto& c) {
+           return c.state == "waiting" && c.id.empty() && !c.ran_before;
+         });
+}
+
 StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted,
                            const kube::Node* node) {
   if (pod == nullptr) return Report(BoxState::kStopped, "PodMissing", "the Pod does not exist", "");

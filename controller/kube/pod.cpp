@@ -42,6 +42,7 @@ PodContainer ReadStatus(const Json& item) {
   }
   const Json& last = codec::GetMember(codec::GetMember(item, "lastState"), "terminated");
   if (out.id.empty()) out.id = Text(last, "containerID");
+  out.ran_before = !last.empty() || codec::GetInt(item, "restartCount") > 0;
   if (out.state == "waiting" && last.is_object()) {
     out.exit_code = codec::GetInt(last, "exitCode");
     out.last_reason = Text(last, "reason");
@@ -55,9 +56,10 @@ Json StatusJson(const PodContainer& container) {
   Json out{{"name", container.name},
            {"containerID", container.id},
            {"image", container.image},
-           {"ready", container.ready}};
+           {"ready", container.ready},
+           {"restartCount", container.ran_before ? 1 : 0}};
   if (!container.state.empty()) out["state"][container.state] = std::move(state);
-  if (container.state == "waiting")
+  if (container.state == "waiting" && (container.exit_code != 0 || !container.last_reason.empty()))
     out["lastState"]["terminated"] = {{"exitCode", container.exit_code},
                                       {"reason", container.last_reason}};
   return out;

@@ -93,6 +93,10 @@ void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
   Say(on, NoteOn(workspace, runtime::EventType::kWarning), reason, action, note);
 }
 
+void RecordNote(const Dependencies& on, const api::Workspace& workspace, const box::BoxNote& note) {
+  Say(on, NoteOn(workspace, runtime::EventType::kNormal), note.reason, "Provide", note.message);
+}
+
 void RecordNotes(const Dependencies& on, const PassResult& pass) {
   const runtime::EventNote normal = NoteOn(pass.before, runtime::EventType::kNormal);
   std::map<StepKind, std::vector<const core::Step*>> done;

@@ -20,6 +20,8 @@ struct PassResult {
 void RecordNotes(const Dependencies& on, const PassResult& pass);
 void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
                    const std::string& reason, const std::string& action, const std::string& note);
+/// What was done to the box.
+void RecordNote(const Dependencies& on, const api::Workspace& workspace, const box::BoxNote& note);
 /// The summaries of the declarations that select this workspace are to be made anew.
 void WakeDeclared(const Dependencies& on, const api::Workspace& workspace);
 

@@ -9,6 +9,7 @@
 #include "core/declared_set.hpp"
 #include "core/plan/plugin_plan.hpp"
 #include "core/plan/row_decision.hpp"
+#include "reconcile/notes.hpp"
 
 namespace reconcile {
 namespace {
@@ -223,6 +224,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     }
     const base::FailpointScope failpoint("box.State");
     const box::StateReport report = seen.box->State(stop);
+    for (const box::BoxNote& note : report.notes) RecordNote(on, workspace, note);
     plugins_path_persistent = report.plugins_path_persistent;
     observation.box = {StateOf(report.state), report.cause,   report.identity,
                        report.reason,         report.boot_id, report.look_again};

@@ -48,6 +48,9 @@ class SmallApi final : public kube::Client {
     if (found == objects.end()) return Missing(ref.name);
     if (options.uid != found->second["metadata"]["uid"])
       return base::MakeError(base::Code::kConflict, "another uid");
+    if (!options.resource_version.empty() &&
+        options.resource_version != found->second["metadata"]["resourceVersion"])
+      return base::MakeError(base::Code::kConflict, "another version");
     deleted.push_back(PathOf(ref));
     objects.erase(found);
     return std::string("{}");
@@ -359,6 +362,67 @@ TEST_CASE("a changed spec makes the Pod anew only where that is allowed; else it
   CHECK(replacing->State({}).reason == "PodTerminating");
   CHECK(world.Box()->Provide({}));
   CHECK(world.Pod()["spec"]["containers"][0]["image"] == "agents/sample:2");
+}
+
+TEST_CASE("a Pod in which nothing has ever run is made anew at once, whatever spec.restart says") {
+  const Json waiting{{"waiting", {{"reason", "ImagePullBackOff"}}}};
+  const Json ended{{"terminated", {{"exitCode", 0}}}};
+  const Json never = Json::array({{{"name", "agent"}, {"state", waiting}}});
+  struct Row {
+    const char* what;
+    const char* node;
+    Json statuses;
+    bool anew;
+  };
+  const Row rows[] = {
+      {"it has no node", "", nullptr, true},
+      {"its image is missing", "n", never, true},
+      {"nobody has told yet", "n", nullptr, false},
+      {"not of every container", "n", Json::array(), false},
+      {"it runs", "n", Json::array({{{"name", "agent"}, {"state", {{"running", {{"x", 1}}}}}}}),
+       false},
+      {"it has ended", "n", Json::array({{{"name", "agent"}, {"state", ended}}}), false},
+      {"one has ended before", "n",
+       Json::array({{{"name", "agent"}, {"state", waiting}, {"lastState", ended}}}), false},
+      {"it was restarted", "n",
+       Json::array({{{"name", "agent"}, {"state", waiting}, {"restartCount", 1}}}), false},
+      {"there is a container", "n",
+       Json::array({{{"name", "agent"}, {"state", waiting}, {"containerID", "containerd://1"}}}),
+       false}};
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    World world;
+    world.workspace.spec.restart.policy = api::RestartPolicy::kManual;
+    CHECK(world.Box()->Provide({}));
+    Json& pod = world.Pod();
+    pod["metadata"]["resourceVersion"] = "7";
+    pod["spec"]["nodeName"] = row.node;
+    pod["status"] = {{"phase", "Pending"}, {"containerStatuses", row.statuses}};
+    // What has only prepared its volumes does not count.
+    pod["status"]["initContainerStatuses"] = Json::array(
+        {{{"name", "molecule-agent"}, {"state", ended}, {"containerID", "containerd://0"}}});
+    CHECK(world.Box()->Provide({}));
+    CHECK(world.api.deleted.empty());
+    world.workspace.spec.box.pod->image = "agents/sample:2";
+    const auto box = world.Box();
+    box->State({});
+    pod["metadata"]["resourceVersion"] = "8";
+    CHECK(box->Provide({}));
+    CHECK(world.api.deleted.empty());  // It has changed since it was looked at.
+    CHECK(box->State({}).notes.empty());
+    const auto next = world.Box();
+    CHECK(next->Provide({}));
+    CHECK(world.api.deleted.size() == (row.anew ? 1 : 0));
+    const auto report = next->State({});
+    REQUIRE(report.notes.size() == (row.anew ? 1 : 0));
+    if (!row.anew) continue;
+    CHECK(report.notes[0].reason == "PodRecreated");
+    CHECK(report.state == box::BoxState::kUnknown);
+    CHECK(world.Box()->Provide({}));
+    CHECK(world.Pod()["spec"]["containers"][0]["image"] == "agents/sample:2");
+    CHECK(world.Box()->Provide({}));
+    CHECK(world.api.deleted.size() == 1);
+  }
 }
 
 TEST_CASE("a template that is missing is named, and found when it comes") {

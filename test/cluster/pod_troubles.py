@@ -12,7 +12,7 @@ def an_image_that_is_missing_shows_its_reason(w):
     w.objects(workspace("a", pod={"image": "localhost/nowhere:1"}))
     shown(w, "a", "Provisioning", ("False", "ImagePullBackOff"), "container agent: image localhost/nowhere:1 cannot be had")
     # Mended by the user.
-    w.k("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"box":{"pod":{"image":"localhost/sample:1"}},"restart":{"recreate":"Allowed"}}}')
+    w.k("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"box":{"pod":{"image":"localhost/sample:1"}}}}')
     until(150, "Ready once it is mended", lambda: is_ready(w.workspace("a")))
 
 
