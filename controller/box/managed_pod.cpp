@@ -212,17 +212,50 @@ Json ClaimOf(const api::Workspace& workspace) {
   return claim;
 }
 
+std::string ShortDigest(const Json& value) {
+  return base::Hex(base::Sha256Of(codec::Dump(value))).substr(0, 16);
+}
+
 /// What a user can change by the Workspace or its template. Not the agent's image or address: an
-/// upgrade of the operator is no reason to make every box anew.
+/// upgrade of the operator is no reason to make every box anew. `container` is empty for the first
+/// one, by whatever name it was asked for.
 std::string InputsOf(const api::Workspace& workspace, const Json& spec, const Json& metadata,
-                     const std::vector<std::string>& command) {
+                     const std::string& container, const std::vector<std::string>& command) {
   const Json inputs{{"spec", spec},
                     {"metadata", metadata},
-                    {"container", workspace.spec.box.pod->container},
+                    {"container", container},
                     {"runtime", workspace.spec.runtime},
                     {"storage", workspace.spec.box.pod->storage.has_value()},
                     {"command", command}};
-  return base::Hex(base::Sha256Of(codec::Dump(inputs))).substr(0, 16);
+  return ShortDigest(inputs);
+}
+
+/// What is a digest here is told as a change alone.
+struct Part {
+  const char* name;
+  const char* digest_of;
+};
+constexpr Part kParts[] = {{"image", nullptr},
+                           {"templateRef", nullptr},
+                           {"container", nullptr},
+                           {"runtime", nullptr},
+                           {"/configs", nullptr},
+                           {"template", "the PodTemplate"},
+                           {"command", "the runtime's command"}};
+
+/// The same as InputsOf, in parts that people know.
+Json MadeFrom(const api::Workspace& workspace, const Json& spec, const Json& metadata,
+              const Json& container, const std::vector<std::string>& command) {
+  const api::PodBox& box = *workspace.spec.box.pod;
+  Json out{{"image", codec::GetString(container, "image")},
+           {"container", codec::GetString(container, "name")},
+           {"runtime", workspace.spec.runtime},
+           {"command", ShortDigest(command)}};
+  if (!MountsConfigs(container)) out["/configs"] = box.storage ? "a claim" : "an emptyDir";
+  if (!box.template_ref) return out;
+  out["templateRef"] = box.template_ref->name;
+  out["template"] = ShortDigest({{"spec", spec}, {"metadata", metadata}});
+  return out;
 }
 
 /// What a Pod is made from: the template's, or one container of the image.
@@ -248,14 +281,15 @@ base::Result<Given> GivenBy(const api::PodBox& box, const Json* pod_template) {
 
 /// Ours, and beside it what the template says.
 Json PodMeta(const api::Workspace& workspace, const Json& metadata,
-             const ManagedPodSettings& settings, const std::string& inputs) {
+             const ManagedPodSettings& settings, const ManagedPod& made) {
   Json meta = MetaOf(workspace, ManagedPodName(workspace.meta.name));
   for (const char* kind : {"labels", "annotations"}) {
     const Json& given = codec::GetMember(metadata, kind);
     for (const auto& [key, value] : given.items())
       if (value.is_string() && !meta[kind].contains(key)) meta[kind][key] = value;
   }
-  meta["annotations"][kPodInputsAnnotation] = inputs;
+  meta["annotations"][kPodInputsAnnotation] = made.inputs;
+  meta["annotations"][kMadeFromAnnotation] = codec::Dump(made.made_from);
   if (!settings.agent_ca_pem.empty()) meta["annotations"][kCaAnnotation] = settings.agent_ca_pem;
   return meta;
 }
@@ -298,9 +332,11 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
         "used: take that mount out of the PodTemplate, or make the Workspace without storage",
         "StorageUnused");
   ManagedPod out;
-  out.inputs = InputsOf(workspace, spec, given->metadata, *command);
-
   Json& container = spec["containers"][*index];
+  out.inputs =
+      InputsOf(workspace, spec, given->metadata, *index == 0 ? "" : box.container, *command);
+  out.made_from = MadeFrom(workspace, spec, given->metadata, container, *command);
+
   container["command"] = AgentCommand(workspace, settings, *command);
   container.erase("args");
   Json& env = container["env"];
@@ -316,9 +352,27 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
 
   out.pod = {{"apiVersion", "v1"},
              {"kind", "Pod"},
-             {"metadata", PodMeta(workspace, given->metadata, settings, out.inputs)},
+             {"metadata", PodMeta(workspace, given->metadata, settings, out)},
              {"spec", spec}};
   if (box.storage) out.claim = ClaimOf(workspace);
+  return out;
+}
+
+std::string DifferenceOf(const std::string& made_from, const Json& wanted) {
+  const auto before = codec::ParseJson(made_from, {.reject_duplicate_keys = false});
+  if (!before || !before->is_object()) return "";
+  std::string out;
+  for (const Part& part : kParts) {
+    const std::string was = codec::GetString(*before, part.name);
+    const std::string now = codec::GetString(wanted, part.name);
+    if (was == now) continue;
+    out += out.empty() ? "" : ", ";
+    if (part.digest_of != nullptr)
+      out += fmt::format("{} has changed", part.digest_of);
+    else
+      out += fmt::format("{} is {}, not {}", part.name, was.empty() ? "of its own" : was,
+                         now.empty() ? "of its own" : now);
+  }
   return out;
 }
 

@@ -95,9 +95,9 @@ class PodBox final : public ExecBox {
     const auto& agent = workspace_.status.agent;
     if (spec_.pod_ref && report.state == BoxState::kRunning && (!agent || agent->boot_id.empty()))
       report.boot_id = kBoxBoot + report.identity;
-    if (report.state == BoxState::kRunning && !keeper_.Outdated().empty()) {
-      report.reason = "PodOutdated";
-      report.cause = keeper_.Outdated();
+    if (const std::string& outdated = keeper_.Outdated(); !outdated.empty()) {
+      if (report.state == BoxState::kRunning) report.reason = "PodOutdated";
+      report.cause += (report.cause.empty() ? "" : "; ") + outdated;
     }
     return report;
   }

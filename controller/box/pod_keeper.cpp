@@ -38,6 +38,15 @@ base::Error Later(std::string message, const std::string& reason, base::Millis w
   return error;
 }
 
+std::string WhatDiffers(const kube::Pod& pod, const ManagedPod& wanted) {
+  const auto made_from = pod.meta.annotations.find(kMadeFromAnnotation);
+  const std::string difference = made_from == pod.meta.annotations.end()
+                                     ? std::string()
+                                     : DifferenceOf(made_from->second, wanted.made_from);
+  return fmt::format("Pod {} was made from an earlier spec{}{}", pod.meta.name,
+                     difference.empty() ? "" : ": ", difference);
+}
+
 }  // namespace
 
 base::Millis PodRemakes::Ask(const std::string& pod, base::MonoTime now) {
@@ -115,23 +124,20 @@ base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, std
     if (auto claim = EnsureClaim(wanted, stop); !claim) return claim;
   const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
   if (made_from == pod.meta.annotations.end() || made_from->second != wanted.inputs) {
-    if (HasNeverRun(pod)) return Renew(pod, stop);
+    const std::string what = WhatDiffers(pod, wanted);
+    if (HasNeverRun(pod)) return Renew(pod, what, stop);
     if (workspace_.spec.restart.recreate == api::RecreatePolicy::kAllowed) return Delete(pod, stop);
-    outdated_ = fmt::format(
-        "Pod {} was made from an earlier spec; delete it, or set spec.restart.recreate to Allowed",
-        key_.Text());
+    outdated_ = fmt::format("{}; delete the Pod, or set spec.restart.recreate to Allowed", what);
   }
   return HandCa(pod, stop);
 }
 
 /// Nothing is lost with a Pod in which nothing has ever run, whatever spec.restart says. Of this
 /// version: a container may be starting just now, which the API then knows before we do.
-base::Status PodKeeper::Renew(const kube::Pod& pod, std::stop_token stop) {
+base::Status PodKeeper::Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop) {
   if (auto gone = Delete(pod, pod.meta.resource_version, stop); !gone) return gone;
   if (deleted_)
-    notes_.push_back({"PodRecreated", fmt::format("Pod {} was made from an earlier spec, and no "
-                                                  "container of it has run: it is made anew",
-                                                  key_.Text())});
+    notes_.push_back({"PodRecreated", what + "; no container of it has ever run: it is made anew"});
   return {};
 }
 

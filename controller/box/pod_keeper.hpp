@@ -66,7 +66,7 @@ class PodKeeper {
   base::Result<std::shared_ptr<const kube::Pod>> Create(const ManagedPod& wanted,
                                                         std::stop_token stop);
   base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop);
-  base::Status Renew(const kube::Pod& pod, std::stop_token stop);
+  base::Status Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop);
   base::Status Delete(const kube::Pod& pod, const std::string& version, std::stop_token stop);
   base::Status MakeAgain(const kube::Pod& pod, std::stop_token stop);
   base::Status EnsureClaim(const ManagedPod& wanted, std::stop_token stop);

@@ -6,6 +6,8 @@
 #include <map>
 #include <vector>
 
+#include "core/workspace_state.hpp"
+
 namespace reconcile {
 namespace {
 
@@ -116,6 +118,9 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
   for (const auto& [kind, steps] : done)
     Say(on, normal, DoneWord(kind), core::StepName(kind), DoneText(kind, steps));
   RecordTroubles(on, pass);
+  if (const auto trouble =
+          core::NewBoxTrouble(pass.before.status.conditions, pass.after.conditions))
+    RecordWarning(on, pass.before, trouble->reason, "Observe", trouble->message);
   if (pass.plan.recovery_attempt)
     Say(on, normal, "RecoveryAttempt", "Recover",
         "the platform gate fails: recovery attempt, at most one per cool-down");

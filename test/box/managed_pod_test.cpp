@@ -208,6 +208,42 @@ TEST_CASE(
   CHECK(inputs(workspace, Settings()) != before);
 }
 
+TEST_CASE("the first container by its name is the same Pod, and what differs is told by name") {
+  const auto settings = Settings();
+  const auto made = [&](const char* container) {
+    auto workspace = Workspace();
+    workspace.spec.box.pod->container = container;
+    return *box::MakeManagedPod(workspace, nullptr, settings);
+  };
+  CHECK(made("agent").inputs == made("").inputs);
+  CHECK(made("other").inputs != made("").inputs);
+  const Json given = Template(R"({"containers":[{"name":"a","image":"i","command":["x"]},
+                                                {"name":"b","image":"j","command":["x"]}]})");
+  const auto from = [&](const char* container, const Json& document) {
+    auto workspace = Workspace();
+    workspace.spec.box.pod->image.clear();
+    workspace.spec.box.pod->container = container;
+    workspace.spec.box.pod->template_ref = api::LocalRef{"big"};
+    return *box::MakeManagedPod(workspace, &document, settings);
+  };
+  CHECK(from("a", given).inputs == from("", given).inputs);
+  CHECK(from("b", given).inputs != from("", given).inputs);
+
+  const box::ManagedPod before = made("");
+  const std::string said = before.pod["metadata"]["annotations"][box::kMadeFromAnnotation];
+  CHECK(box::DifferenceOf(said, before.made_from) == "");
+  auto workspace = Workspace();
+  workspace.spec.box.pod->image = "agents/sample:2";
+  workspace.spec.box.pod->storage = api::PodStorage{"1Gi", ""};
+  CHECK(box::DifferenceOf(said, box::MakeManagedPod(workspace, nullptr, settings)->made_from) ==
+        "image is agents/sample:1, not agents/sample:2, /configs is an emptyDir, not a claim");
+  Json grown = given;
+  grown["template"]["spec"]["nodeName"] = "n";
+  CHECK(box::DifferenceOf(codec::Dump(from("", given).made_from), from("", grown).made_from) ==
+        "the PodTemplate has changed");
+  CHECK(box::DifferenceOf("", before.made_from) == "");
+}
+
 TEST_CASE("names stay within 63 bytes and distinct") {
   const std::string longest(253, 'a');
   CHECK(box::ManagedPodName("w") == "w-box");

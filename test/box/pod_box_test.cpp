@@ -351,7 +351,17 @@ TEST_CASE("a changed spec makes the Pod anew only where that is allowed; else it
   const auto report = box->State({});
   CHECK(report.state == box::BoxState::kRunning);
   CHECK(report.reason == "PodOutdated");
-  CHECK(report.cause.find("spec.restart.recreate") != std::string::npos);
+  CHECK(report.cause ==
+        "Pod w-box was made from an earlier spec: image is agents/sample:1, not agents/sample:2; "
+        "delete the Pod, or set spec.restart.recreate to Allowed");
+  // Also where it does not run, once it has.
+  Json& container = world.Pod()["status"]["containerStatuses"][0];
+  container["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
+  box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(box->State({}).reason == "CrashLoopBackOff");
+  CHECK(box->State({}).cause.ends_with("; " + report.cause));
+  container["state"] = {{"running", Json::object()}};
   CHECK(world.api.deleted.empty());
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
   const auto replacing = world.Box();

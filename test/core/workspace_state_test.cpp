@@ -351,6 +351,27 @@ TEST_CASE(
   CHECK_FALSE(core::IsLastWordOfFormerBox(anew.Observe()));
 }
 
+TEST_CASE(
+    "a box that is outdated stays Online and Ready, which says so, and is told once a change") {
+  World w = Online();
+  core::WorkspaceObservation o = w.Observe();
+  o.box.reason = "PodOutdated";
+  o.box.cause = "image is a:1, not a:2";
+  const auto decide = [&] {
+    return core::DecideWorkspace(o, w.ws.status, w.policy, w.now).Conditions(1);
+  };
+  const auto now = decide();
+  const auto* ready = meta::FindCondition(now, "Ready");
+  CHECK(ready->status == kTrue);
+  CHECK(ready->message == "the agent reports; image is a:1, not a:2");
+  REQUIRE(core::NewBoxTrouble(w.ws.status.conditions, now));
+  CHECK(core::NewBoxTrouble({}, now)->message == "image is a:1, not a:2");
+  CHECK_FALSE(core::NewBoxTrouble(now, now));
+  o.box.cause = "image is a:1, not a:3";
+  CHECK(core::NewBoxTrouble(now, decide()));
+  CHECK_FALSE(core::NewBoxTrouble(now, w.ws.status.conditions));
+}
+
 TEST_CASE("every decision looks again later than now") {
   World w;
   for (int i = 0; i < 50; ++i) {
