@@ -67,7 +67,7 @@ class PodBox final : public ExecBox {
       : PodBox(parts, std::move(options), *channel.release()) {}
 
   base::Status Provide(std::stop_token stop) override {
-    if (spec_.pod_ref) return {};
+    if (spec_.pod_ref) return RemoveFormer(stop);
     auto pod = Look(stop);
     if (!pod) return std::move(pod).error();
     auto made = keeper_.Provide(pod->get(), stop);
@@ -146,6 +146,13 @@ class PodBox final : public ExecBox {
     }
     pod_ = found;
     return found;
+  }
+
+  /// The informer has all managed Pods: nobody is asked in vain for one that never was.
+  base::Status RemoveFormer(std::stop_token stop) {
+    const meta::ObjectKey former{key_.ns, ManagedPodName(workspace_.meta.name)};
+    const PodPointer pod = on_.find_pod && former != key_ ? on_.find_pod(former) : nullptr;
+    return pod ? keeper_.RemoveFormer(*pod, stop) : base::Status{};
   }
 
   /// Its node, where the Pod alone does not say whether that reports.

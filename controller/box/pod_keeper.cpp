@@ -205,23 +205,40 @@ base::Status PodKeeper::HandCa(const kube::Pod& pod, std::stop_token stop) {
   return std::move(done).error();
 }
 
+base::Status PodKeeper::RemoveFormer(const kube::Pod& former, std::stop_token stop) {
+  if (!Owns(workspace_, former.meta) || former.meta.deletion_time) return {};
+  auto gone = DeleteOnly(former, "", stop);
+  if (!gone) return std::move(gone).error();
+  notes_.push_back(
+      {"PodRemoved", fmt::format("Pod {} was this Workspace's box before spec.box.pod.podRef named "
+                                 "Pod {}: it is deleted",
+                                 former.meta.name, key_.name)});
+  return {};
+}
+
 base::Status PodKeeper::Delete(const kube::Pod& pod, const std::string& version,
                                std::stop_token stop) {
+  auto gone = DeleteOnly(pod, version, stop);
+  if (!gone) return std::move(gone).error();
+  deleted_ = *gone;
+  return {};
+}
+
+/// False: it has another version by now, whose event brings a pass.
+base::Result<bool> PodKeeper::DeleteOnly(const kube::Pod& pod, const std::string& version,
+                                         std::stop_token stop) {
   const base::FailpointScope point("api.pod.delete");
-  base::LogInfo("deleting a Pod so that it is made anew",
-                {{"pod", key_.Text()}, {"uid", pod.meta.uid}});
+  const meta::ObjectKey key{key_.ns, pod.meta.name};
+  base::LogInfo("deleting a Pod", {{"pod", key.Text()}, {"uid", pod.meta.uid}});
   kube::DeleteOptions options;
   options.uid = pod.meta.uid;
   options.resource_version = version;
   options.call = {kCall, stop};
-  auto gone = on_.client.Delete({kube::kPods, key_.ns, key_.name}, options);
+  auto gone = on_.client.Delete({kube::kPods, key.ns, key.name}, options);
   if (!gone && gone.error().code != base::Code::kNotFound &&
       gone.error().code != base::Code::kConflict)
     return std::move(gone).error();
-  // It has changed meanwhile: that event brings a pass.
-  if (!gone && gone.error().code == base::Code::kConflict && !version.empty()) return {};
-  deleted_ = true;
-  return {};
+  return gone || gone.error().code == base::Code::kNotFound || version.empty();
 }
 
 }  // namespace box

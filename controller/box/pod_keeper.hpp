@@ -54,6 +54,8 @@ class PodKeeper {
                                                          std::stop_token stop);
   /// Deletes this very Pod, so that it is made anew.
   base::Status Delete(const kube::Pod& pod, std::stop_token stop) { return Delete(pod, "", stop); }
+  /// Deletes the managed Pod that this Workspace had before it adopted the Pod of this keeper.
+  base::Status RemoveFormer(const kube::Pod& former, std::stop_token stop);
   /// What is to be said of a Pod that runs and differs from what is wanted by now; else empty.
   const std::string& Outdated() const { return outdated_; }
   /// True if this pass has deleted the Pod: whoever looks at it from an informer sees it run on.
@@ -68,6 +70,8 @@ class PodKeeper {
   base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop);
   base::Status Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop);
   base::Status Delete(const kube::Pod& pod, const std::string& version, std::stop_token stop);
+  base::Result<bool> DeleteOnly(const kube::Pod& pod, const std::string& version,
+                                std::stop_token stop);
   base::Status MakeAgain(const kube::Pod& pod, std::stop_token stop);
   base::Status EnsureClaim(const ManagedPod& wanted, std::stop_token stop);
   base::Status CheckClaim(const meta::ObjectMeta& claim) const;

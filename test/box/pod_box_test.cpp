@@ -117,6 +117,7 @@ struct World {
   std::vector<std::string> restarts;
   std::map<std::string, std::vector<std::string>> commands{{"sample", {"/bin/runtime"}}};
   std::string ca;
+  bool watched = false;  ///< Whether there is an informer.
   std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
   std::shared_ptr<box::NodeReports> nodes = std::make_shared<box::NodeReports>();
 
@@ -138,6 +139,13 @@ struct World {
     dependencies.pods->managed = {"operator:1", "https://op", ca, commands};
     dependencies.pods->remakes = remakes;
     dependencies.pods->nodes = nodes;
+    if (watched)
+      dependencies.pods->find_pod = [this](const meta::ObjectKey& key) {
+        const auto found = api.objects.find("pods/" + key.name);
+        return found == api.objects.end() ? nullptr
+                                          : std::make_shared<const kube::Pod>(
+                                                *kube::DecodePod(codec::Dump(found->second)));
+      };
     dependencies.request_restart = [this](const api::Workspace&, const std::string& boot) {
       restarts.push_back(boot);
       return base::Status{};
@@ -433,6 +441,35 @@ TEST_CASE("a Pod in which nothing has ever run is made anew at once, whatever sp
     CHECK(world.Box()->Provide({}));
     CHECK(world.api.deleted.size() == 1);
   }
+}
+
+TEST_CASE("whoever adopts another Pod has the managed one deleted, and no one else's") {
+  World world;
+  world.watched = true;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  const Json own = world.Pod();
+  world.Adopt("a-0", true);
+  const auto box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(world.api.deleted == std::vector<std::string>{"pods/w-box"});
+  const auto report = box->State({});
+  CHECK(report.state == box::BoxState::kRunning);
+  CHECK(report.identity == "pod:adopted-uid/c1");
+  REQUIRE(report.notes.size() == 1);
+  CHECK(report.notes[0].reason == "PodRemoved");
+  CHECK(world.Box()->Provide({}));
+  world.Pod() = own;
+  world.Pod()["metadata"]["ownerReferences"][0]["uid"] = "another";
+  CHECK(world.Box()->Provide({}));
+  world.Pod() = own;
+  world.Pod()["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
+  CHECK(world.Box()->Provide({}));
+  // Adopted by its name, it is the box.
+  world.Pod() = own;
+  world.workspace.spec.box.pod->pod_ref = api::LocalRef{"w-box"};
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.deleted.size() == 1);
 }
 
 TEST_CASE("a template that is missing is named, and found when it comes") {
