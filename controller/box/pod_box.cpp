@@ -89,6 +89,12 @@ class PodBox final : public ExecBox {
     StateReport report = DecidePodState(pod->get(), container_, node ? &*node : nullptr);
     report.notes = keeper_.Notes();
     if (node) report.look_again = kNodeAgain;
+    if (const std::string whose = spec_.pod_ref && *pod ? ForeignOwner(**pod) : "";
+        !whose.empty()) {
+      report = {BoxState::kStopped, whose, ""};
+      report.reason = "PodForeign";
+      return report;
+    }
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
     report.plugins_path_persistent = *pod == nullptr || ConfigsOnVolume(**pod, container_);
     // Where no agent has ever reported, each container is one start of what loads the plugins.
@@ -153,6 +159,18 @@ class PodBox final : public ExecBox {
     const meta::ObjectKey former{key_.ns, ManagedPodName(workspace_.meta.name)};
     const PodPointer pod = on_.find_pod && former != key_ ? on_.find_pod(former) : nullptr;
     return pod ? keeper_.RemoveFormer(*pod, stop) : base::Status{};
+  }
+
+  /// Not empty: why this Pod may not be adopted, since it is the box of another Workspace.
+  std::string ForeignOwner(const kube::Pod& pod) const {
+    for (const meta::OwnerRef& owner : pod.meta.owners)
+      if (owner.controller && owner.kind == "Workspace" && owner.uid != workspace_.meta.uid &&
+          owner.api_version.starts_with("molecule.ai/"))
+        return fmt::format(
+            "Pod {} is the managed box of Workspace {}; name another one in "
+            "spec.box.pod.podRef",
+            key_.Text(), owner.name);
+    return "";
   }
 
   /// Its node, where the Pod alone does not say whether that reports.

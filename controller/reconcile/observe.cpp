@@ -14,6 +14,8 @@
 namespace reconcile {
 namespace {
 
+constexpr base::Millis kTakenAgain{60'000};
+
 std::string Decimal(double value) {
   std::string text = fmt::format("{:.4f}", value);
   text.erase(text.find_last_not_of('0') + 1);
@@ -198,7 +200,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   if (const auto slot = on.fleet.Snapshot(workspace.meta.uid))
     observation.heartbeat = HeartbeatOf(*slot);
 
-  auto made = on.make_box(workspace);
+  auto made = BoxOf(on, workspace);
   if (made)
     seen.box = *std::move(made);
   else
@@ -236,6 +238,10 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     }
   } else {
     observation.box.cause = seen.box_error->message;
+    // Nobody tells when the other one goes.
+    if (seen.box_error->reason == kPodTaken)
+      observation.box = {
+          core::BoxState::kStopped, seen.box_error->message, "", kPodTaken, "", kTakenAgain};
   }
   if (workspace.spec.box.type == api::BoxType::kExternal ||
       !core::ProbeNeeded(seen.desired, observation, request.policy)) {

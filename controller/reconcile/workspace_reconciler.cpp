@@ -166,7 +166,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
   Pass pass;
   pass.policy = on_.policy();
   const base::Status token = turn.Timed([&] {
-    auto box = on_.make_box(workspace);
+    auto box = BoxOf(on_, workspace);
     return tokens_.Ensure(workspace, box && !workspace.spec.suspend ? box->get() : nullptr, stop);
   });
   const base::Millis wait = MayAwaitSources(workspace.meta.uid);
@@ -391,7 +391,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
       facts.namespace_terminating = decoded->deletion_time.has_value();
   core::CleanupPlan plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
   if (!plan.release && !plan.remove.empty()) {
-    auto box = on_.make_box(workspace);
+    auto box = BoxOf(on_, workspace);
     if (box) {
       facts.box_gone = (*box)->State(stop).reason == core::reason::kPodMissing;
       const std::string boot = workspace.status.agent ? workspace.status.agent->boot_id : "";

@@ -443,6 +443,30 @@ TEST_CASE("a Pod in which nothing has ever run is made anew at once, whatever sp
   }
 }
 
+TEST_CASE("the managed Pod of another Workspace is not adopted, and nothing is run in it") {
+  World world;
+  world.Adopt("other-box", true);
+  Json& owner = world.Pod("other-box")["metadata"]["ownerReferences"][0];
+  owner = {{"apiVersion", "molecule.ai/v1"},
+           {"kind", "Workspace"},
+           {"name", "other"},
+           {"uid", "other-uid"},
+           {"controller", true}};
+  const auto report = world.Box()->State({});
+  CHECK(report.state == box::BoxState::kStopped);
+  CHECK(report.reason == "PodForeign");
+  CHECK(report.identity == "");
+  CHECK(report.cause.find("managed box of Workspace other;") != std::string::npos);
+  CHECK(world.Box()->Probe({"p"}, {}, {}).error().reason == "BoxNotRunning");
+  CHECK(world.Box()->WriteToken("t", {}).error().reason == "BoxNotRunning");
+  CHECK(world.exec.requests.empty());
+  owner["uid"] = "ws-uid";
+  CHECK(world.Box()->State({}).state == box::BoxState::kRunning);
+  owner["uid"] = "other-uid";
+  owner["apiVersion"] = "elsewhere.example/v1";
+  CHECK(world.Box()->State({}).state == box::BoxState::kRunning);
+}
+
 TEST_CASE("whoever adopts another Pod has the managed one deleted, and no one else's") {
   World world;
   world.watched = true;
