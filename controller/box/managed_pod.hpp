@@ -13,6 +13,8 @@ namespace box {
 
 inline constexpr char kWorkspaceLabel[] = "molecule.ai/workspace";        ///< On Pods; see LabelOf.
 inline constexpr char kPodInputsAnnotation[] = "molecule.ai/pod-inputs";  ///< Digest of the inputs.
+/// On Pods: the inputs that are wanted instead of theirs, and since when; where that waits.
+inline constexpr char kOutdatedAnnotation[] = "molecule.ai/pod-outdated";
 /// On Pods: what they were made from, for people.
 inline constexpr char kMadeFromAnnotation[] = "molecule.ai/pod-made-from";
 /// On Pods: whom the agent trusts, as a file in the container.

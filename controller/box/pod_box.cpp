@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/failpoint.hpp"
 #include "box/pod_state.hpp"
 
@@ -66,11 +68,11 @@ class PodBox final : public ExecBox {
   PodBox(const Parts& parts, ExecBoxOptions options, std::unique_ptr<PodChannel> channel)
       : PodBox(parts, std::move(options), *channel.release()) {}
 
-  base::Status Provide(std::stop_token stop) override {
+  base::Status Provide(const MayEnd& may_end, std::stop_token stop) override {
     if (spec_.pod_ref) return RemoveFormer(stop);
     auto pod = Look(stop);
     if (!pod) return std::move(pod).error();
-    auto made = keeper_.Provide(pod->get(), stop);
+    auto made = keeper_.Provide(pod->get(), may_end, stop);
     if (!made) return std::move(made).error();
     if (*made) pod_ = *std::move(made);
     if (keeper_.Deleted()) MarkDeleted();
@@ -89,6 +91,8 @@ class PodBox final : public ExecBox {
     StateReport report = DecidePodState(pod->get(), container_, node ? &*node : nullptr);
     report.notes = keeper_.Notes();
     if (node) report.look_again = kNodeAgain;
+    if (const auto wait = keeper_.Wait())
+      report.look_again = std::min(*wait, report.look_again.value_or(*wait));
     if (const std::string whose = spec_.pod_ref && *pod ? ForeignOwner(**pod) : "";
         !whose.empty()) {
       report = {BoxState::kStopped, whose, ""};

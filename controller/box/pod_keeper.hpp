@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,7 @@ class PodKeeper {
   /// PodForeign, ClaimForeign (somebody else's object has the name); kUnavailable ClaimTerminating,
   /// and with the Pod's own reason while a Pod that failed is made again.
   base::Result<std::shared_ptr<const kube::Pod>> Provide(const kube::Pod* pod,
+                                                         const MayEnd& may_end,
                                                          std::stop_token stop);
   /// Deletes this very Pod, so that it is made anew.
   base::Status Delete(const kube::Pod& pod, std::stop_token stop) { return Delete(pod, "", stop); }
@@ -58,6 +60,8 @@ class PodKeeper {
   base::Status RemoveFormer(const kube::Pod& former, std::stop_token stop);
   /// What is to be said of a Pod that runs and differs from what is wanted by now; else empty.
   const std::string& Outdated() const { return outdated_; }
+  /// How long that stands by itself; none: until somebody changes something.
+  std::optional<base::Millis> Wait() const { return wait_; }
   /// True if this pass has deleted the Pod: whoever looks at it from an informer sees it run on.
   bool Deleted() const { return deleted_; }
   /// What people are to be told of this pass.
@@ -67,7 +71,14 @@ class PodKeeper {
   base::Result<ManagedPod> Wanted(std::stop_token stop);
   base::Result<std::shared_ptr<const kube::Pod>> Create(const ManagedPod& wanted,
                                                         std::stop_token stop);
-  base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop);
+  base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
+                    std::stop_token stop);
+  base::Result<bool> Replace(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
+                             std::stop_token stop);
+  base::Result<EndPermit> Permit(const kube::Pod& pod, const ManagedPod& wanted,
+                                 const MayEnd& may_end, std::stop_token stop);
+  base::Result<bool> Annotate(const kube::Pod& pod, const char* name, const std::string& value,
+                              std::stop_token stop);
   base::Status Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop);
   base::Status Delete(const kube::Pod& pod, const std::string& version, std::stop_token stop);
   base::Result<bool> DeleteOnly(const kube::Pod& pod, const std::string& version,
@@ -82,6 +93,7 @@ class PodKeeper {
   const meta::ObjectKey key_;  ///< Of the Pod, and of the claim.
   const Parts on_;
   std::string outdated_;
+  std::optional<base::Millis> wait_;
   std::vector<BoxNote> notes_;
   bool deleted_ = false;
 };

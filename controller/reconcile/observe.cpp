@@ -9,6 +9,7 @@
 #include "core/declared_set.hpp"
 #include "core/plan/plugin_plan.hpp"
 #include "core/plan/row_decision.hpp"
+#include "core/restart_debt.hpp"
 #include "reconcile/notes.hpp"
 
 namespace reconcile {
@@ -187,6 +188,19 @@ bool AwaitsSources(const api::Workspace& workspace, const core::DeclaredSet& des
          });
 }
 
+box::MayEnd MayEndOf(const Dependencies& on, Observed& seen) {
+  return [&on, &seen](base::WallTime since) {
+    const base::Now now = on.clock->Read();
+    core::WorkspaceObservation observation = seen.observation;
+    MatchPod(observation);
+    const core::RestartPermit permit = core::PermitRecreate(observation, since, now);
+    seen.end_waits = !permit.granted;
+    box::EndPermit out{permit.granted, permit.message, {}};
+    if (permit.until) out.wait = std::chrono::ceil<base::Millis>(*permit.until - now.mono);
+    return out;
+  };
+}
+
 }  // namespace
 
 Observed Observe(const Dependencies& on, const ObserveRequest& request, std::stop_token stop) {
@@ -221,7 +235,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   if (seen.box) {
     {
       const base::FailpointScope failpoint("box.Provide");
-      if (auto provided = seen.box->Provide(stop); !provided)
+      if (auto provided = seen.box->Provide(MayEndOf(on, seen), stop); !provided)
         seen.provide_error = std::move(provided).error();
     }
     const base::FailpointScope failpoint("box.State");

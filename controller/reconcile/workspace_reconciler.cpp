@@ -288,7 +288,7 @@ void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecisio
   answer.reason = decision.reason;
   answer.message = decision.message;
   answer.gate_failing = !decision.gate.Passed();
-  answer.restart_waits = pass.plan.restart_waits;
+  answer.restart_waits = pass.plan.restart_waits || pass.seen.end_waits;
   answer.plugins_known = true;
   const core::PrivilegedPlugin* management =
       workspace.spec.kind == api::WorkspaceKind::kPlatform ? pass.policy->Management() : nullptr;

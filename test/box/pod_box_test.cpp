@@ -372,12 +372,17 @@ TEST_CASE("a changed spec makes the Pod anew only where that is allowed; else it
   container["state"] = {{"running", Json::object()}};
   CHECK(world.api.deleted.empty());
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  world.workspace.spec.restart.policy = api::RestartPolicy::kImmediate;
   const auto replacing = world.Box();
   CHECK(replacing->Provide({}));
   CHECK(world.api.deleted.size() == 1);
   // Whatever an informer still shows: nothing is delivered to what this pass has deleted.
   CHECK(replacing->State({}).state == box::BoxState::kUnknown);
   CHECK(replacing->State({}).reason == "PodTerminating");
+  REQUIRE(replacing->State({}).notes.size() == 1);
+  CHECK(replacing->State({}).notes[0].reason == "PodRecreated");
+  CHECK(replacing->State({}).notes[0].message.find("image is agents/sample:1, not agents/") !=
+        std::string::npos);
   CHECK(world.Box()->Provide({}));
   CHECK(world.Pod()["spec"]["containers"][0]["image"] == "agents/sample:2");
 }
@@ -441,6 +446,59 @@ TEST_CASE("a Pod in which nothing has ever run is made anew at once, whatever sp
     CHECK(world.Box()->Provide({}));
     CHECK(world.api.deleted.size() == 1);
   }
+}
+
+TEST_CASE("a Pod that runs is made anew when restart.policy allows it, counted from one time") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  world.workspace.spec.box.pod->image = "agents/sample:2";
+  world.workspace.spec.restart = {api::RestartPolicy::kWhenIdle, 3600,
+                                  api::RecreatePolicy::kAllowed};
+  std::vector<base::WallTime> asked;
+  bool granted = false;
+  const box::MayEnd may_end = [&](base::WallTime since) {
+    asked.push_back(since);
+    return box::EndPermit{granted, "the agent is busy", base::Millis{7'000}};
+  };
+  for (int pass = 0; pass < 2; ++pass) {
+    const auto box = world.Box();
+    CHECK(box->Provide(may_end, {}));
+    const auto report = box->State({});
+    CHECK(report.state == box::BoxState::kRunning);
+    CHECK(report.reason == "PodOutdated");
+    CHECK(report.cause.find("not agents/sample:2; before it is made anew: the agent is busy") !=
+          std::string::npos);
+    CHECK(report.look_again == base::Millis{7'000});
+    CHECK(report.notes.empty());
+  }
+  CHECK(world.api.deleted.empty());
+  CHECK(world.api.patched.size() == 1);
+  REQUIRE(asked.size() == 2);
+  CHECK(asked[0] == asked[1]);
+  // Another change waits anew.
+  world.Pod()["metadata"]["annotations"][box::kOutdatedAnnotation] = "other 2020-01-01T00:00:00Z";
+  CHECK(world.Box()->Provide(may_end, {}));
+  CHECK(asked[2] >= asked[0]);
+  // What does not run disturbs nobody, and Immediate asks nobody.
+  granted = true;
+  CHECK(world.Box()->Provide(may_end, {}));
+  CHECK(world.api.deleted.size() == 1);
+  CHECK(asked.size() == 4);
+  for (const bool stopped : {true, false}) {
+    world.workspace.spec.box.pod->image = "agents/sample:1";
+    CHECK(world.Box()->Provide({}));
+    world.Run("w-box", "agent");
+    if (stopped)
+      world.Pod()["status"]["containerStatuses"][0]["state"] = {
+          {"waiting", {{"reason", "CrashLoopBackOff"}}}};
+    else
+      world.workspace.spec.restart.policy = api::RestartPolicy::kImmediate;
+    world.workspace.spec.box.pod->image = "agents/sample:2";
+    CHECK(world.Box()->Provide(may_end, {}));
+  }
+  CHECK(world.api.deleted.size() == 3);
+  CHECK(asked.size() == 4);
 }
 
 TEST_CASE("the managed Pod of another Workspace is not adopted, and nothing is run in it") {

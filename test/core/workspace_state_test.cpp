@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/restart_debt.hpp"
 #include "core/world.hpp"
 
 using world::World;
@@ -370,6 +371,33 @@ TEST_CASE(
   o.box.cause = "image is a:1, not a:3";
   CHECK(core::NewBoxTrouble(now, decide()));
   CHECK_FALSE(core::NewBoxTrouble(now, w.ws.status.conditions));
+}
+
+TEST_CASE("a box is made anew for its spec when a restart would be allowed") {
+  World w = Online();
+  const base::WallTime since = std::chrono::floor<base::Seconds>(w.now.wall);
+  const auto granted = [&] { return core::PermitRecreate(w.Observe(), since, w.now).granted; };
+  w.ws.spec.restart.policy = api::RestartPolicy::kImmediate;
+  CHECK(granted());
+  w.ws.spec.restart.policy = api::RestartPolicy::kManual;
+  CHECK_FALSE(granted());
+  auto& asked = w.ws.meta.annotations[api::kRestartRequestedAnnotation];
+  asked = base::FormatTime(since - base::Seconds{1});  // For something else, before.
+  CHECK_FALSE(granted());
+  asked = base::FormatTime(since);
+  CHECK(granted());
+  w.ws.meta.annotations.clear();
+  w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;
+  core::WorkspaceObservation o = w.Observe();
+  o.heartbeat.active_tasks = 2;
+  CHECK_FALSE(core::PermitRecreate(o, since, w.now).granted);
+  o.heartbeat.active_tasks.reset();
+  CHECK_FALSE(core::PermitRecreate(o, since, w.now).granted);
+  CHECK(core::PermitRecreate(o, since - base::Seconds{o.workspace.spec.restart.deadline_seconds},
+                             w.now)
+            .granted);
+  o.heartbeat.active_tasks = 0;
+  CHECK(core::PermitRecreate(o, since, w.now).granted);
 }
 
 TEST_CASE("every decision looks again later than now") {
