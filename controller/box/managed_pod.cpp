@@ -243,6 +243,27 @@ constexpr Part kParts[] = {{"image", nullptr},
                            {"template", "the PodTemplate"},
                            {"command", "the runtime's command"}};
 
+constexpr Part kAgentParts[] = {{"boxes.agentImage", nullptr}, {"boxes.agentURL", nullptr}};
+
+template <typename Parts>
+std::string DifferenceIn(const Parts& parts, const std::string& made_from, const Json& wanted) {
+  const auto before = codec::ParseJson(made_from, {.reject_duplicate_keys = false});
+  if (!before || !before->is_object()) return "";
+  std::string out;
+  for (const Part& part : parts) {
+    const std::string was = codec::GetString(*before, part.name);
+    const std::string now = codec::GetString(wanted, part.name);
+    if (was == now) continue;
+    out += out.empty() ? "" : ", ";
+    if (part.digest_of != nullptr)
+      out += fmt::format("{} has changed", part.digest_of);
+    else
+      out += fmt::format("{} is {}, not {}", part.name, was.empty() ? "of its own" : was,
+                         now.empty() ? "of its own" : now);
+  }
+  return out;
+}
+
 /// The same as InputsOf, in parts that people know.
 Json MadeFrom(const api::Workspace& workspace, const Json& spec, const Json& metadata,
               const Json& container, const std::vector<std::string>& command) {
@@ -336,6 +357,8 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   out.inputs =
       InputsOf(workspace, spec, given->metadata, *index == 0 ? "" : box.container, *command);
   out.made_from = MadeFrom(workspace, spec, given->metadata, container, *command);
+  out.made_from["boxes.agentImage"] = settings.agent_image;
+  out.made_from["boxes.agentURL"] = settings.agent_url;
 
   container["command"] = AgentCommand(workspace, settings, *command);
   container.erase("args");
@@ -359,21 +382,11 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
 }
 
 std::string DifferenceOf(const std::string& made_from, const Json& wanted) {
-  const auto before = codec::ParseJson(made_from, {.reject_duplicate_keys = false});
-  if (!before || !before->is_object()) return "";
-  std::string out;
-  for (const Part& part : kParts) {
-    const std::string was = codec::GetString(*before, part.name);
-    const std::string now = codec::GetString(wanted, part.name);
-    if (was == now) continue;
-    out += out.empty() ? "" : ", ";
-    if (part.digest_of != nullptr)
-      out += fmt::format("{} has changed", part.digest_of);
-    else
-      out += fmt::format("{} is {}, not {}", part.name, was.empty() ? "of its own" : was,
-                         now.empty() ? "of its own" : now);
-  }
-  return out;
+  return DifferenceIn(kParts, made_from, wanted);
+}
+
+std::string AgentDifferenceOf(const std::string& made_from, const Json& wanted) {
+  return DifferenceIn(kAgentParts, made_from, wanted);
 }
 
 }  // namespace box

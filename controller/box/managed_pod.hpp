@@ -59,5 +59,7 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace,
 /// In words, how a Pod with this kMadeFromAnnotation differs from what is wanted: "image is a:1,
 /// not a:2". Empty: it does not, or the annotation is missing or unreadable.
 std::string DifferenceOf(const std::string& made_from, const codec::Json& wanted);
+/// The same of what the operator's settings say about agents, which is no part of the inputs.
+std::string AgentDifferenceOf(const std::string& made_from, const codec::Json& wanted);
 
 }  // namespace box

@@ -38,11 +38,24 @@ base::Error Later(std::string message, const std::string& reason, base::Millis w
   return error;
 }
 
+bool HasInputs(const kube::Pod& pod, const ManagedPod& wanted) {
+  const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
+  return made_from != pod.meta.annotations.end() && made_from->second == wanted.inputs;
+}
+
+bool HasOtherAgent(const kube::Pod& pod, const ManagedPod& wanted) {
+  const auto made_from = pod.meta.annotations.find(kMadeFromAnnotation);
+  return made_from != pod.meta.annotations.end() &&
+         !AgentDifferenceOf(made_from->second, wanted.made_from).empty();
+}
+
 std::string WhatDiffers(const kube::Pod& pod, const ManagedPod& wanted) {
   const auto made_from = pod.meta.annotations.find(kMadeFromAnnotation);
-  const std::string difference = made_from == pod.meta.annotations.end()
-                                     ? std::string()
-                                     : DifferenceOf(made_from->second, wanted.made_from);
+  const std::string text = made_from == pod.meta.annotations.end() ? "" : made_from->second;
+  if (HasInputs(pod, wanted))
+    return fmt::format("Pod {} was made by other settings of the operator: {}", pod.meta.name,
+                       AgentDifferenceOf(text, wanted.made_from));
+  const std::string difference = DifferenceOf(text, wanted.made_from);
   return fmt::format("Pod {} was made from an earlier spec{}{}", pod.meta.name,
                      difference.empty() ? "" : ": ", difference);
 }
@@ -124,8 +137,9 @@ base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, con
   // ever getting one.
   if (!pod.scheduled && pod.node.empty())
     if (auto claim = EnsureClaim(wanted, stop); !claim) return claim;
-  const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
-  if (made_from == pod.meta.annotations.end() || made_from->second != wanted.inputs) {
+  // An upgrade of the operator is no reason to make a box anew whose agent has ever reported.
+  const bool agentless = HasNeverRun(pod) || !workspace_.status.agent;
+  if (!HasInputs(pod, wanted) || (agentless && HasOtherAgent(pod, wanted))) {
     const auto replaced = Replace(pod, wanted, may_end, stop);
     if (!replaced) return replaced.error();
     if (*replaced) return {};

@@ -116,7 +116,7 @@ struct World {
   api::Workspace workspace;
   std::vector<std::string> restarts;
   std::map<std::string, std::vector<std::string>> commands{{"sample", {"/bin/runtime"}}};
-  std::string ca;
+  std::string ca, agent_url = "https://op";
   bool watched = false;  ///< Whether there is an informer.
   std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
   std::shared_ptr<box::NodeReports> nodes = std::make_shared<box::NodeReports>();
@@ -136,7 +136,7 @@ struct World {
     dependencies.pods.emplace();
     dependencies.pods->client = &api;
     dependencies.pods->exec = &exec;
-    dependencies.pods->managed = {"operator:1", "https://op", ca, commands};
+    dependencies.pods->managed = {"operator:1", agent_url, ca, commands};
     dependencies.pods->remakes = remakes;
     dependencies.pods->nodes = nodes;
     if (watched)
@@ -499,6 +499,32 @@ TEST_CASE("a Pod that runs is made anew when restart.policy allows it, counted f
   }
   CHECK(world.api.deleted.size() == 3);
   CHECK(asked.size() == 4);
+}
+
+TEST_CASE("other settings for agents concern those Pods alone whose agent has never reported") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  world.agent_url = "https://right";
+  auto box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(box->State({}).reason == "PodOutdated");
+  CHECK(box->State({}).cause ==
+        "Pod w-box was made by other settings of the operator: boxes.agentURL is https://op, not "
+        "https://right; delete the Pod, or set spec.restart.recreate to Allowed");
+  world.workspace.status.agent = api::AgentStatus{};
+  box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(box->State({}).reason == "");
+  CHECK(world.api.deleted.empty());
+  // No container of it has ever run.
+  world.Pod()["status"] = {{"phase", "Pending"}};
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.deleted.size() == 1);
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created.size() == 2);
+  CHECK(world.api.deleted.size() == 1);
 }
 
 TEST_CASE("the managed Pod of another Workspace is not adopted, and nothing is run in it") {

@@ -26,6 +26,8 @@ def an_init_container_that_fails_or_has_no_image_says_so(w):
     w.settings["boxes"]["agentImage"] = "localhost/operator:1"
     w.write_settings()
     until(30, "settings read again", lambda: "settings read again" in w.log())
+    w.poke("agentless")
+    until(150, "made anew, with the agent", lambda: is_ready(w.workspace("agentless")))
 
     def init(name, **more):
         return {"initContainers": [{"name": name, "image": "localhost/box:1", "imagePullPolicy": "Never", **more}]}
