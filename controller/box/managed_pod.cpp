@@ -55,10 +55,19 @@ void Default(Json& object, const char* name, Json value) {
   if (!object.contains(name) || object[name].is_null()) object[name] = std::move(value);
 }
 
+/// What needs privilege escalation: the API refuses a container that asks for both.
+bool Escalates(const Json& security) {
+  if (codec::GetBool(security, "privileged")) return true;
+  const Json& add = codec::GetMember(codec::GetMember(security, "capabilities"), "add");
+  return add.is_array() && std::any_of(add.begin(), add.end(), [](const Json& capability) {
+           return capability == "SYS_ADMIN" || capability == "CAP_SYS_ADMIN";
+         });
+}
+
 void RestrictContainer(Json& container) {
   Default(container, "securityContext", Json::object());
   Json& security = container["securityContext"];
-  Default(security, "allowPrivilegeEscalation", false);
+  if (!Escalates(security)) Default(security, "allowPrivilegeEscalation", false);
   Default(security, "capabilities", Json::object());
   Default(security["capabilities"], "drop", Json::array({"ALL"}));
 }

@@ -152,6 +152,29 @@ TEST_CASE("a template's init containers and what it adds to capabilities are Res
         Json::array({"KILL"}));
 }
 
+TEST_CASE("what a template makes privileged may escalate: the API would refuse it otherwise") {
+  const auto workspace = Workspace();
+  const Json given = Template(
+      R"({"initContainers":[{"name":"i","image":"i","securityContext":{"privileged":true}}],
+          "containers":[{"name":"main","image":"m","command":["/run"]},
+                        {"name":"s","image":"s",
+                         "securityContext":{"capabilities":{"add":["CAP_SYS_ADMIN"]}}},
+                        {"name":"n","image":"n",
+                         "securityContext":{"privileged":false,
+                                            "capabilities":{"add":["NET_ADMIN"]}}}]})");
+  const auto made = box::MakeManagedPod(workspace, &given, Settings());
+  REQUIRE(made);
+  const Json& spec = made->pod["spec"];
+  const auto escalation = [](const Json& container) {
+    return container["securityContext"].value("allowPrivilegeEscalation", true);
+  };
+  CHECK(escalation(spec["initContainers"][1]));
+  CHECK(escalation(spec["containers"][1]));
+  CHECK_FALSE(escalation(spec["initContainers"][0]));
+  CHECK_FALSE(escalation(spec["containers"][0]));
+  CHECK_FALSE(escalation(spec["containers"][2]));
+}
+
 TEST_CASE("a template's own mount of /configs is the only one, however it is written") {
   auto workspace = Workspace();
   for (const char* path : {"/configs", "/configs/"}) {
