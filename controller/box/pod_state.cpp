@@ -42,6 +42,7 @@ std::string WaitingCause(const kube::Pod& pod, const kube::PodContainer& c,
   if (reason == "CrashLoopBackOff")
     return fmt::format("container {}: it ended with {}{} again and again; look at its log", c.name,
                        c.exit_code, c.last_reason.empty() ? "" : " (" + c.last_reason + ")");
+  if (!c.message.empty()) return fmt::format("container {}: {}: {}", c.name, reason, c.message);
   // Why it takes long (volumes, network, a sandbox that cannot be made) the kubelet tells in events
   // alone.
   return fmt::format("container {}: {}; if that lasts, `kubectl describe pod {}` says why", c.name,

@@ -166,6 +166,26 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
   }
 }
 
+TEST_CASE("a Secret or ConfigMap that is missing is named, within bounds") {
+  const auto cause = [](const std::string& reason, const std::string& message) {
+    const auto pod = kube::DecodePod(
+        R"({"metadata":{"name":"w","uid":"u"},"spec":{"nodeName":"n","containers":[{"name":"a"}]},)"
+        R"("status":{"phase":"Pending","containerStatuses":[{"name":"a","state":{"waiting":{)"
+        R"("reason":")" +
+        reason + R"(","message":")" + message + R"("}}}]}})");
+    REQUIRE(pod);
+    CHECK(*kube::DecodePod(kube::EncodePod(*pod)) == *pod);
+    return box::DecidePodState(&*pod, "a").cause;
+  };
+  CHECK(cause("CreateContainerConfigError", "secret 'keys' not found") ==
+        "container a: CreateContainerConfigError: secret 'keys' not found");
+  const std::string head = "container a: CreateContainerConfigError: ";
+  CHECK(cause("CreateContainerConfigError", std::string(500, 'x')).size() == head.size() + 256);
+  CHECK(cause("CreateContainerConfigError", std::string(255, 'x') + "\u00fc").size() ==
+        head.size() + 255);
+  CHECK(cause("ImagePullBackOff", "layer 1 of 7").find("layer") == std::string::npos);
+}
+
 TEST_CASE("of a Pod that was not Ready when its node went away, the node itself has to tell") {
   const kube::Pod starting =
       With(Waiting("ContainerCreating"), [](kube::Pod& p) { p.statuses.clear(); });
