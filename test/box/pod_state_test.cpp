@@ -75,6 +75,15 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
               p.statuses[0].ready = false;
             }),
        BoxState::kUnknown, "PodTerminating", "deleted"},
+      {"is being deleted, and held",
+       With(Running(),
+            [](kube::Pod& p) {
+              p.meta.deletion_time = base::WallTime{};
+              p.meta.finalizers = {"x.example/a", "x.example/b"};
+              p.statuses[0].state = p.statuses[1].state = "terminated";
+              p.statuses[0].ready = false;
+            }),
+       BoxState::kUnknown, "PodTerminating", "held by the finalizers x.example/a, x.example/b"},
       {"is being deleted, but its node does not report",
        With(Running(),
             [](kube::Pod& p) {
