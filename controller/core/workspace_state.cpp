@@ -293,9 +293,14 @@ WorkspaceDecision DecideWorkspace(const WorkspaceObservation& observation,
 std::optional<Condition> NewBoxTrouble(const std::vector<Condition>& before,
                                        const std::vector<Condition>& after) {
   const Condition* now = meta::FindCondition(after, "BoxRunning");
-  if (now == nullptr || now->reason != reason::kPodOutdated) return std::nullopt;
+  if (now == nullptr) return std::nullopt;
+  const bool outdated = now->reason == reason::kPodOutdated;
+  if (!outdated && (now->status != ConditionStatus::kFalse || now->reason == reason::kBoxStopped ||
+                    now->reason == reason::kPodMissing))
+    return std::nullopt;
   const Condition* was = meta::FindCondition(before, "BoxRunning");
-  const bool said = was != nullptr && was->reason == now->reason && was->message == now->message;
+  const bool said =
+      was != nullptr && was->reason == now->reason && (!outdated || was->message == now->message);
   return said ? std::nullopt : std::optional(*now);
 }
 

@@ -119,7 +119,8 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
     Say(on, normal, DoneWord(kind), core::StepName(kind), DoneText(kind, steps));
   RecordTroubles(on, pass);
   if (const auto trouble =
-          core::NewBoxTrouble(pass.before.status.conditions, pass.after.conditions))
+          core::NewBoxTrouble(pass.before.status.conditions, pass.after.conditions);
+      trouble && !pass.box_told)
     RecordWarning(on, pass.before, trouble->reason, "Observe", trouble->message);
   if (pass.plan.recovery_attempt)
     Say(on, normal, "RecoveryAttempt", "Recover",

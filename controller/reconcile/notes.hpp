@@ -13,6 +13,7 @@ struct PassResult {
   const api::WorkspaceStatus& after;
   const core::PluginPlan& plan;
   const core::Outcome& outcome;
+  bool box_told = false;  ///< Why the box cannot be made is told elsewhere.
 };
 
 /// One Event for each transition that a person would want to know of: state, plugins delivered,

@@ -48,6 +48,11 @@ kube::ObjectRef RefOf(const api::Workspace& workspace) {
   return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name};
 }
 
+/// Only an administrator can mend it.
+bool IsShown(const base::Error& error) {
+  return error.code == base::Code::kForbidden || error.code == base::Code::kInvalid;
+}
+
 /// No answer, and yet the write may have been taken; or somebody else has written since.
 bool ViewMayBeOld(const base::Error& error) {
   return error.code == base::Code::kTimeout || error.code == base::Code::kUnavailable ||
@@ -214,7 +219,8 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     return Shown(workspace, std::move(wrote).error());
   }
   if (!wrote->empty()) {
-    RecordNotes(on_, {workspace, status, pass.plan, outcome});
+    const bool told = !pass.seen.ProvideStatus() && IsShown(*pass.seen.provide_error);
+    RecordNotes(on_, {workspace, status, pass.plan, outcome, told});
     WakeDeclared(on_, workspace);
   }
   if (outcome.intent_error) return Shown(workspace, *outcome.intent_error);
@@ -230,7 +236,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
 base::Error WorkspaceReconciler::Shown(const api::Workspace& workspace, base::Error error) const {
   if (error.reason == kSchemaOutdated)
     RecordWarning(on_, workspace, error.reason, "WriteStatus", error.message);
-  else if (error.code == base::Code::kForbidden || error.code == base::Code::kInvalid)
+  else if (IsShown(error))
     RecordWarning(on_, workspace, error.reason.empty() ? "Refused" : error.reason, "Reconcile",
                   error.message);
   return error;

@@ -373,6 +373,21 @@ TEST_CASE(
   CHECK_FALSE(core::NewBoxTrouble(now, w.ws.status.conditions));
 }
 
+TEST_CASE("why a box does not run is told once for each reason") {
+  const auto box = [](meta::ConditionStatus status, const char* reason, const char* message = "") {
+    return std::vector<meta::Condition>{{"BoxRunning", status, 0, {}, reason, message}};
+  };
+  const auto pulls = box(kFalse, "ImagePullBackOff", "image a");
+  CHECK(core::NewBoxTrouble({}, pulls)->message == "image a");
+  CHECK(core::NewBoxTrouble(box(kUnknown, "ContainerCreating"), pulls));
+  CHECK_FALSE(core::NewBoxTrouble(box(kFalse, "ImagePullBackOff", "image b"), pulls));
+  CHECK(core::NewBoxTrouble(pulls, box(kFalse, "CrashLoopBackOff")));
+  CHECK_FALSE(core::NewBoxTrouble(pulls, box(kUnknown, "ContainerCreating")));
+  CHECK_FALSE(core::NewBoxTrouble(pulls, box(kTrue, "BoxRunning")));
+  CHECK_FALSE(core::NewBoxTrouble({}, box(kFalse, "BoxStopped")));
+  CHECK_FALSE(core::NewBoxTrouble({}, box(kFalse, "PodMissing")));
+}
+
 TEST_CASE("a box is made anew for its spec when a restart would be allowed") {
   World w = Online();
   const base::WallTime since = std::chrono::floor<base::Seconds>(w.now.wall);
