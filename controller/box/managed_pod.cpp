@@ -20,6 +20,7 @@ constexpr char kAgentVolume[] = "molecule-agent";
 constexpr char kIdentityVolume[] = "molecule-identity";
 constexpr char kConfigs[] = "/configs";
 constexpr char kConfigsVolume[] = "molecule-configs";
+constexpr char kAgentInit[] = "molecule-agent";
 
 base::Error Invalid(std::string message, const char* reason) {
   return base::MakeError(base::Code::kInvalid, std::move(message), reason);
@@ -91,7 +92,7 @@ void RestrictPod(Json& spec) {
 
 Json AgentInit(const ManagedPodSettings& settings) {
   Json init{
-      {"name", "molecule-agent"},
+      {"name", kAgentInit},
       {"image", settings.agent_image},
       {"command", {"workspace-operator", "install-agent", "--to", kAgentFolder}},
       {"resources",
@@ -186,6 +187,30 @@ base::Result<size_t> FindContainer(const Json& spec, const std::string& name) {
   return Invalid(
       fmt::format("the PodTemplate has no container {}; correct spec.box.pod.container", name),
       "ContainerMissing");
+}
+
+bool HasNamed(const Json& spec, const char* list, const std::string& name) {
+  const Json& items = codec::GetMember(spec, list);
+  return items.is_array() && std::any_of(items.begin(), items.end(), [&](const Json& item) {
+           return codec::GetString(item, "name") == name;
+         });
+}
+
+/// What is put into the Pod has names that the template must leave free.
+base::Status CheckNames(const Json& spec, const Json& container) {
+  const auto clash = [](const char* what, const char* name) {
+    return Invalid(fmt::format("the PodTemplate has a {} named {}, which the operator adds itself; "
+                               "rename it",
+                               what, name),
+                   "PodTemplateInvalid");
+  };
+  for (const char* list : {"containers", "initContainers"})
+    if (HasNamed(spec, list, kAgentInit)) return clash("container", kAgentInit);
+  for (const char* name : {kAgentVolume, kIdentityVolume})
+    if (HasNamed(spec, "volumes", name)) return clash("volume", name);
+  if (!MountsConfigs(container) && HasNamed(spec, "volumes", kConfigsVolume))
+    return clash("volume", kConfigsVolume);
+  return {};
 }
 
 void AddVolumes(Json& spec, Json& container, const api::Workspace& workspace,
@@ -354,6 +379,7 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   Json& spec = given->spec;
   const auto index = FindContainer(spec, box.container);
   if (!index) return index.error();
+  if (auto free = CheckNames(spec, spec["containers"][*index]); !free) return free.error();
   const auto command = RuntimeCommand(workspace, spec["containers"][*index], settings);
   if (!command) return command.error();
   if (box.storage && MountsConfigs(spec["containers"][*index]))

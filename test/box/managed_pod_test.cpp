@@ -213,6 +213,26 @@ TEST_CASE("what is missing is named with its remedy") {
   CHECK(ReasonOf(workspace, Settings(), &one) == "ContainerMissing");
 }
 
+TEST_CASE("a template that uses a name of ours is refused by that name") {
+  const auto refused = [](const std::string& more) {
+    const Json given = Template(
+        (R"({"containers":[{"name":"a","image":"i","command":["x"])" + more + "}").c_str());
+    const auto made = box::MakeManagedPod(Workspace(), &given, Settings());
+    return made ? "" : made.error().reason + ": " + made.error().message;
+  };
+  CHECK(refused("}]") == "");
+  CHECK(
+      refused(R"(},{"name":"molecule-agent","image":"i"}])")
+          .starts_with("PodTemplateInvalid: the PodTemplate has a container named molecule-agent"));
+  CHECK(
+      refused(R"(}],"initContainers":[{"name":"molecule-agent"}])").starts_with("PodTemplateInv"));
+  for (const char* name : {"molecule-agent", "molecule-identity", "molecule-configs"})
+    CHECK(refused(std::string(R"(}],"volumes":[{"name":")") + name + R"(","emptyDir":{}}])")
+              .find(std::string("a volume named ") + name) != std::string::npos);
+  CHECK(refused(R"(,"volumeMounts":[{"name":"molecule-configs","mountPath":"/configs"}]}],)"
+                R"("volumes":[{"name":"molecule-configs","emptyDir":{}}])") == "");
+}
+
 TEST_CASE(
     "the inputs change with what a user says, not with the operator's own version or address") {
   const auto inputs = [](const api::Workspace& w, const box::ManagedPodSettings& s) {
