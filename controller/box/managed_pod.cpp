@@ -292,8 +292,8 @@ std::string DifferenceIn(const Parts& parts, const std::string& made_from, const
     if (part.digest_of != nullptr)
       out += fmt::format("{} has changed", part.digest_of);
     else
-      out += fmt::format("{} is {}, not {}", part.name, was.empty() ? "of its own" : was,
-                         now.empty() ? "of its own" : now);
+      out += fmt::format("{} is {}, not {}", part.name, was.empty() ? "not set" : was,
+                         now.empty() ? "not set" : now);
   }
   return out;
 }
@@ -306,7 +306,9 @@ Json MadeFrom(const api::Workspace& workspace, const Json& spec, const Json& met
            {"container", codec::GetString(container, "name")},
            {"runtime", workspace.spec.runtime},
            {"command", ShortDigest(command)}};
-  if (!MountsConfigs(container)) out["/configs"] = box.storage ? "a claim" : "an emptyDir";
+  out["/configs"] = MountsConfigs(container) ? "the template's"
+                    : box.storage            ? "a claim"
+                                             : "an emptyDir";
   if (!box.template_ref) return out;
   out["templateRef"] = box.template_ref->name;
   out["template"] = ShortDigest({{"spec", spec}, {"metadata", metadata}});

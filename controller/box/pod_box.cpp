@@ -97,6 +97,7 @@ class PodBox final : public ExecBox {
         !whose.empty()) {
       report = {BoxState::kStopped, whose, ""};
       report.reason = "PodForeign";
+      report.notes = keeper_.Notes();
       return report;
     }
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
