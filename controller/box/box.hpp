@@ -15,6 +15,21 @@ namespace box {
 enum class BoxState { kRunning, kStopped, kUnknown };
 enum class Presence { kPresent, kAbsent, kUnknown };
 
+/// Whether a box that runs may be ended, and made anew.
+struct EndPermit {
+  bool granted = true;
+  std::string message = {};               ///< What it waits for, else.
+  std::optional<base::Millis> wait = {};  ///< It ends by itself after this long.
+};
+/// By spec.restart.policy, for a change that was noticed at that time.
+using MayEnd = std::function<EndPermit(base::WallTime since)>;
+
+/// What was done to a box of which a person would want to know: an Event of its Workspace.
+struct BoxNote {
+  std::string reason;  ///< CamelCase, stable.
+  std::string message;
+};
+
 /// The one answer to "is it running?" (SC-5). Stopped is definitive; Unknown is transient and says
 /// why.
 struct StateReport {
@@ -30,6 +45,7 @@ struct StateReport {
   bool plugins_path_persistent = true;
   /// How long this stands while nobody would tell us that it no longer does; none: we are told.
   std::optional<base::Millis> look_again = {};
+  std::vector<BoxNote> notes = {};  ///< Of this pass' Provide.
 };
 
 /// What the probe found of one plugin.
@@ -87,8 +103,13 @@ class Box {
  public:
   virtual ~Box() = default;
   /// Makes what this box is made of, where that is ours to make (a managed Pod); else nothing.
-  /// Returns before it runs.
-  virtual base::Status Provide(std::stop_token) { return {}; }
+  /// Returns before it runs. A box that runs is ended for a change of its spec only when `may_end`
+  /// says so (null: at once).
+  virtual base::Status Provide(const MayEnd& may_end, std::stop_token stop) {
+    (void)may_end, (void)stop;
+    return {};
+  }
+  base::Status Provide(std::stop_token stop) { return Provide(nullptr, std::move(stop)); }
   virtual StateReport State(std::stop_token stop) = 0;
   /// All names in one call. A failure of the whole call is an Error: the caller treats every name
   /// as Unknown. What of `record` is there without a receipt and has exactly those bytes gets one

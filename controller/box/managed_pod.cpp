@@ -20,6 +20,7 @@ constexpr char kAgentVolume[] = "molecule-agent";
 constexpr char kIdentityVolume[] = "molecule-identity";
 constexpr char kConfigs[] = "/configs";
 constexpr char kConfigsVolume[] = "molecule-configs";
+constexpr char kAgentInit[] = "molecule-agent";
 
 base::Error Invalid(std::string message, const char* reason) {
   return base::MakeError(base::Code::kInvalid, std::move(message), reason);
@@ -55,10 +56,19 @@ void Default(Json& object, const char* name, Json value) {
   if (!object.contains(name) || object[name].is_null()) object[name] = std::move(value);
 }
 
+/// What needs privilege escalation: the API refuses a container that asks for both.
+bool Escalates(const Json& security) {
+  if (codec::GetBool(security, "privileged")) return true;
+  const Json& add = codec::GetMember(codec::GetMember(security, "capabilities"), "add");
+  return add.is_array() && std::any_of(add.begin(), add.end(), [](const Json& capability) {
+           return capability == "SYS_ADMIN" || capability == "CAP_SYS_ADMIN";
+         });
+}
+
 void RestrictContainer(Json& container) {
   Default(container, "securityContext", Json::object());
   Json& security = container["securityContext"];
-  Default(security, "allowPrivilegeEscalation", false);
+  if (!Escalates(security)) Default(security, "allowPrivilegeEscalation", false);
   Default(security, "capabilities", Json::object());
   Default(security["capabilities"], "drop", Json::array({"ALL"}));
 }
@@ -82,7 +92,7 @@ void RestrictPod(Json& spec) {
 
 Json AgentInit(const ManagedPodSettings& settings) {
   Json init{
-      {"name", "molecule-agent"},
+      {"name", kAgentInit},
       {"image", settings.agent_image},
       {"command", {"workspace-operator", "install-agent", "--to", kAgentFolder}},
       {"resources",
@@ -179,6 +189,30 @@ base::Result<size_t> FindContainer(const Json& spec, const std::string& name) {
       "ContainerMissing");
 }
 
+bool HasNamed(const Json& spec, const char* list, const std::string& name) {
+  const Json& items = codec::GetMember(spec, list);
+  return items.is_array() && std::any_of(items.begin(), items.end(), [&](const Json& item) {
+           return codec::GetString(item, "name") == name;
+         });
+}
+
+/// What is put into the Pod has names that the template must leave free.
+base::Status CheckNames(const Json& spec, const Json& container) {
+  const auto clash = [](const char* what, const char* name) {
+    return Invalid(fmt::format("the PodTemplate has a {} named {}, which the operator adds itself; "
+                               "rename it",
+                               what, name),
+                   "PodTemplateInvalid");
+  };
+  for (const char* list : {"containers", "initContainers"})
+    if (HasNamed(spec, list, kAgentInit)) return clash("container", kAgentInit);
+  for (const char* name : {kAgentVolume, kIdentityVolume})
+    if (HasNamed(spec, "volumes", name)) return clash("volume", name);
+  if (!MountsConfigs(container) && HasNamed(spec, "volumes", kConfigsVolume))
+    return clash("volume", kConfigsVolume);
+  return {};
+}
+
 void AddVolumes(Json& spec, Json& container, const api::Workspace& workspace,
                 const ManagedPodSettings& settings) {
   Json& volumes = spec["volumes"];
@@ -212,17 +246,73 @@ Json ClaimOf(const api::Workspace& workspace) {
   return claim;
 }
 
+std::string ShortDigest(const Json& value) {
+  return base::Hex(base::Sha256Of(codec::Dump(value))).substr(0, 16);
+}
+
 /// What a user can change by the Workspace or its template. Not the agent's image or address: an
-/// upgrade of the operator is no reason to make every box anew.
+/// upgrade of the operator is no reason to make every box anew. `container` is empty for the first
+/// one, by whatever name it was asked for.
 std::string InputsOf(const api::Workspace& workspace, const Json& spec, const Json& metadata,
-                     const std::vector<std::string>& command) {
+                     const std::string& container, const std::vector<std::string>& command) {
   const Json inputs{{"spec", spec},
                     {"metadata", metadata},
-                    {"container", workspace.spec.box.pod->container},
+                    {"container", container},
                     {"runtime", workspace.spec.runtime},
                     {"storage", workspace.spec.box.pod->storage.has_value()},
                     {"command", command}};
-  return base::Hex(base::Sha256Of(codec::Dump(inputs))).substr(0, 16);
+  return ShortDigest(inputs);
+}
+
+/// What is a digest here is told as a change alone.
+struct Part {
+  const char* name;
+  const char* digest_of;
+};
+constexpr Part kParts[] = {{"image", nullptr},
+                           {"templateRef", nullptr},
+                           {"container", nullptr},
+                           {"runtime", nullptr},
+                           {"/configs", nullptr},
+                           {"template", "the PodTemplate"},
+                           {"command", "the runtime's command"}};
+
+constexpr Part kAgentParts[] = {{"boxes.agentImage", nullptr}, {"boxes.agentURL", nullptr}};
+
+template <typename Parts>
+std::string DifferenceIn(const Parts& parts, const std::string& made_from, const Json& wanted) {
+  const auto before = codec::ParseJson(made_from, {.reject_duplicate_keys = false});
+  if (!before || !before->is_object()) return "";
+  std::string out;
+  for (const Part& part : parts) {
+    const std::string was = codec::GetString(*before, part.name);
+    const std::string now = codec::GetString(wanted, part.name);
+    if (was == now) continue;
+    out += out.empty() ? "" : ", ";
+    if (part.digest_of != nullptr)
+      out += fmt::format("{} has changed", part.digest_of);
+    else
+      out += fmt::format("{} is {}, not {}", part.name, was.empty() ? "not set" : was,
+                         now.empty() ? "not set" : now);
+  }
+  return out;
+}
+
+/// The same as InputsOf, in parts that people know.
+Json MadeFrom(const api::Workspace& workspace, const Json& spec, const Json& metadata,
+              const Json& container, const std::vector<std::string>& command) {
+  const api::PodBox& box = *workspace.spec.box.pod;
+  Json out{{"image", codec::GetString(container, "image")},
+           {"container", codec::GetString(container, "name")},
+           {"runtime", workspace.spec.runtime},
+           {"command", ShortDigest(command)}};
+  out["/configs"] = MountsConfigs(container) ? "the template's"
+                    : box.storage            ? "a claim"
+                                             : "an emptyDir";
+  if (!box.template_ref) return out;
+  out["templateRef"] = box.template_ref->name;
+  out["template"] = ShortDigest({{"spec", spec}, {"metadata", metadata}});
+  return out;
 }
 
 /// What a Pod is made from: the template's, or one container of the image.
@@ -248,14 +338,15 @@ base::Result<Given> GivenBy(const api::PodBox& box, const Json* pod_template) {
 
 /// Ours, and beside it what the template says.
 Json PodMeta(const api::Workspace& workspace, const Json& metadata,
-             const ManagedPodSettings& settings, const std::string& inputs) {
+             const ManagedPodSettings& settings, const ManagedPod& made) {
   Json meta = MetaOf(workspace, ManagedPodName(workspace.meta.name));
   for (const char* kind : {"labels", "annotations"}) {
     const Json& given = codec::GetMember(metadata, kind);
     for (const auto& [key, value] : given.items())
       if (value.is_string() && !meta[kind].contains(key)) meta[kind][key] = value;
   }
-  meta["annotations"][kPodInputsAnnotation] = inputs;
+  meta["annotations"][kPodInputsAnnotation] = made.inputs;
+  meta["annotations"][kMadeFromAnnotation] = codec::Dump(made.made_from);
   if (!settings.agent_ca_pem.empty()) meta["annotations"][kCaAnnotation] = settings.agent_ca_pem;
   return meta;
 }
@@ -290,6 +381,7 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   Json& spec = given->spec;
   const auto index = FindContainer(spec, box.container);
   if (!index) return index.error();
+  if (auto free = CheckNames(spec, spec["containers"][*index]); !free) return free.error();
   const auto command = RuntimeCommand(workspace, spec["containers"][*index], settings);
   if (!command) return command.error();
   if (box.storage && MountsConfigs(spec["containers"][*index]))
@@ -298,9 +390,13 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
         "used: take that mount out of the PodTemplate, or make the Workspace without storage",
         "StorageUnused");
   ManagedPod out;
-  out.inputs = InputsOf(workspace, spec, given->metadata, *command);
-
   Json& container = spec["containers"][*index];
+  out.inputs =
+      InputsOf(workspace, spec, given->metadata, *index == 0 ? "" : box.container, *command);
+  out.made_from = MadeFrom(workspace, spec, given->metadata, container, *command);
+  out.made_from["boxes.agentImage"] = settings.agent_image;
+  out.made_from["boxes.agentURL"] = settings.agent_url;
+
   container["command"] = AgentCommand(workspace, settings, *command);
   container.erase("args");
   Json& env = container["env"];
@@ -316,10 +412,18 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
 
   out.pod = {{"apiVersion", "v1"},
              {"kind", "Pod"},
-             {"metadata", PodMeta(workspace, given->metadata, settings, out.inputs)},
+             {"metadata", PodMeta(workspace, given->metadata, settings, out)},
              {"spec", spec}};
   if (box.storage) out.claim = ClaimOf(workspace);
   return out;
+}
+
+std::string DifferenceOf(const std::string& made_from, const Json& wanted) {
+  return DifferenceIn(kParts, made_from, wanted);
+}
+
+std::string AgentDifferenceOf(const std::string& made_from, const Json& wanted) {
+  return DifferenceIn(kAgentParts, made_from, wanted);
 }
 
 }  // namespace box

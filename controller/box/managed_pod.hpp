@@ -13,6 +13,10 @@ namespace box {
 
 inline constexpr char kWorkspaceLabel[] = "molecule.ai/workspace";        ///< On Pods; see LabelOf.
 inline constexpr char kPodInputsAnnotation[] = "molecule.ai/pod-inputs";  ///< Digest of the inputs.
+/// On Pods: the inputs that are wanted instead of theirs, and since when; where that waits.
+inline constexpr char kOutdatedAnnotation[] = "molecule.ai/pod-outdated";
+/// On Pods: what they were made from, for people.
+inline constexpr char kMadeFromAnnotation[] = "molecule.ai/pod-made-from";
 /// On Pods: whom the agent trusts, as a file in the container.
 inline constexpr char kCaAnnotation[] = "molecule.ai/operator-ca";
 inline constexpr char kTokenAudience[] = "workspace-operator.molecule.ai";
@@ -32,6 +36,7 @@ struct ManagedPod {
   codec::Json pod;
   std::optional<codec::Json> claim;  ///< PersistentVolumeClaim, with spec.box.pod.storage.
   std::string inputs;                ///< Of what users can change; also in the Pod's annotation.
+  codec::Json made_from;             ///< The same by name, in kMadeFromAnnotation.
 };
 
 /// "<workspace>-box"; long names are cut and made distinct by a digest. At most 63 bytes.
@@ -50,5 +55,11 @@ std::vector<std::string> ManagedHelperArgv();
 base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace,
                                         const codec::Json* pod_template,
                                         const ManagedPodSettings& settings);
+
+/// In words, how a Pod with this kMadeFromAnnotation differs from what is wanted: "image is a:1,
+/// not a:2". Empty: it does not, or the annotation is missing or unreadable.
+std::string DifferenceOf(const std::string& made_from, const codec::Json& wanted);
+/// The same of what the operator's settings say about agents, which is no part of the inputs.
+std::string AgentDifferenceOf(const std::string& made_from, const codec::Json& wanted);
 
 }  // namespace box

@@ -13,7 +13,9 @@ class MeteredBox final : public Box {
       : inner_(std::move(inner)), observe_(std::move(observe)) {}
 
   /// Not counted: what it makes is counted by the Kubernetes client.
-  base::Status Provide(std::stop_token stop) override { return inner_->Provide(std::move(stop)); }
+  base::Status Provide(const MayEnd& may_end, std::stop_token stop) override {
+    return inner_->Provide(may_end, std::move(stop));
+  }
   StateReport State(std::stop_token stop) override {
     StateReport report = inner_->State(std::move(stop));
     observe_({"state", report.state == BoxState::kUnknown ? "unknown" : "ok"});

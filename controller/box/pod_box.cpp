@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/failpoint.hpp"
 #include "box/pod_state.hpp"
 
@@ -67,11 +69,11 @@ class PodBox final : public ExecBox {
   PodBox(const Parts& parts, ExecBoxOptions options, std::unique_ptr<PodChannel> channel)
       : PodBox(parts, std::move(options), *channel.release()) {}
 
-  base::Status Provide(std::stop_token stop) override {
-    if (spec_.pod_ref) return {};
+  base::Status Provide(const MayEnd& may_end, std::stop_token stop) override {
+    if (spec_.pod_ref) return RemoveFormer(stop);
     auto pod = Look(stop);
     if (!pod) return std::move(pod).error();
-    auto made = keeper_.Provide(pod->get(), stop);
+    auto made = keeper_.Provide(pod->get(), may_end, stop);
     if (!made) return std::move(made).error();
     if (*made) pod_ = *std::move(made);
     if (keeper_.Deleted()) MarkDeleted();
@@ -88,16 +90,26 @@ class PodBox final : public ExecBox {
     }
     const std::optional<kube::Node> node = NodeOf(pod->get(), stop);
     StateReport report = DecidePodState(pod->get(), container_, node ? &*node : nullptr);
+    report.notes = keeper_.Notes();
     if (node) report.look_again = kNodeAgain;
+    if (const auto wait = keeper_.Wait())
+      report.look_again = std::min(*wait, report.look_again.value_or(*wait));
+    if (const std::string whose = spec_.pod_ref && *pod ? ForeignOwner(**pod) : "";
+        !whose.empty()) {
+      report = {BoxState::kStopped, whose, ""};
+      report.reason = "PodForeign";
+      report.notes = keeper_.Notes();
+      return report;
+    }
     if (*pod == nullptr) report.cause = fmt::format("Pod {} does not exist", key_.Text());
     report.plugins_path_persistent = *pod == nullptr || ConfigsOnVolume(**pod, container_);
     // Where no agent has ever reported, each container is one start of what loads the plugins.
     const auto& agent = workspace_.status.agent;
     if (spec_.pod_ref && report.state == BoxState::kRunning && (!agent || agent->boot_id.empty()))
       report.boot_id = kBoxBoot + report.identity;
-    if (report.state == BoxState::kRunning && !keeper_.Outdated().empty()) {
-      report.reason = "PodOutdated";
-      report.cause = keeper_.Outdated();
+    if (const std::string& outdated = keeper_.Outdated(); !outdated.empty()) {
+      if (report.state == BoxState::kRunning) report.reason = "PodOutdated";
+      report.cause += (report.cause.empty() ? "" : "; ") + outdated;
     }
     return report;
   }
@@ -146,6 +158,25 @@ class PodBox final : public ExecBox {
     }
     pod_ = found;
     return found;
+  }
+
+  /// The informer has all managed Pods: nobody is asked in vain for one that never was.
+  base::Status RemoveFormer(std::stop_token stop) {
+    const meta::ObjectKey former{key_.ns, ManagedPodName(workspace_.meta.name)};
+    const PodPointer pod = on_.find_pod && former != key_ ? on_.find_pod(former) : nullptr;
+    return pod ? keeper_.RemoveFormer(*pod, stop) : base::Status{};
+  }
+
+  /// Not empty: why this Pod may not be adopted, since it is the box of another Workspace.
+  std::string ForeignOwner(const kube::Pod& pod) const {
+    for (const meta::OwnerRef& owner : pod.meta.owners)
+      if (owner.controller && owner.kind == "Workspace" && owner.uid != workspace_.meta.uid &&
+          owner.api_version.starts_with("molecule.ai/"))
+        return fmt::format(
+            "Pod {} is the managed box of Workspace {}; name another one in "
+            "spec.box.pod.podRef",
+            key_.Text(), owner.name);
+    return "";
   }
 
   /// Its node, where the Pod alone does not say whether that reports.

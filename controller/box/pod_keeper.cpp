@@ -38,6 +38,28 @@ base::Error Later(std::string message, const std::string& reason, base::Millis w
   return error;
 }
 
+bool HasInputs(const kube::Pod& pod, const ManagedPod& wanted) {
+  const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
+  return made_from != pod.meta.annotations.end() && made_from->second == wanted.inputs;
+}
+
+bool HasOtherAgent(const kube::Pod& pod, const ManagedPod& wanted) {
+  const auto made_from = pod.meta.annotations.find(kMadeFromAnnotation);
+  return made_from != pod.meta.annotations.end() &&
+         !AgentDifferenceOf(made_from->second, wanted.made_from).empty();
+}
+
+std::string WhatDiffers(const kube::Pod& pod, const ManagedPod& wanted) {
+  const auto made_from = pod.meta.annotations.find(kMadeFromAnnotation);
+  const std::string text = made_from == pod.meta.annotations.end() ? "" : made_from->second;
+  if (HasInputs(pod, wanted))
+    return fmt::format("Pod {} was made by other settings of the operator: {}", pod.meta.name,
+                       AgentDifferenceOf(text, wanted.made_from));
+  const std::string difference = DifferenceOf(text, wanted.made_from);
+  return fmt::format("Pod {} was made from an earlier spec{}{}", pod.meta.name,
+                     difference.empty() ? "" : ": ", difference);
+}
+
 }  // namespace
 
 base::Millis PodRemakes::Ask(const std::string& pod, base::MonoTime now) {
@@ -55,11 +77,12 @@ base::Millis PodRemakes::Ask(const std::string& pod, base::MonoTime now) {
 }
 
 base::Result<std::shared_ptr<const kube::Pod>> PodKeeper::Provide(const kube::Pod* pod,
+                                                                  const MayEnd& may_end,
                                                                   std::stop_token stop) {
   auto wanted = Wanted(stop);
   if (!wanted) return std::move(wanted).error();
   if (pod == nullptr) return Create(*wanted, stop);
-  if (auto kept = Keep(*pod, *wanted, stop); !kept) return kept.error();
+  if (auto kept = Keep(*pod, *wanted, may_end, stop); !kept) return kept.error();
   return std::shared_ptr<const kube::Pod>();
 }
 
@@ -101,7 +124,8 @@ base::Result<std::shared_ptr<const kube::Pod>> PodKeeper::Create(const ManagedPo
 }
 
 /// A Pod that is there: is it ours, alive, and as wanted?
-base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop) {
+base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
+                             std::stop_token stop) {
   if (!Owns(workspace_, pod.meta))
     return Foreign(fmt::format("Pod {} exists and is not this Workspace's; delete or rename it, or "
                                "adopt it with spec.box.pod.podRef",
@@ -113,14 +137,67 @@ base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, std
   // ever getting one.
   if (!pod.scheduled && pod.node.empty())
     if (auto claim = EnsureClaim(wanted, stop); !claim) return claim;
-  const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
-  if (made_from == pod.meta.annotations.end() || made_from->second != wanted.inputs) {
-    if (workspace_.spec.restart.recreate == api::RecreatePolicy::kAllowed) return Delete(pod, stop);
-    outdated_ = fmt::format(
-        "Pod {} was made from an earlier spec; delete it, or set spec.restart.recreate to Allowed",
-        key_.Text());
+  // An upgrade of the operator is no reason to make a box anew whose agent has ever reported.
+  const bool agentless = HasNeverRun(pod) || !workspace_.status.agent;
+  if (!HasInputs(pod, wanted) || (agentless && HasOtherAgent(pod, wanted))) {
+    const auto replaced = Replace(pod, wanted, may_end, stop);
+    if (!replaced) return replaced.error();
+    if (*replaced) return {};
   }
   return HandCa(pod, stop);
+}
+
+/// Of a Pod that is not what is wanted: whether it is deleted to be made anew.
+base::Result<bool> PodKeeper::Replace(const kube::Pod& pod, const ManagedPod& wanted,
+                                      const MayEnd& may_end, std::stop_token stop) {
+  const std::string what = WhatDiffers(pod, wanted);
+  if (HasNeverRun(pod)) {
+    if (auto gone = Renew(pod, what, stop); !gone) return gone.error();
+    return true;
+  }
+  if (workspace_.spec.restart.recreate != api::RecreatePolicy::kAllowed) {
+    outdated_ = fmt::format("{}; delete the Pod, or set spec.restart.recreate to Allowed", what);
+    return false;
+  }
+  const auto permit = Permit(pod, wanted, may_end, stop);
+  if (!permit) return permit.error();
+  if (!permit->granted) {
+    outdated_ = fmt::format("{}; before it is made anew: {}", what, permit->message);
+    wait_ = permit->wait;
+    return false;
+  }
+  if (auto gone = Delete(pod, stop); !gone) return gone.error();
+  notes_.push_back({"PodRecreated", what + "; it is made anew, as spec.restart allows"});
+  return true;
+}
+
+/// By spec.restart.policy, which speaks of what runs. A request or a deadline counts from when the
+/// change was noticed: that is remembered on the Pod.
+base::Result<EndPermit> PodKeeper::Permit(const kube::Pod& pod, const ManagedPod& wanted,
+                                          const MayEnd& may_end, std::stop_token stop) {
+  const bool stopped =
+      DecidePodState(&pod, workspace_.spec.box.pod->container).state == BoxState::kStopped;
+  if (!may_end || stopped || workspace_.spec.restart.policy == api::RestartPolicy::kImmediate)
+    return EndPermit{};
+  const std::string head = wanted.inputs + " ";
+  const auto said = pod.meta.annotations.find(kOutdatedAnnotation);
+  if (said != pod.meta.annotations.end() && said->second.starts_with(head))
+    if (const auto since = base::ParseTime(said->second.substr(head.size())))
+      return may_end(*since);
+  const base::WallTime now =
+      std::chrono::floor<base::Seconds>(base::SystemClock::Get().Read().wall);
+  auto noted = Annotate(pod, kOutdatedAnnotation, head + base::FormatTime(now), stop);
+  if (!noted) return std::move(noted).error();
+  return may_end(now);
+}
+
+/// Nothing is lost with a Pod in which nothing has ever run, whatever spec.restart says. Of this
+/// version: a container may be starting just now, which the API then knows before we do.
+base::Status PodKeeper::Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop) {
+  if (auto gone = Delete(pod, pod.meta.resource_version, stop); !gone) return gone;
+  if (deleted_)
+    notes_.push_back({"PodRecreated", what + "; no container of it has ever run: it is made anew"});
+  return {};
 }
 
 base::Status PodKeeper::MakeAgain(const kube::Pod& pod, std::stop_token stop) {
@@ -129,6 +206,7 @@ base::Status PodKeeper::MakeAgain(const kube::Pod& pod, std::stop_token stop) {
   const base::Millis wait = on_.remakes.Ask(key_.Text(), base::SystemClock::Get().Read().mono);
   if (wait > base::Millis{0}) return Later(message, report.reason, wait);
   if (auto gone = Delete(pod, stop); !gone) return gone;
+  notes_.push_back({"PodRecreated", message});
   return Later(message, report.reason, kFirstWait);
 }
 
@@ -172,34 +250,61 @@ base::Status PodKeeper::HandCa(const kube::Pod& pod, std::stop_token stop) {
   const std::string& pem = on_.managed.agent_ca_pem;
   const auto has = pod.meta.annotations.find(kCaAnnotation);
   if (pem.empty() || (has != pod.meta.annotations.end() && has->second == pem)) return {};
-  const Json patch{{"metadata", {{"uid", pod.meta.uid}, {"annotations", {{kCaAnnotation, pem}}}}}};
+  const auto done = Annotate(pod, kCaAnnotation, pem, stop);
+  if (!done) return done.error();
+  if (*done) base::LogInfo("gave a Pod the operator's changed authority", {{"pod", key_.Text()}});
+  return {};
+}
+
+/// False: another Pod has the name by now.
+base::Result<bool> PodKeeper::Annotate(const kube::Pod& pod, const char* name,
+                                       const std::string& value, std::stop_token stop) {
+  const Json patch{{"metadata", {{"uid", pod.meta.uid}, {"annotations", {{name, value}}}}}};
   const base::FailpointScope point("api.pod.patch");
   auto done = on_.client.Patch({kube::kPods, key_.ns, key_.name},
                                {kube::PatchType::kMerge, codec::Dump(patch)}, Writing(stop));
-  if (done) {
-    base::LogInfo("gave a Pod the operator's changed authority", {{"pod", key_.Text()}});
-    return {};
-  }
+  if (done) return true;
   using base::Code;
   const Code code = done.error().code;
-  // Another Pod has the name by now (a uid that differs is Invalid): its event brings a pass.
-  if (code == Code::kNotFound || code == Code::kConflict || code == Code::kInvalid) return {};
+  // A uid that differs is Invalid. The other one's event brings a pass.
+  if (code == Code::kNotFound || code == Code::kConflict || code == Code::kInvalid) return false;
   return std::move(done).error();
 }
 
-base::Status PodKeeper::Delete(const kube::Pod& pod, std::stop_token stop) {
+base::Status PodKeeper::RemoveFormer(const kube::Pod& former, std::stop_token stop) {
+  if (!Owns(workspace_, former.meta) || former.meta.deletion_time) return {};
+  auto gone = DeleteOnly(former, "", stop);
+  if (!gone) return std::move(gone).error();
+  notes_.push_back(
+      {"PodRemoved", fmt::format("Pod {} was this Workspace's box before spec.box.pod.podRef named "
+                                 "Pod {}: it is deleted",
+                                 former.meta.name, key_.name)});
+  return {};
+}
+
+base::Status PodKeeper::Delete(const kube::Pod& pod, const std::string& version,
+                               std::stop_token stop) {
+  auto gone = DeleteOnly(pod, version, stop);
+  if (!gone) return std::move(gone).error();
+  deleted_ = *gone;
+  return {};
+}
+
+/// False: it has another version by now, whose event brings a pass.
+base::Result<bool> PodKeeper::DeleteOnly(const kube::Pod& pod, const std::string& version,
+                                         std::stop_token stop) {
   const base::FailpointScope point("api.pod.delete");
-  base::LogInfo("deleting a Pod so that it is made anew",
-                {{"pod", key_.Text()}, {"uid", pod.meta.uid}});
+  const meta::ObjectKey key{key_.ns, pod.meta.name};
+  base::LogInfo("deleting a Pod", {{"pod", key.Text()}, {"uid", pod.meta.uid}});
   kube::DeleteOptions options;
   options.uid = pod.meta.uid;
+  options.resource_version = version;
   options.call = {kCall, stop};
-  auto gone = on_.client.Delete({kube::kPods, key_.ns, key_.name}, options);
+  auto gone = on_.client.Delete({kube::kPods, key.ns, key.name}, options);
   if (!gone && gone.error().code != base::Code::kNotFound &&
       gone.error().code != base::Code::kConflict)
     return std::move(gone).error();
-  deleted_ = true;
-  return {};
+  return gone || gone.error().code == base::Code::kNotFound || version.empty();
 }
 
 }  // namespace box

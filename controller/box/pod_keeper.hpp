@@ -3,11 +3,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "api/workspace.hpp"
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "box/box.hpp"
 #include "box/managed_pod.hpp"
 #include "kube/client.hpp"
 #include "kube/pod.hpp"
@@ -49,19 +52,37 @@ class PodKeeper {
   /// PodForeign, ClaimForeign (somebody else's object has the name); kUnavailable ClaimTerminating,
   /// and with the Pod's own reason while a Pod that failed is made again.
   base::Result<std::shared_ptr<const kube::Pod>> Provide(const kube::Pod* pod,
+                                                         const MayEnd& may_end,
                                                          std::stop_token stop);
   /// Deletes this very Pod, so that it is made anew.
-  base::Status Delete(const kube::Pod& pod, std::stop_token stop);
+  base::Status Delete(const kube::Pod& pod, std::stop_token stop) { return Delete(pod, "", stop); }
+  /// Deletes the managed Pod that this Workspace had before it adopted the Pod of this keeper.
+  base::Status RemoveFormer(const kube::Pod& former, std::stop_token stop);
   /// What is to be said of a Pod that runs and differs from what is wanted by now; else empty.
   const std::string& Outdated() const { return outdated_; }
+  /// How long that stands by itself; none: until somebody changes something.
+  std::optional<base::Millis> Wait() const { return wait_; }
   /// True if this pass has deleted the Pod: whoever looks at it from an informer sees it run on.
   bool Deleted() const { return deleted_; }
+  /// What people are to be told of this pass.
+  const std::vector<BoxNote>& Notes() const { return notes_; }
 
  private:
   base::Result<ManagedPod> Wanted(std::stop_token stop);
   base::Result<std::shared_ptr<const kube::Pod>> Create(const ManagedPod& wanted,
                                                         std::stop_token stop);
-  base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, std::stop_token stop);
+  base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
+                    std::stop_token stop);
+  base::Result<bool> Replace(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
+                             std::stop_token stop);
+  base::Result<EndPermit> Permit(const kube::Pod& pod, const ManagedPod& wanted,
+                                 const MayEnd& may_end, std::stop_token stop);
+  base::Result<bool> Annotate(const kube::Pod& pod, const char* name, const std::string& value,
+                              std::stop_token stop);
+  base::Status Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop);
+  base::Status Delete(const kube::Pod& pod, const std::string& version, std::stop_token stop);
+  base::Result<bool> DeleteOnly(const kube::Pod& pod, const std::string& version,
+                                std::stop_token stop);
   base::Status MakeAgain(const kube::Pod& pod, std::stop_token stop);
   base::Status EnsureClaim(const ManagedPod& wanted, std::stop_token stop);
   base::Status CheckClaim(const meta::ObjectMeta& claim) const;
@@ -72,6 +93,8 @@ class PodKeeper {
   const meta::ObjectKey key_;  ///< Of the Pod, and of the claim.
   const Parts on_;
   std::string outdated_;
+  std::optional<base::Millis> wait_;
+  std::vector<BoxNote> notes_;
   bool deleted_ = false;
 };
 

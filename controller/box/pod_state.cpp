@@ -1,6 +1,7 @@
 #include "box/pod_state.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -42,6 +43,7 @@ std::string WaitingCause(const kube::Pod& pod, const kube::PodContainer& c,
   if (reason == "CrashLoopBackOff")
     return fmt::format("container {}: it ended with {}{} again and again; look at its log", c.name,
                        c.exit_code, c.last_reason.empty() ? "" : " (" + c.last_reason + ")");
+  if (!c.message.empty()) return fmt::format("container {}: {}: {}", c.name, reason, c.message);
   // Why it takes long (volumes, network, a sandbox that cannot be made) the kubelet tells in events
   // alone.
   return fmt::format("container {}: {}; if that lasts, `kubectl describe pod {}` says why", c.name,
@@ -93,6 +95,16 @@ StateReport DecideContainer(const kube::Pod& pod, const kube::PodContainer& c,
   return Report(BoxState::kRunning, "", "", identity);
 }
 
+/// Nothing runs in it any more, and yet it stays: only whoever set the finalizers lets it go.
+std::string HeldBy(const kube::Pod& pod) {
+  const auto& held = pod.meta.finalizers;
+  if (held.empty() || std::any_of(pod.statuses.begin(), pod.statuses.end(),
+                                  [](const auto& c) { return c.state == "running"; }))
+    return "";
+  return fmt::format(", and held by the finalizer{} {}", held.size() == 1 ? "" : "s",
+                     fmt::join(held, ", "));
+}
+
 /// The Pod as a whole, before its containers are looked at.
 std::optional<StateReport> DecideWhole(const kube::Pod& pod, const kube::Node* node,
                                        const std::string& identity) {
@@ -106,7 +118,7 @@ std::optional<StateReport> DecideWhole(const kube::Pod& pod, const kube::Node* n
                   identity);
   if (pod.meta.deletion_time)
     return Report(BoxState::kUnknown, "PodTerminating",
-                  fmt::format("Pod {} is being deleted", pod.meta.name), identity);
+                  fmt::format("Pod {} is being deleted{}", pod.meta.name, HeldBy(pod)), identity);
   if (pod.phase == "Failed" || pod.phase == "Succeeded")
     return Report(BoxState::kStopped, pod.reason.empty() ? "Pod" + pod.phase : pod.reason,
                   fmt::format("Pod {}: {}{}{}", pod.meta.name, pod.phase,
@@ -148,6 +160,13 @@ std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted) {
 bool NeedsNode(const kube::Pod& pod) {
   return !pod.node.empty() && !pod.ready && (pod.phase == "Pending" || pod.phase == "Running") &&
          !IsMarked(pod);
+}
+
+bool HasNeverRun(const kube::Pod& pod) {
+  const bool told = pod.node.empty() || pod.statuses.size() >= pod.containers.size();
+  return told && std::all_of(pod.statuses.begin(), pod.statuses.end(), [](const auto& c) {
+           return c.state == "waiting" && c.id.empty() && !c.ran_before;
+         });
 }
 
 StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted,

@@ -41,6 +41,11 @@ StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted,
 /// Pods that were Ready are written to. Then DecidePodState needs the node too.
 bool NeedsNode(const kube::Pod& pod);
 
+/// True if it is certain that no container of the Pod has ever run, so that nothing is lost with
+/// it: it has no node yet, or the kubelet tells of each container, and of none that it ran. Init
+/// containers do not count: what they fill goes away with the Pod, or outlives it on a claim.
+bool HasNeverRun(const kube::Pod& pod);
+
 /// True if /configs of the container lies on a volume: what is written there survives the
 /// container.
 bool ConfigsOnVolume(const kube::Pod& pod, const std::string& wanted);

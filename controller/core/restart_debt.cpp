@@ -164,6 +164,15 @@ RestartPermit PermitRestart(const WorkspaceObservation& observation,
   return permit;
 }
 
+RestartPermit PermitRecreate(const WorkspaceObservation& observation, base::WallTime since,
+                             base::Now now) {
+  api::PendingRestart change;
+  change.epoch = -1;  // What is remembered of a plugins' debt does not count.
+  change.since = since;
+  change.deadline = since + base::Seconds(observation.workspace.spec.restart.deadline_seconds);
+  return PermitRestart(observation, change, now);
+}
+
 std::optional<base::MonoTime> RestartInFlight(const WorkspaceObservation& observation,
                                               const Policy& policy, base::Now now) {
   const WorkspaceMemory& memory = observation.memory;

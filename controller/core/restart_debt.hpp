@@ -54,4 +54,9 @@ RestartPermit PermitWhenGathered(const WorkspaceObservation& observation,
 std::optional<base::MonoTime> RestartInFlight(const WorkspaceObservation& observation,
                                               const Policy& policy, base::Now now);
 
+/// Whether the box may be made anew by now for a change of its spec that was noticed at `since`: as
+/// a restart would be allowed that is owed since then.
+RestartPermit PermitRecreate(const WorkspaceObservation& observation, base::WallTime since,
+                             base::Now now);
+
 }  // namespace core

@@ -28,6 +28,12 @@ struct Case {
   bool fresh;  ///< The agent of this box reports, and its box is not stopped.
 };
 
+/// It is Online all the same: the box works as it was asked for before.
+std::string ReadyMessage(const Case& c) {
+  const bool outdated = c.o.box.reason == reason::kPodOutdated;
+  return outdated ? "the agent reports; " + c.o.box.cause : "the agent reports";
+}
+
 void Set(WorkspaceDecision* d, const char* state, const char* why, std::string message) {
   d->state = state;
   d->reason = why;
@@ -126,7 +132,7 @@ void HoldLast(const Case& c, WorkspaceDecision* d) {
   if (c.last.state == reason::kOnline) {
     d->ready = ConditionStatus::kTrue;
     d->reason = reason::kReady;
-    d->message = "the agent reports";
+    d->message = ReadyMessage(c);
     return;
   }
   const auto is_true = [&](const char* type) {
@@ -246,7 +252,7 @@ void Reporting(const Case& c, WorkspaceDecision* d) {
     d->ready = ConditionStatus::kFalse;
     return;
   }
-  Set(d, reason::kOnline, reason::kReady, "the agent reports");
+  Set(d, reason::kOnline, reason::kReady, ReadyMessage(c));
   d->ready = ConditionStatus::kTrue;
 }
 
@@ -314,6 +320,20 @@ WorkspaceDecision DecideWorkspace(const WorkspaceObservation& observation,
     CheckAt(&d, observation.heartbeat.received + c.timeout + base::Millis(1));
   d.next_check = std::max(d.next_check, After(now, base::Millis(1)));
   return d;
+}
+
+std::optional<Condition> NewBoxTrouble(const std::vector<Condition>& before,
+                                       const std::vector<Condition>& after) {
+  const Condition* now = meta::FindCondition(after, "BoxRunning");
+  if (now == nullptr) return std::nullopt;
+  const bool outdated = now->reason == reason::kPodOutdated;
+  if (!outdated && (now->status != ConditionStatus::kFalse || now->reason == reason::kBoxStopped ||
+                    now->reason == reason::kPodMissing))
+    return std::nullopt;
+  const Condition* was = meta::FindCondition(before, "BoxRunning");
+  const bool said =
+      was != nullptr && was->reason == now->reason && (!outdated || was->message == now->message);
+  return said ? std::nullopt : std::optional(*now);
 }
 
 std::vector<Condition> WorkspaceDecision::Conditions(int64_t generation) const {

@@ -48,4 +48,10 @@ WorkspaceDecision DecideWorkspace(const WorkspaceObservation& observation,
                                   const api::WorkspaceStatus& last_status, const Policy& policy,
                                   base::Now now);
 
+/// What is wrong with the box and was not said before, to be told once: BoxRunning as it is by now,
+/// where it is False with another reason (but that the box is stopped, or not made yet), or
+/// PodOutdated with another difference.
+std::optional<meta::Condition> NewBoxTrouble(const std::vector<meta::Condition>& before,
+                                             const std::vector<meta::Condition>& after);
+
 }  // namespace core

@@ -12,6 +12,7 @@ namespace {
 using codec::Json;
 
 constexpr size_t kTextBytes = 512;
+constexpr size_t kMessageBytes = 256;
 constexpr size_t kContainers = 64;
 constexpr char kEphemeral[] = "ephemeral";  ///< In what EncodePod makes.
 
@@ -23,6 +24,16 @@ void ForEach(const Json& list, const Read& read) {
 
 std::string Text(const Json& object, const char* name) {
   return codec::GetString(object, name).substr(0, kTextBytes);
+}
+
+/// Which Secret or ConfigMap is missing. Of other reasons it changes with every attempt.
+std::string MessageOf(const Json& waiting) {
+  if (codec::GetString(waiting, "reason") != "CreateContainerConfigError") return "";
+  std::string text = codec::GetString(waiting, "message");
+  if (text.size() <= kMessageBytes) return text;
+  size_t end = kMessageBytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end);
 }
 
 PodContainer ReadStatus(const Json& item) {
@@ -42,6 +53,8 @@ PodContainer ReadStatus(const Json& item) {
   }
   const Json& last = codec::GetMember(codec::GetMember(item, "lastState"), "terminated");
   if (out.id.empty()) out.id = Text(last, "containerID");
+  out.message = MessageOf(codec::GetMember(state, "waiting"));
+  out.ran_before = !last.empty() || codec::GetInt(item, "restartCount") > 0;
   if (out.state == "waiting" && last.is_object()) {
     out.exit_code = codec::GetInt(last, "exitCode");
     out.last_reason = Text(last, "reason");
@@ -52,12 +65,14 @@ PodContainer ReadStatus(const Json& item) {
 Json StatusJson(const PodContainer& container) {
   Json state = {{"reason", container.reason}};
   if (container.state != "waiting") state["exitCode"] = container.exit_code;
+  if (!container.message.empty()) state["message"] = container.message;
   Json out{{"name", container.name},
            {"containerID", container.id},
            {"image", container.image},
-           {"ready", container.ready}};
+           {"ready", container.ready},
+           {"restartCount", container.ran_before ? 1 : 0}};
   if (!container.state.empty()) out["state"][container.state] = std::move(state);
-  if (container.state == "waiting")
+  if (container.state == "waiting" && (container.exit_code != 0 || !container.last_reason.empty()))
     out["lastState"]["terminated"] = {{"exitCode", container.exit_code},
                                       {"reason", container.last_reason}};
   return out;

@@ -20,6 +20,8 @@ struct PodContainer {
   std::string image;
   bool ready = false;
   std::string last_reason = {};  ///< While it waits: how the one before ended, e.g. OOMKilled.
+  bool ran_before = false;       ///< There was one before it.
+  std::string message = {};      ///< Of CreateContainerConfigError, at most 256 bytes.
   bool operator==(const PodContainer&) const = default;
 };
 

@@ -1,6 +1,9 @@
 #include "reconcile/dependencies.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "core/declared_set.hpp"
 
@@ -13,6 +16,13 @@ void SortByName(std::vector<std::shared_ptr<const T>>& objects) {
             [](const auto& a, const auto& b) { return a->meta.name < b->meta.name; });
 }
 
+/// As an index value; empty: it adopts none.
+std::string AdoptedPod(const api::Workspace& workspace) {
+  const auto& pod = workspace.spec.box.pod;
+  if (workspace.spec.box.type != api::BoxType::kPod || !pod || !pod->pod_ref) return "";
+  return "pod:" + workspace.meta.ns + "/" + pod->pod_ref->name;
+}
+
 }  // namespace
 
 runtime::Requeue Until(const Dependencies& on, base::MonoTime at) {
@@ -21,7 +31,31 @@ runtime::Requeue Until(const Dependencies& on, base::MonoTime at) {
   return runtime::Requeue::After(std::max(left, base::Millis{1}));
 }
 
-std::vector<std::string> IndexOf(const api::Workspace& workspace) { return {workspace.meta.ns}; }
+std::vector<std::string> IndexOf(const api::Workspace& workspace) {
+  if (const std::string pod = AdoptedPod(workspace); !pod.empty()) return {workspace.meta.ns, pod};
+  return {workspace.meta.ns};
+}
+
+bool ComesFirst(const api::Workspace& a, const api::Workspace& b) {
+  const auto age = [](const api::Workspace& w) {
+    return std::pair(w.meta.creation_time.value_or(base::WallTime::max()), w.meta.name);
+  };
+  return age(a) < age(b);
+}
+
+base::Result<std::unique_ptr<box::Box>> BoxOf(const Dependencies& on,
+                                              const api::Workspace& workspace) {
+  if (const std::string pod = AdoptedPod(workspace); !pod.empty())
+    for (const auto& other : on.workspaces.Cache().ByIndex(pod))
+      if (other->meta.uid != workspace.meta.uid && ComesFirst(*other, workspace))
+        return base::MakeError(
+            base::Code::kInvalid,
+            fmt::format("Pod {} is the box of Workspace {} already; name another "
+                        "one in spec.box.pod.podRef",
+                        workspace.spec.box.pod->pod_ref->name, other->meta.name),
+            kPodTaken);
+  return on.make_box(workspace);
+}
 
 std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin) {
   if (plugin.spec.workspace_ref) return {plugin.meta.ns + "/" + plugin.spec.workspace_ref->name};

@@ -47,9 +47,20 @@ struct Dependencies {
 runtime::Requeue Until(const Dependencies& on, base::MonoTime at);
 
 /// Index values of the caches: the namespace, so that declarations and workspaces of one namespace
-/// find each other.
+/// find each other; and the Pod that a workspace adopts.
 std::vector<std::string> IndexOf(const api::Workspace& workspace);
 std::vector<std::string> IndexOf(const api::DeclaredPlugin& plugin);
+
+/// Whom an adopted Pod belongs to of several that name it: `a`, or `b`? The elder; of one age the
+/// first by name.
+bool ComesFirst(const api::Workspace& a, const api::Workspace& b);
+
+/// The box of a workspace. Errors beside those of make_box: kInvalid kPodTaken, where another
+/// workspace comes first that names the same Pod: two would install, remove and restart in it, and
+/// exchange its agent's token.
+base::Result<std::unique_ptr<box::Box>> BoxOf(const Dependencies& on,
+                                              const api::Workspace& workspace);
+inline constexpr char kPodTaken[] = "PodTaken";
 
 /// Whether two versions of an object declare the same: its status (a summary of its workspaces)
 /// concerns no workspace's pass.

@@ -6,6 +6,8 @@
 #include <map>
 #include <vector>
 
+#include "core/workspace_state.hpp"
+
 namespace reconcile {
 namespace {
 
@@ -93,6 +95,10 @@ void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
   Say(on, NoteOn(workspace, runtime::EventType::kWarning), reason, action, note);
 }
 
+void RecordNote(const Dependencies& on, const api::Workspace& workspace, const box::BoxNote& note) {
+  Say(on, NoteOn(workspace, runtime::EventType::kNormal), note.reason, "Provide", note.message);
+}
+
 void RecordNotes(const Dependencies& on, const PassResult& pass) {
   const runtime::EventNote normal = NoteOn(pass.before, runtime::EventType::kNormal);
   std::map<StepKind, std::vector<const core::Step*>> done;
@@ -112,6 +118,10 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
   for (const auto& [kind, steps] : done)
     Say(on, normal, DoneWord(kind), core::StepName(kind), DoneText(kind, steps));
   RecordTroubles(on, pass);
+  if (const auto trouble =
+          core::NewBoxTrouble(pass.before.status.conditions, pass.after.conditions);
+      trouble && !pass.box_told)
+    RecordWarning(on, pass.before, trouble->reason, "Observe", trouble->message);
   if (pass.plan.recovery_attempt)
     Say(on, normal, "RecoveryAttempt", "Recover",
         "the platform gate fails: recovery attempt, at most one per cool-down");

@@ -13,6 +13,7 @@ struct PassResult {
   const api::WorkspaceStatus& after;
   const core::PluginPlan& plan;
   const core::Outcome& outcome;
+  bool box_told = false;  ///< Why the box cannot be made is told elsewhere.
 };
 
 /// One Event for each transition that a person would want to know of: state, plugins delivered,
@@ -20,6 +21,8 @@ struct PassResult {
 void RecordNotes(const Dependencies& on, const PassResult& pass);
 void RecordWarning(const Dependencies& on, const api::Workspace& workspace,
                    const std::string& reason, const std::string& action, const std::string& note);
+/// What was done to the box.
+void RecordNote(const Dependencies& on, const api::Workspace& workspace, const box::BoxNote& note);
 /// The summaries of the declarations that select this workspace are to be made anew.
 void WakeDeclared(const Dependencies& on, const api::Workspace& workspace);
 

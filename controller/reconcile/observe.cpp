@@ -9,9 +9,13 @@
 #include "core/declared_set.hpp"
 #include "core/plan/plugin_plan.hpp"
 #include "core/plan/row_decision.hpp"
+#include "core/restart_debt.hpp"
+#include "reconcile/notes.hpp"
 
 namespace reconcile {
 namespace {
+
+constexpr base::Millis kTakenAgain{60'000};
 
 std::string Decimal(double value) {
   std::string text = fmt::format("{:.4f}", value);
@@ -184,6 +188,19 @@ bool AwaitsSources(const api::Workspace& workspace, const core::DeclaredSet& des
          });
 }
 
+box::MayEnd MayEndOf(const Dependencies& on, Observed& seen) {
+  return [&on, &seen](base::WallTime since) {
+    const base::Now now = on.clock->Read();
+    core::WorkspaceObservation observation = seen.observation;
+    MatchPod(observation);
+    const core::RestartPermit permit = core::PermitRecreate(observation, since, now);
+    seen.end_waits = !permit.granted;
+    box::EndPermit out{permit.granted, permit.message, {}};
+    if (permit.until) out.wait = std::chrono::ceil<base::Millis>(*permit.until - now.mono);
+    return out;
+  };
+}
+
 }  // namespace
 
 Observed Observe(const Dependencies& on, const ObserveRequest& request, std::stop_token stop) {
@@ -197,7 +214,7 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   if (const auto slot = on.fleet.Snapshot(workspace.meta.uid))
     observation.heartbeat = HeartbeatOf(*slot);
 
-  auto made = on.make_box(workspace);
+  auto made = BoxOf(on, workspace);
   if (made)
     seen.box = *std::move(made);
   else
@@ -218,11 +235,12 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   if (seen.box) {
     {
       const base::FailpointScope failpoint("box.Provide");
-      if (auto provided = seen.box->Provide(stop); !provided)
+      if (auto provided = seen.box->Provide(MayEndOf(on, seen), stop); !provided)
         seen.provide_error = std::move(provided).error();
     }
     const base::FailpointScope failpoint("box.State");
     const box::StateReport report = seen.box->State(stop);
+    for (const box::BoxNote& note : report.notes) RecordNote(on, workspace, note);
     plugins_path_persistent = report.plugins_path_persistent;
     observation.box = {StateOf(report.state), report.cause,   report.identity,
                        report.reason,         report.boot_id, report.look_again};
@@ -236,6 +254,10 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   } else {
     observation.box.cause = seen.box_error->message;
     observation.box.reason = seen.box_error->reason;
+    // Nobody tells when the other one goes.
+    if (seen.box_error->reason == kPodTaken)
+      observation.box = {
+          core::BoxState::kStopped, seen.box_error->message, "", kPodTaken, "", kTakenAgain};
   }
   if (workspace.spec.box.type == api::BoxType::kExternal ||
       !core::ProbeNeeded(seen.desired, observation, request.policy)) {

@@ -19,6 +19,7 @@ struct Observed {
   base::Status ProvideStatus() const {
     return provide_error ? base::Status(*provide_error) : base::Status();
   }
+  bool end_waits = false;  ///< The box is to be made anew once its agent is idle.
   /// Something new is declared whose source is being looked up for the first time.
   bool awaits_sources = false;
 };

@@ -48,6 +48,11 @@ kube::ObjectRef RefOf(const api::Workspace& workspace) {
   return {kube::kWorkspaces, workspace.meta.ns, workspace.meta.name};
 }
 
+/// Only an administrator can mend it.
+bool IsShown(const base::Error& error) {
+  return error.code == base::Code::kForbidden || error.code == base::Code::kInvalid;
+}
+
 /// No answer, and yet the write may have been taken; or somebody else has written since.
 bool ViewMayBeOld(const base::Error& error) {
   return error.code == base::Code::kTimeout || error.code == base::Code::kUnavailable ||
@@ -166,7 +171,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
   Pass pass;
   pass.policy = on_.policy();
   const base::Status token = turn.Timed([&] {
-    auto box = on_.make_box(workspace);
+    auto box = BoxOf(on_, workspace);
     return tokens_.Ensure(workspace, box && !workspace.spec.suspend ? box->get() : nullptr, stop);
   });
   const base::Millis wait = MayAwaitSources(workspace.meta.uid);
@@ -215,7 +220,8 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     return Shown(workspace, std::move(wrote).error());
   }
   if (!wrote->empty()) {
-    RecordNotes(on_, {workspace, status, pass.plan, outcome});
+    const bool told = !pass.seen.ProvideStatus() && IsShown(*pass.seen.provide_error);
+    RecordNotes(on_, {workspace, status, pass.plan, outcome, told});
     WakeDeclared(on_, workspace);
   }
   if (outcome.intent_error) return Shown(workspace, *outcome.intent_error);
@@ -231,7 +237,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
 base::Error WorkspaceReconciler::Shown(const api::Workspace& workspace, base::Error error) const {
   if (error.reason == kSchemaOutdated)
     RecordWarning(on_, workspace, error.reason, "WriteStatus", error.message);
-  else if (error.code == base::Code::kForbidden || error.code == base::Code::kInvalid)
+  else if (IsShown(error))
     RecordWarning(on_, workspace, error.reason.empty() ? "Refused" : error.reason, "Reconcile",
                   error.message);
   return error;
@@ -289,7 +295,7 @@ void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecisio
   answer.reason = decision.reason;
   answer.message = decision.message;
   answer.gate_failing = !decision.gate.Passed();
-  answer.restart_waits = pass.plan.restart_waits;
+  answer.restart_waits = pass.plan.restart_waits || pass.seen.end_waits;
   answer.plugins_known = true;
   const core::PrivilegedPlugin* management =
       workspace.spec.kind == api::WorkspaceKind::kPlatform ? pass.policy->Management() : nullptr;
@@ -392,7 +398,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
       facts.namespace_terminating = decoded->deletion_time.has_value();
   core::CleanupPlan plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
   if (!plan.release && !plan.remove.empty()) {
-    auto box = on_.make_box(workspace);
+    auto box = BoxOf(on_, workspace);
     if (box) {
       facts.box_gone = (*box)->State(stop).reason == core::reason::kPodMissing;
       const std::string boot = workspace.status.agent ? workspace.status.agent->boot_id : "";

@@ -152,6 +152,29 @@ TEST_CASE("a template's init containers and what it adds to capabilities are Res
         Json::array({"KILL"}));
 }
 
+TEST_CASE("what a template makes privileged may escalate: the API would refuse it otherwise") {
+  const auto workspace = Workspace();
+  const Json given = Template(
+      R"({"initContainers":[{"name":"i","image":"i","securityContext":{"privileged":true}}],
+          "containers":[{"name":"main","image":"m","command":["/run"]},
+                        {"name":"s","image":"s",
+                         "securityContext":{"capabilities":{"add":["CAP_SYS_ADMIN"]}}},
+                        {"name":"n","image":"n",
+                         "securityContext":{"privileged":false,
+                                            "capabilities":{"add":["NET_ADMIN"]}}}]})");
+  const auto made = box::MakeManagedPod(workspace, &given, Settings());
+  REQUIRE(made);
+  const Json& spec = made->pod["spec"];
+  const auto escalation = [](const Json& container) {
+    return container["securityContext"].value("allowPrivilegeEscalation", true);
+  };
+  CHECK(escalation(spec["initContainers"][1]));
+  CHECK(escalation(spec["containers"][1]));
+  CHECK_FALSE(escalation(spec["initContainers"][0]));
+  CHECK_FALSE(escalation(spec["containers"][0]));
+  CHECK_FALSE(escalation(spec["containers"][2]));
+}
+
 TEST_CASE("a template's own mount of /configs is the only one, however it is written") {
   auto workspace = Workspace();
   for (const char* path : {"/configs", "/configs/"}) {
@@ -190,6 +213,26 @@ TEST_CASE("what is missing is named with its remedy") {
   CHECK(ReasonOf(workspace, Settings(), &one) == "ContainerMissing");
 }
 
+TEST_CASE("a template that uses a name of ours is refused by that name") {
+  const auto refused = [](const std::string& more) {
+    const Json given = Template(
+        (R"({"containers":[{"name":"a","image":"i","command":["x"])" + more + "}").c_str());
+    const auto made = box::MakeManagedPod(Workspace(), &given, Settings());
+    return made ? "" : made.error().reason + ": " + made.error().message;
+  };
+  CHECK(refused("}]") == "");
+  CHECK(
+      refused(R"(},{"name":"molecule-agent","image":"i"}])")
+          .starts_with("PodTemplateInvalid: the PodTemplate has a container named molecule-agent"));
+  CHECK(
+      refused(R"(}],"initContainers":[{"name":"molecule-agent"}])").starts_with("PodTemplateInv"));
+  for (const char* name : {"molecule-agent", "molecule-identity", "molecule-configs"})
+    CHECK(refused(std::string(R"(}],"volumes":[{"name":")") + name + R"(","emptyDir":{}}])")
+              .find(std::string("a volume named ") + name) != std::string::npos);
+  CHECK(refused(R"(,"volumeMounts":[{"name":"molecule-configs","mountPath":"/configs"}]}],)"
+                R"("volumes":[{"name":"molecule-configs","emptyDir":{}}])") == "");
+}
+
 TEST_CASE(
     "the inputs change with what a user says, not with the operator's own version or address") {
   const auto inputs = [](const api::Workspace& w, const box::ManagedPodSettings& s) {
@@ -206,6 +249,42 @@ TEST_CASE(
   auto workspace = Workspace();
   workspace.spec.box.pod->image = "agents/sample:2";
   CHECK(inputs(workspace, Settings()) != before);
+}
+
+TEST_CASE("the first container by its name is the same Pod, and what differs is told by name") {
+  const auto settings = Settings();
+  const auto made = [&](const char* container) {
+    auto workspace = Workspace();
+    workspace.spec.box.pod->container = container;
+    return *box::MakeManagedPod(workspace, nullptr, settings);
+  };
+  CHECK(made("agent").inputs == made("").inputs);
+  CHECK(made("other").inputs != made("").inputs);
+  const Json given = Template(R"({"containers":[{"name":"a","image":"i","command":["x"]},
+                                                {"name":"b","image":"j","command":["x"]}]})");
+  const auto from = [&](const char* container, const Json& document) {
+    auto workspace = Workspace();
+    workspace.spec.box.pod->image.clear();
+    workspace.spec.box.pod->container = container;
+    workspace.spec.box.pod->template_ref = api::LocalRef{"big"};
+    return *box::MakeManagedPod(workspace, &document, settings);
+  };
+  CHECK(from("a", given).inputs == from("", given).inputs);
+  CHECK(from("b", given).inputs != from("", given).inputs);
+
+  const box::ManagedPod before = made("");
+  const std::string said = before.pod["metadata"]["annotations"][box::kMadeFromAnnotation];
+  CHECK(box::DifferenceOf(said, before.made_from) == "");
+  auto workspace = Workspace();
+  workspace.spec.box.pod->image = "agents/sample:2";
+  workspace.spec.box.pod->storage = api::PodStorage{"1Gi", ""};
+  CHECK(box::DifferenceOf(said, box::MakeManagedPod(workspace, nullptr, settings)->made_from) ==
+        "image is agents/sample:1, not agents/sample:2, /configs is an emptyDir, not a claim");
+  Json grown = given;
+  grown["template"]["spec"]["nodeName"] = "n";
+  CHECK(box::DifferenceOf(codec::Dump(from("", given).made_from), from("", grown).made_from) ==
+        "the PodTemplate has changed");
+  CHECK(box::DifferenceOf("", before.made_from) == "");
 }
 
 TEST_CASE("names stay within 63 bytes and distinct") {

@@ -48,6 +48,9 @@ class SmallApi final : public kube::Client {
     if (found == objects.end()) return Missing(ref.name);
     if (options.uid != found->second["metadata"]["uid"])
       return base::MakeError(base::Code::kConflict, "another uid");
+    if (!options.resource_version.empty() &&
+        options.resource_version != found->second["metadata"]["resourceVersion"])
+      return base::MakeError(base::Code::kConflict, "another version");
     deleted.push_back(PathOf(ref));
     objects.erase(found);
     return std::string("{}");
@@ -113,7 +116,8 @@ struct World {
   api::Workspace workspace;
   std::vector<std::string> restarts;
   std::map<std::string, std::vector<std::string>> commands{{"sample", {"/bin/runtime"}}};
-  std::string ca;
+  std::string ca, agent_url = "https://op";
+  bool watched = false;  ///< Whether there is an informer.
   std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
   std::shared_ptr<box::NodeReports> nodes = std::make_shared<box::NodeReports>();
 
@@ -132,9 +136,16 @@ struct World {
     dependencies.pods.emplace();
     dependencies.pods->client = &api;
     dependencies.pods->exec = &exec;
-    dependencies.pods->managed = {"operator:1", "https://op", ca, commands};
+    dependencies.pods->managed = {"operator:1", agent_url, ca, commands};
     dependencies.pods->remakes = remakes;
     dependencies.pods->nodes = nodes;
+    if (watched)
+      dependencies.pods->find_pod = [this](const meta::ObjectKey& key) {
+        const auto found = api.objects.find("pods/" + key.name);
+        return found == api.objects.end() ? nullptr
+                                          : std::make_shared<const kube::Pod>(
+                                                *kube::DecodePod(codec::Dump(found->second)));
+      };
     dependencies.request_restart = [this](const api::Workspace&, const std::string& boot) {
       restarts.push_back(boot);
       return base::Status{};
@@ -226,33 +237,6 @@ TEST_CASE("a Pod that failed or was evicted is deleted and made again, but not i
   REQUIRE(refused.error().retry_after);
   CHECK(*refused.error().retry_after <= base::Millis{10'000});
   CHECK(world.api.deleted.size() == 1);
-}
-
-TEST_CASE(
-    "Pods that go on failing are made again ever more slowly, and at once after a good time") {
-  box::PodRemakes remakes;
-  const base::MonoTime start{};
-  const auto ask = [&](int seconds) {
-    return std::chrono::ceil<base::Seconds>(remakes.Ask("ns/a", start + base::Seconds{seconds}))
-        .count();
-  };
-  CHECK(ask(0) == 0);
-  CHECK(ask(4) == 6);
-  CHECK(ask(10) == 0);
-  CHECK(ask(20) == 10);
-  CHECK(ask(30) == 0);
-  CHECK(ask(30) == 40);
-  int at = 70;
-  for (const int wait : {80, 160, 300, 300}) {
-    CHECK(ask(at) == 0);
-    CHECK(ask(at) == wait);
-    at += wait;
-  }
-  CHECK(remakes.Ask("ns/b", start) == base::Millis{0});
-  // One that lasted for a minute after it might have been made again did not fail at once.
-  at += 61;
-  CHECK(ask(at) == 0);
-  CHECK(ask(at) == 10);
 }
 
 TEST_CASE("a claim that went away before the Pod had a node is made again") {
@@ -348,17 +332,225 @@ TEST_CASE("a changed spec makes the Pod anew only where that is allowed; else it
   const auto report = box->State({});
   CHECK(report.state == box::BoxState::kRunning);
   CHECK(report.reason == "PodOutdated");
-  CHECK(report.cause.find("spec.restart.recreate") != std::string::npos);
+  CHECK(report.cause ==
+        "Pod w-box was made from an earlier spec: image is agents/sample:1, not agents/sample:2; "
+        "delete the Pod, or set spec.restart.recreate to Allowed");
+  // Also where it does not run, once it has.
+  Json& container = world.Pod()["status"]["containerStatuses"][0];
+  container["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
+  box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(box->State({}).reason == "CrashLoopBackOff");
+  CHECK(box->State({}).cause.ends_with("; " + report.cause));
+  container["state"] = {{"running", Json::object()}};
   CHECK(world.api.deleted.empty());
   world.workspace.spec.restart.recreate = api::RecreatePolicy::kAllowed;
+  world.workspace.spec.restart.policy = api::RestartPolicy::kImmediate;
   const auto replacing = world.Box();
   CHECK(replacing->Provide({}));
   CHECK(world.api.deleted.size() == 1);
   // Whatever an informer still shows: nothing is delivered to what this pass has deleted.
   CHECK(replacing->State({}).state == box::BoxState::kUnknown);
   CHECK(replacing->State({}).reason == "PodTerminating");
+  REQUIRE(replacing->State({}).notes.size() == 1);
+  CHECK(replacing->State({}).notes[0].reason == "PodRecreated");
+  CHECK(replacing->State({}).notes[0].message.find("image is agents/sample:1, not agents/") !=
+        std::string::npos);
   CHECK(world.Box()->Provide({}));
   CHECK(world.Pod()["spec"]["containers"][0]["image"] == "agents/sample:2");
+}
+
+TEST_CASE("a Pod in which nothing has ever run is made anew at once, whatever spec.restart says") {
+  const Json waiting{{"waiting", {{"reason", "ImagePullBackOff"}}}};
+  const Json ended{{"terminated", {{"exitCode", 0}}}};
+  const Json never = Json::array({{{"name", "agent"}, {"state", waiting}}});
+  struct Row {
+    const char* what;
+    const char* node;
+    Json statuses;
+    bool anew;
+  };
+  const Row rows[] = {
+      {"it has no node", "", nullptr, true},
+      {"its image is missing", "n", never, true},
+      {"nobody has told yet", "n", nullptr, false},
+      {"not of every container", "n", Json::array(), false},
+      {"it runs", "n", Json::array({{{"name", "agent"}, {"state", {{"running", {{"x", 1}}}}}}}),
+       false},
+      {"it has ended", "n", Json::array({{{"name", "agent"}, {"state", ended}}}), false},
+      {"one has ended before", "n",
+       Json::array({{{"name", "agent"}, {"state", waiting}, {"lastState", ended}}}), false},
+      {"it was restarted", "n",
+       Json::array({{{"name", "agent"}, {"state", waiting}, {"restartCount", 1}}}), false},
+      {"there is a container", "n",
+       Json::array({{{"name", "agent"}, {"state", waiting}, {"containerID", "containerd://1"}}}),
+       false}};
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    World world;
+    world.workspace.spec.restart.policy = api::RestartPolicy::kManual;
+    CHECK(world.Box()->Provide({}));
+    Json& pod = world.Pod();
+    pod["metadata"]["resourceVersion"] = "7";
+    pod["spec"]["nodeName"] = row.node;
+    pod["status"] = {{"phase", "Pending"}, {"containerStatuses", row.statuses}};
+    // What has only prepared its volumes does not count.
+    pod["status"]["initContainerStatuses"] = Json::array(
+        {{{"name", "molecule-agent"}, {"state", ended}, {"containerID", "containerd://0"}}});
+    CHECK(world.Box()->Provide({}));
+    CHECK(world.api.deleted.empty());
+    world.workspace.spec.box.pod->image = "agents/sample:2";
+    const auto box = world.Box();
+    box->State({});
+    pod["metadata"]["resourceVersion"] = "8";
+    CHECK(box->Provide({}));
+    CHECK(world.api.deleted.empty());  // It has changed since it was looked at.
+    CHECK(box->State({}).notes.empty());
+    const auto next = world.Box();
+    CHECK(next->Provide({}));
+    CHECK(world.api.deleted.size() == (row.anew ? 1 : 0));
+    const auto report = next->State({});
+    REQUIRE(report.notes.size() == (row.anew ? 1 : 0));
+    if (!row.anew) continue;
+    CHECK(report.notes[0].reason == "PodRecreated");
+    CHECK(report.state == box::BoxState::kUnknown);
+    CHECK(world.Box()->Provide({}));
+    CHECK(world.Pod()["spec"]["containers"][0]["image"] == "agents/sample:2");
+    CHECK(world.Box()->Provide({}));
+    CHECK(world.api.deleted.size() == 1);
+  }
+}
+
+TEST_CASE("a Pod that runs is made anew when restart.policy allows it, counted from one time") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  world.workspace.spec.box.pod->image = "agents/sample:2";
+  world.workspace.spec.restart = {api::RestartPolicy::kWhenIdle, 3600,
+                                  api::RecreatePolicy::kAllowed};
+  std::vector<base::WallTime> asked;
+  bool granted = false;
+  const box::MayEnd may_end = [&](base::WallTime since) {
+    asked.push_back(since);
+    return box::EndPermit{granted, "the agent is busy", base::Millis{7'000}};
+  };
+  for (int pass = 0; pass < 2; ++pass) {
+    const auto box = world.Box();
+    CHECK(box->Provide(may_end, {}));
+    const auto report = box->State({});
+    CHECK(report.state == box::BoxState::kRunning);
+    CHECK(report.reason == "PodOutdated");
+    CHECK(report.cause.find("not agents/sample:2; before it is made anew: the agent is busy") !=
+          std::string::npos);
+    CHECK(report.look_again == base::Millis{7'000});
+    CHECK(report.notes.empty());
+  }
+  CHECK(world.api.deleted.empty());
+  CHECK(world.api.patched.size() == 1);
+  REQUIRE(asked.size() == 2);
+  CHECK(asked[0] == asked[1]);
+  // Another change waits anew.
+  world.Pod()["metadata"]["annotations"][box::kOutdatedAnnotation] = "other 2020-01-01T00:00:00Z";
+  CHECK(world.Box()->Provide(may_end, {}));
+  CHECK(asked[2] >= asked[0]);
+  // What does not run disturbs nobody, and Immediate asks nobody.
+  granted = true;
+  CHECK(world.Box()->Provide(may_end, {}));
+  CHECK(world.api.deleted.size() == 1);
+  CHECK(asked.size() == 4);
+  for (const bool stopped : {true, false}) {
+    world.workspace.spec.box.pod->image = "agents/sample:1";
+    CHECK(world.Box()->Provide({}));
+    world.Run("w-box", "agent");
+    if (stopped)
+      world.Pod()["status"]["containerStatuses"][0]["state"] = {
+          {"waiting", {{"reason", "CrashLoopBackOff"}}}};
+    else
+      world.workspace.spec.restart.policy = api::RestartPolicy::kImmediate;
+    world.workspace.spec.box.pod->image = "agents/sample:2";
+    CHECK(world.Box()->Provide(may_end, {}));
+  }
+  CHECK(world.api.deleted.size() == 3);
+  CHECK(asked.size() == 4);
+}
+
+TEST_CASE("other settings for agents concern those Pods alone whose agent has never reported") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  world.agent_url = "https://right";
+  auto box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(box->State({}).reason == "PodOutdated");
+  CHECK(box->State({}).cause ==
+        "Pod w-box was made by other settings of the operator: boxes.agentURL is https://op, not "
+        "https://right; delete the Pod, or set spec.restart.recreate to Allowed");
+  world.workspace.status.agent = api::AgentStatus{};
+  box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(box->State({}).reason == "");
+  CHECK(world.api.deleted.empty());
+  // No container of it has ever run.
+  world.Pod()["status"] = {{"phase", "Pending"}};
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.deleted.size() == 1);
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.created.size() == 2);
+  CHECK(world.api.deleted.size() == 1);
+}
+
+TEST_CASE("the managed Pod of another Workspace is not adopted, and nothing is run in it") {
+  World world;
+  world.Adopt("other-box", true);
+  Json& owner = world.Pod("other-box")["metadata"]["ownerReferences"][0];
+  owner = {{"apiVersion", "molecule.ai/v1"},
+           {"kind", "Workspace"},
+           {"name", "other"},
+           {"uid", "other-uid"},
+           {"controller", true}};
+  const auto report = world.Box()->State({});
+  CHECK(report.state == box::BoxState::kStopped);
+  CHECK(report.reason == "PodForeign");
+  CHECK(report.identity == "");
+  CHECK(report.cause.find("managed box of Workspace other;") != std::string::npos);
+  CHECK(world.Box()->Probe({"p"}, {}, {}).error().reason == "BoxNotRunning");
+  CHECK(world.Box()->WriteToken("t", {}).error().reason == "BoxNotRunning");
+  CHECK(world.exec.requests.empty());
+  owner["uid"] = "ws-uid";
+  CHECK(world.Box()->State({}).state == box::BoxState::kRunning);
+  owner["uid"] = "other-uid";
+  owner["apiVersion"] = "elsewhere.example/v1";
+  CHECK(world.Box()->State({}).state == box::BoxState::kRunning);
+}
+
+TEST_CASE("whoever adopts another Pod has the managed one deleted, and no one else's") {
+  World world;
+  world.watched = true;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  const Json own = world.Pod();
+  world.Adopt("a-0", true);
+  const auto box = world.Box();
+  CHECK(box->Provide({}));
+  CHECK(world.api.deleted == std::vector<std::string>{"pods/w-box"});
+  const auto report = box->State({});
+  CHECK(report.state == box::BoxState::kRunning);
+  CHECK(report.identity == "pod:adopted-uid/c1");
+  REQUIRE(report.notes.size() == 1);
+  CHECK(report.notes[0].reason == "PodRemoved");
+  CHECK(world.Box()->Provide({}));
+  world.Pod() = own;
+  world.Pod()["metadata"]["ownerReferences"][0]["uid"] = "another";
+  CHECK(world.Box()->Provide({}));
+  world.Pod() = own;
+  world.Pod()["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
+  CHECK(world.Box()->Provide({}));
+  // Adopted by its name, it is the box.
+  world.Pod() = own;
+  world.workspace.spec.box.pod->pod_ref = api::LocalRef{"w-box"};
+  CHECK(world.Box()->Provide({}));
+  CHECK(world.api.deleted.size() == 1);
 }
 
 TEST_CASE("a template that is missing is named, and found when it comes") {

@@ -75,6 +75,15 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
               p.statuses[0].ready = false;
             }),
        BoxState::kUnknown, "PodTerminating", "deleted"},
+      {"is being deleted, and held",
+       With(Running(),
+            [](kube::Pod& p) {
+              p.meta.deletion_time = base::WallTime{};
+              p.meta.finalizers = {"x.example/a", "x.example/b"};
+              p.statuses[0].state = p.statuses[1].state = "terminated";
+              p.statuses[0].ready = false;
+            }),
+       BoxState::kUnknown, "PodTerminating", "held by the finalizers x.example/a, x.example/b"},
       {"is being deleted, but its node does not report",
        With(Running(),
             [](kube::Pod& p) {
@@ -164,6 +173,26 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
     CHECK(same.cause == report.cause);
     CHECK(same.identity == report.identity);
   }
+}
+
+TEST_CASE("a Secret or ConfigMap that is missing is named, within bounds") {
+  const auto cause = [](const std::string& reason, const std::string& message) {
+    const auto pod = kube::DecodePod(
+        R"({"metadata":{"name":"w","uid":"u"},"spec":{"nodeName":"n","containers":[{"name":"a"}]},)"
+        R"("status":{"phase":"Pending","containerStatuses":[{"name":"a","state":{"waiting":{)"
+        R"("reason":")" +
+        reason + R"(","message":")" + message + R"("}}}]}})");
+    REQUIRE(pod);
+    CHECK(*kube::DecodePod(kube::EncodePod(*pod)) == *pod);
+    return box::DecidePodState(&*pod, "a").cause;
+  };
+  CHECK(cause("CreateContainerConfigError", "secret 'keys' not found") ==
+        "container a: CreateContainerConfigError: secret 'keys' not found");
+  const std::string head = "container a: CreateContainerConfigError: ";
+  CHECK(cause("CreateContainerConfigError", std::string(500, 'x')).size() == head.size() + 256);
+  CHECK(cause("CreateContainerConfigError", std::string(255, 'x') + "\u00fc").size() ==
+        head.size() + 255);
+  CHECK(cause("ImagePullBackOff", "layer 1 of 7").find("layer") == std::string::npos);
 }
 
 TEST_CASE("of a Pod that was not Ready when its node went away, the node itself has to tell") {

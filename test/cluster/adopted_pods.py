@@ -145,3 +145,27 @@ def a_look_into_a_box_that_a_stop_cuts_short_keeps_no_lease(w):
     w.start_operator()
     until(60, "the next one leads", lambda: w.http("GET", "/metrics")[0] == 200 and w.metric("leader_election_master_status{name=\"workspace-operator\"}") == 1)
     print(f"        handed over within {time.monotonic() - begin:.1f} s")
+
+
+def a_pod_that_is_another_workspaces_box_is_refused(w):
+    """Two that name one Pod: the elder has it. Nor is one adopted that was made for another Workspace."""
+    w.up()
+    w.objects(a_box("mine", "localhost/withagent:1", agent_command(w, "a")), workspace("a", pod={"podRef": {"name": "mine"}}), workspace("made"))
+    until(150, "Ready", lambda: is_ready(w.workspace("a")))
+    time.sleep(1)  # Its age is told in seconds.
+    w.objects(workspace("b", pod={"podRef": {"name": "mine"}}), workspace("c", pod={"podRef": {"name": "made-box"}}))
+    shown(w, "b", "Provisioning", ("False", "PodTaken"), "Pod mine is the box of Workspace a already")
+    shown(w, "c", "Provisioning", ("False", "PodForeign"), "is the managed box of Workspace made;")
+    w.k("delete", "workspaces.molecule.ai", "b", "c", "--timeout=20s")
+    holds(3, "a has kept it", lambda: is_ready(w.workspace("a")))
+
+
+def whoever_adopts_another_pod_gives_the_managed_one_up(w):
+    w.up()
+    w.objects(workspace("a"))
+    until(150, "Ready", lambda: is_ready(w.workspace("a")))
+    w.objects(a_box("mine", "localhost/withagent:1", agent_command(w, "a")))
+    w.k("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"box":{"pod":{"image":null,"podRef":{"name":"mine"}}}}}')
+    until(60, "the managed Pod is gone", lambda: w.k("get", "pod", "a-box", check=False).returncode != 0)
+    until(60, "an Event", lambda: "PodRemoved" in w.k("get", "events").stdout)
+    until(150, "Ready in the other one", lambda: is_ready(w.workspace("a")) and w.pod("mine")["metadata"]["uid"] in w.workspace("a")["status"]["box"]["identity"])

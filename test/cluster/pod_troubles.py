@@ -1,6 +1,7 @@
 """What can be wrong with the Pod of a Workspace: each time the state, the condition BoxRunning with its reason, and what a person reads in
 `kubectl get` and `kubectl describe` of the Workspace.
 """
+import json
 import subprocess
 
 from node_world import DIR, a_box, agent_command, overfill, owned, part, pod_template, shown, workspace
@@ -11,8 +12,10 @@ def an_image_that_is_missing_shows_its_reason(w):
     w.up()
     w.objects(workspace("a", pod={"image": "localhost/nowhere:1"}))
     shown(w, "a", "Provisioning", ("False", "ImagePullBackOff"), "container agent: image localhost/nowhere:1 cannot be had")
+    until(20, "an Event", lambda: any(
+        e["involvedObject"]["kind"] == "Workspace" and e["reason"] == "ImagePullBackOff" for e in json.loads(w.k("get", "events", "-o", "json").stdout)["items"]))
     # Mended by the user.
-    w.k("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"box":{"pod":{"image":"localhost/sample:1"}},"restart":{"recreate":"Allowed"}}}')
+    w.k("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"box":{"pod":{"image":"localhost/sample:1"}}}}')
     until(150, "Ready once it is mended", lambda: is_ready(w.workspace("a")))
 
 
@@ -26,6 +29,8 @@ def an_init_container_that_fails_or_has_no_image_says_so(w):
     w.settings["boxes"]["agentImage"] = "localhost/operator:1"
     w.write_settings()
     until(30, "settings read again", lambda: "settings read again" in w.log())
+    w.poke("agentless")
+    until(150, "made anew, with the agent", lambda: is_ready(w.workspace("agentless")))
 
     def init(name, **more):
         return {"initContainers": [{"name": name, "image": "localhost/box:1", "imagePullPolicy": "Never", **more}]}

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/restart_debt.hpp"
 #include "core/world.hpp"
 
 using world::World;
@@ -395,6 +396,69 @@ TEST_CASE(
   anew.identity = "box-2";
   anew.Reboot();
   CHECK_FALSE(core::IsLastWordOfFormerBox(anew.Observe()));
+}
+
+TEST_CASE(
+    "a box that is outdated stays Online and Ready, which says so, and is told once a change") {
+  World w = Online();
+  core::WorkspaceObservation o = w.Observe();
+  o.box.reason = "PodOutdated";
+  o.box.cause = "image is a:1, not a:2";
+  const auto decide = [&] {
+    return core::DecideWorkspace(o, w.ws.status, w.policy, w.now).Conditions(1);
+  };
+  const auto now = decide();
+  const auto* ready = meta::FindCondition(now, "Ready");
+  CHECK(ready->status == kTrue);
+  CHECK(ready->message == "the agent reports; image is a:1, not a:2");
+  REQUIRE(core::NewBoxTrouble(w.ws.status.conditions, now));
+  CHECK(core::NewBoxTrouble({}, now)->message == "image is a:1, not a:2");
+  CHECK_FALSE(core::NewBoxTrouble(now, now));
+  o.box.cause = "image is a:1, not a:3";
+  CHECK(core::NewBoxTrouble(now, decide()));
+  CHECK_FALSE(core::NewBoxTrouble(now, w.ws.status.conditions));
+}
+
+TEST_CASE("why a box does not run is told once for each reason") {
+  const auto box = [](meta::ConditionStatus status, const char* reason, const char* message = "") {
+    return std::vector<meta::Condition>{{"BoxRunning", status, 0, {}, reason, message}};
+  };
+  const auto pulls = box(kFalse, "ImagePullBackOff", "image a");
+  CHECK(core::NewBoxTrouble({}, pulls)->message == "image a");
+  CHECK(core::NewBoxTrouble(box(kUnknown, "ContainerCreating"), pulls));
+  CHECK_FALSE(core::NewBoxTrouble(box(kFalse, "ImagePullBackOff", "image b"), pulls));
+  CHECK(core::NewBoxTrouble(pulls, box(kFalse, "CrashLoopBackOff")));
+  CHECK_FALSE(core::NewBoxTrouble(pulls, box(kUnknown, "ContainerCreating")));
+  CHECK_FALSE(core::NewBoxTrouble(pulls, box(kTrue, "BoxRunning")));
+  CHECK_FALSE(core::NewBoxTrouble({}, box(kFalse, "BoxStopped")));
+  CHECK_FALSE(core::NewBoxTrouble({}, box(kFalse, "PodMissing")));
+}
+
+TEST_CASE("a box is made anew for its spec when a restart would be allowed") {
+  World w = Online();
+  const base::WallTime since = std::chrono::floor<base::Seconds>(w.now.wall);
+  const auto granted = [&] { return core::PermitRecreate(w.Observe(), since, w.now).granted; };
+  w.ws.spec.restart.policy = api::RestartPolicy::kImmediate;
+  CHECK(granted());
+  w.ws.spec.restart.policy = api::RestartPolicy::kManual;
+  CHECK_FALSE(granted());
+  auto& asked = w.ws.meta.annotations[api::kRestartRequestedAnnotation];
+  asked = base::FormatTime(since - base::Seconds{1});  // For something else, before.
+  CHECK_FALSE(granted());
+  asked = base::FormatTime(since);
+  CHECK(granted());
+  w.ws.meta.annotations.clear();
+  w.ws.spec.restart.policy = api::RestartPolicy::kWhenIdle;
+  core::WorkspaceObservation o = w.Observe();
+  o.heartbeat.active_tasks = 2;
+  CHECK_FALSE(core::PermitRecreate(o, since, w.now).granted);
+  o.heartbeat.active_tasks.reset();
+  CHECK_FALSE(core::PermitRecreate(o, since, w.now).granted);
+  CHECK(core::PermitRecreate(o, since - base::Seconds{o.workspace.spec.restart.deadline_seconds},
+                             w.now)
+            .granted);
+  o.heartbeat.active_tasks = 0;
+  CHECK(core::PermitRecreate(o, since, w.now).granted);
 }
 
 TEST_CASE("every decision looks again later than now") {

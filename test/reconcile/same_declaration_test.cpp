@@ -38,3 +38,24 @@ TEST_CASE("what wakes the declarations of a workspace: all that their status may
   CHECK_FALSE(same([](api::Workspace& w) { w.spec.suspend = true; }));
   CHECK_FALSE(same([](api::Workspace& w) { w.status.plugins.emplace_back(); }));
 }
+
+TEST_CASE("workspaces that name one Pod find each other, and the elder has it") {
+  api::Workspace a, b;
+  a.meta.ns = b.meta.ns = "team";
+  a.meta.name = "a";
+  b.meta.name = "b";
+  a.spec.box.type = b.spec.box.type = api::BoxType::kPod;
+  a.spec.box.pod = api::PodBox{};
+  CHECK(reconcile::IndexOf(a) == std::vector<std::string>{"team"});
+  a.spec.box.pod->pod_ref = api::LocalRef{"p-0"};
+  CHECK(reconcile::IndexOf(a) == std::vector<std::string>{"team", "pod:team/p-0"});
+  b.spec.box.pod = a.spec.box.pod;
+  CHECK(reconcile::IndexOf(b) == reconcile::IndexOf(a));
+  const base::WallTime day{};
+  a.meta.creation_time = b.meta.creation_time = day;
+  CHECK(reconcile::ComesFirst(a, b));
+  CHECK_FALSE(reconcile::ComesFirst(b, a));
+  a.meta.creation_time = day + base::Seconds{1};
+  CHECK(reconcile::ComesFirst(b, a));
+  CHECK_FALSE(reconcile::ComesFirst(a, a));
+}
