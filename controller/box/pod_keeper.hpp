@@ -8,6 +8,7 @@
 #include "api/workspace.hpp"
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "box/ca_handings.hpp"
 #include "box/managed_pod.hpp"
 #include "kube/client.hpp"
 #include "kube/pod.hpp"
@@ -39,6 +40,7 @@ class PodKeeper {
     kube::Client& client;
     const ManagedPodSettings& managed;
     PodRemakes& remakes;
+    CaHandings& cas;
   };
   /// Everything outlives it.
   PodKeeper(const api::Workspace& workspace, meta::ObjectKey pod, Parts on)
@@ -54,6 +56,8 @@ class PodKeeper {
   base::Status Delete(const kube::Pod& pod, std::stop_token stop);
   /// What is to be said of a Pod that runs and differs from what is wanted by now; else empty.
   const std::string& Outdated() const { return outdated_; }
+  /// True if somebody else changes what we put into this Pod: another operator serves it, too.
+  bool Contested() const { return contested_; }
   /// True if this pass has deleted the Pod: whoever looks at it from an informer sees it run on.
   bool Deleted() const { return deleted_; }
 
@@ -73,6 +77,7 @@ class PodKeeper {
   const Parts on_;
   std::string outdated_;
   bool deleted_ = false;
+  bool contested_ = false;
 };
 
 }  // namespace box
