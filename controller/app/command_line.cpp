@@ -214,8 +214,16 @@ CLI::App* AddRun(CLI::App& app, Flags& flags) {
   run->add_option("--data-dir", flags.run.data_dir, "Folder for artifacts; made if missing")
       ->required();
   run->add_option("--settings", flags.run.settings_path,
-                  "Operator settings (YAML); read again when it changes")
-      ->check(CLI::ExistingFile);
+                  "Operator settings (YAML); read again when it changes, taken when it appears");
+  // Given twice where an overlay adds its own to the Deployment's.
+  run->add_option("--agent-image", flags.run.defaults.agent_image,
+                  "Image that holds this program, for the init container of managed Pods; the last "
+                  "one counts, the setting boxes.agentImage goes before it")
+      ->take_last();
+  run->add_option("--agent-url", flags.run.defaults.agent_url,
+                  "URL of the operator's HTTP API as Pods see it; the last one counts, the setting "
+                  "boxes.agentURL goes before it")
+      ->take_last();
   run->add_option("--http-address", flags.run.address,
                   "IP address of the operator's HTTP API; `::`: all of IPv6 and IPv4, or of IPv4 "
                   "where there is no IPv6")

@@ -405,7 +405,7 @@ class Operator {
     manager_.Add({"workspace-controller",
                   [this](std::stop_token stop) { return workspace_controller_->Run(stop); },
                   [this](const std::stop_token&) -> base::Status {
-                    if (options_.on_ready && !election_) options_.on_ready(url_);
+                    if (options_.on_ready && !election_) options_.on_ready(UrlAt(options_.address));
                     return {};
                   }});
   }
@@ -414,7 +414,7 @@ class Operator {
   /// controllers: nothing is listed.
   base::Status Lead(std::stop_token stop) {
     if (election_) {
-      if (options_.on_ready) options_.on_ready(url_);
+      if (options_.on_ready) options_.on_ready(UrlAt(options_.address));
       auto leading = election_->Lead(UrlAt(options_.address), *events_, stop);
       if (!leading) return leading;
     }

@@ -12,6 +12,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/program_files.hpp"
+#include "base/sha256.hpp"
 #include "bundle/canonical_tar.hpp"
 #include "bundle/tree_check.hpp"
 
@@ -32,11 +33,17 @@ constexpr int kNoSuchProgram = 127;
 
 /// Unpacks beside, then renames: a half-brought helper is never run. Other versions are dropped.
 /// Some tars (busybox's) read to the end of their input, which never comes where standard input
-/// cannot be closed (v4.channel.k8s.io): head knows where it is.
+/// cannot be closed (v4.channel.k8s.io): head knows where it is. All of it is read, whatever fails:
+/// the kubelet tells no exit status of a program whose input is still to be read. What uploads that
+/// were killed left is dropped once no upload can still be writing to it. Arguments: the folder,
+/// the version's name in it, bytes, a name of this upload's own.
 constexpr char kBringScript[] =
-    "p=$1; t=\"$p/.new-$$\"; umask 022; rm -rf \"$p\"/.new-*; mkdir -p \"$t\" && "
+    "p=$1; t=\"$p/.new-$4\"; umask 022; LC_ALL=C; export LC_ALL; "
+    "find \"$p\" -maxdepth 1 -name '.new-*' -mmin +30 -exec rm -rf {} \\; 2> /dev/null; "
     "{ if command -v head > /dev/null; then head -c \"$3\"; else cat; fi; } | "
-    "tar -xf - -C \"$t\" && rm -rf \"$p/$2\" && mv \"$t\" \"$p/$2\" || exit $?; "
+    "{ mkdir -p \"$t\" && tar -xf - -C \"$t\"; code=$?; cat > /dev/null; exit $code; } && "
+    "rm -rf \"$p/$2\" && mv \"$t\" \"$p/$2\" || { code=$?; rm -rf \"$t\"; exit $code; }; "
+    "rm -rf \"$p/$2/.new-$4\"; "  // Where another upload of it came between: moved into that one's.
     "for o in \"$p\"/*; do [ \"$o\" = \"$p/$2\" ] || rm -rf \"$o\"; done";
 
 /// What a probe that asks for no plugin would find: receipts, activations cut off, removals.
@@ -51,6 +58,11 @@ constexpr char kTokenScript[] =
     "umask 022; mkdir -p \"$p\" || exit 1; umask 077; rm -f \"$p\"/.token-*; t=\"$p/.token-$$\"; "
     "if [ \"$(cat \"$p/token\" 2> /dev/null)\" = \"$v\" ]; then chmod 600 \"$p/token\"; "
     "else printf %s \"$v\" > \"$t\" && mv -f \"$t\" \"$p/token\"; fi";
+
+bool SaysNoSpace(std::string_view text) {
+  return text.find("No space left on device") != text.npos ||
+         text.find("Disk quota exceeded") != text.npos;
+}
 
 base::Error Stopped(const char* what) {
   return base::MakeError(base::Code::kCancelled, fmt::format("{}: stopped", what));
@@ -90,7 +102,9 @@ bool IsMissing(const base::Result<ExecOutcome>& outcome) {
 }
 
 std::string StandardError(const ExecOutcome& outcome) {
-  return bundle::Printable(outcome.error.substr(0, 300));
+  std::string text = outcome.error.substr(0, 300);
+  while (text.ends_with('\n')) text.pop_back();
+  return bundle::Printable(text);
 }
 
 /// The files of some deliveries as frames, one after the other, read while they are sent.
@@ -257,13 +271,20 @@ base::Status ExecBox::BringHelper(std::stop_token stop) {
                 {{"box", options_.memory_key}, {"bytes", std::to_string(total)}});
   auto outcome = channel_->Run(
       {.argv = {"sh", "-c", kBringScript, "sh", HelperFolder(), base::OwnProgramId(),
-                std::to_string(total)},
+                std::to_string(total), base::RandomUuid()},
        .input = [tar] { return tar->Next(); },
        .output_limit = 64 << 10,
        .deadline = std::min(kLongest, kShort + base::Millis(total / kLeastBytesPerMilli)),
        .stop = stop});
   if (!outcome && outcome.error().reason != "ProgramNotFound") return std::move(outcome).error();
   if (outcome && outcome->exit_code == 0) return {};
+  if (outcome && SaysNoSpace(outcome->error))
+    return base::MakeError(
+        base::Code::kInvalid,  // No repetition makes room: it is for a person, as below.
+        fmt::format("the box has no room for the helper ({} MiB) in {}; make the volume at "
+                    "/configs larger, or put workspace-operator into the image: {}",
+                    (total >> 20) + 1, HelperFolder(), StandardError(*outcome)),
+        "NoSpace");
   return base::MakeError(
       base::Code::kInvalid,
       fmt::format(

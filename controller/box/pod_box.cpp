@@ -107,7 +107,13 @@ class PodBox final : public ExecBox {
     const auto& agent = workspace_.status.agent;
     if (spec_.pod_ref && report.state == BoxState::kRunning && (!agent || agent->boot_id.empty()))
       report.boot_id = kBoxBoot + report.identity;
-    if (const std::string& outdated = keeper_.Outdated(); !outdated.empty()) {
+    if (report.state == BoxState::kRunning && keeper_.Contested()) {
+      report.reason = "AnotherOperator";
+      report.cause = fmt::format(
+          "another workspace-operator serves this Workspace, too: each gives Pod {} its own "
+          "authority; let only one operator watch its namespace",
+          key_.Text());
+    } else if (const std::string& outdated = keeper_.Outdated(); !outdated.empty()) {
       if (report.state == BoxState::kRunning) report.reason = "PodOutdated";
       report.cause += (report.cause.empty() ? "" : "; ") + outdated;
     }
@@ -141,7 +147,7 @@ class PodBox final : public ExecBox {
         key_(parts.pod),
         container_(parts.container),
         restart_(parts.restart),
-        keeper_(workspace_, key_, {*on_.client, on_.managed, *on_.remakes}) {}
+        keeper_(workspace_, key_, {*on_.client, on_.managed, *on_.remakes, *on_.cas}) {}
 
   /// The Pod as of this pass: the informer's, else read from the API once. Null: there is none.
   base::Result<PodPointer> Look(std::stop_token stop) {

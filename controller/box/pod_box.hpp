@@ -27,6 +27,7 @@ struct PodDependencies {
   ManagedPodSettings managed;
   std::shared_ptr<HelperMemory> helpers = std::make_shared<HelperMemory>();
   std::shared_ptr<PodRemakes> remakes = std::make_shared<PodRemakes>();
+  std::shared_ptr<CaHandings> cas = std::make_shared<CaHandings>();
   std::shared_ptr<NodeReports> nodes = std::make_shared<NodeReports>();
 };
 

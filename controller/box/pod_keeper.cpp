@@ -245,12 +245,21 @@ base::Status PodKeeper::CheckClaim(const meta::ObjectMeta& claim) const {
 }
 
 /// The kubelet hands a changed annotation on into the running Pod: so a rotated authority gets
-/// there.
+/// there. Another operator has one of its own, and gives that.
 base::Status PodKeeper::HandCa(const kube::Pod& pod, std::stop_token stop) {
   const std::string& pem = on_.managed.agent_ca_pem;
   const auto has = pod.meta.annotations.find(kCaAnnotation);
-  if (pem.empty() || (has != pod.meta.annotations.end() && has->second == pem)) return {};
+  if (pem.empty()) return {};
+  const bool there = has != pod.meta.annotations.end() && has->second == pem;
+  const base::MonoTime now = base::SystemClock::Get().Read().mono;
+  const bool give = !there && on_.cas.Ask(pod.meta.uid, pem, now) == CaHandings::Answer::kGive;
+  contested_ = on_.cas.IsContested(pod.meta.uid, now);
+  if (!give) return {};
+  if (contested_)
+    base::LogWarning("another operator serves the Workspace of this Pod, too",
+                     {{"pod", key_.Text()}});
   const auto done = Annotate(pod, kCaAnnotation, pem, stop);
+  if (!done || !*done) on_.cas.Forget(pod.meta.uid);
   if (!done) return done.error();
   if (*done) base::LogInfo("gave a Pod the operator's changed authority", {{"pod", key_.Text()}});
   return {};

@@ -11,6 +11,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "box/box.hpp"
+#include "box/ca_handings.hpp"
 #include "box/managed_pod.hpp"
 #include "kube/client.hpp"
 #include "kube/pod.hpp"
@@ -42,6 +43,7 @@ class PodKeeper {
     kube::Client& client;
     const ManagedPodSettings& managed;
     PodRemakes& remakes;
+    CaHandings& cas;
   };
   /// Everything outlives it.
   PodKeeper(const api::Workspace& workspace, meta::ObjectKey pod, Parts on)
@@ -62,6 +64,8 @@ class PodKeeper {
   const std::string& Outdated() const { return outdated_; }
   /// How long that stands by itself; none: until somebody changes something.
   std::optional<base::Millis> Wait() const { return wait_; }
+  /// True if somebody else changes what we put into this Pod: another operator serves it, too.
+  bool Contested() const { return contested_; }
   /// True if this pass has deleted the Pod: whoever looks at it from an informer sees it run on.
   bool Deleted() const { return deleted_; }
   /// What people are to be told of this pass.
@@ -96,6 +100,7 @@ class PodKeeper {
   std::optional<base::Millis> wait_;
   std::vector<BoxNote> notes_;
   bool deleted_ = false;
+  bool contested_ = false;
 };
 
 }  // namespace box

@@ -85,9 +85,9 @@ base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Work
     if (!owner) return std::move(owner).error();
     if (!OwnedBy(*owner, workspace.meta.uid))
       return base::MakeError(base::Code::kForbidden,
-                             fmt::format("Secret {} is not owned by this Workspace (uid {}); "
+                             fmt::format("Secret {}/{} is not owned by this Workspace (uid {}); "
                                          "delete it so that the operator can make its own",
-                                         ref.Text(), workspace.meta.uid),
+                                         ref.ns, ref.name, workspace.meta.uid),
                              "TokenSecretForeign");
     auto json = codec::ParseJson(*bytes);
     if (!json) return std::move(json).error();
@@ -96,9 +96,9 @@ base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Work
                 base::DecodeBase64(codec::GetString(data, "previous")).value_or("")};
     if (texts.current.size() < 32)
       return base::MakeError(base::Code::kInvalid,
-                             fmt::format("Secret {} has no usable `current` token; delete it so "
-                                         "that the operator makes a new one",
-                                         ref.Text()),
+                             fmt::format("Secret {}/{} has no usable `current` token; delete it "
+                                         "so that the operator makes a new one",
+                                         ref.ns, ref.name),
                              "TokenSecretMalformed");
     return texts;
   }

@@ -98,7 +98,7 @@ http::Response NoRoute(const http::Request& request) {
   }
   if (allow.empty()) {
     return ErrorResponse(404, "not_found", "there is no such endpoint",
-                         "the endpoints are listed in docs/reference");
+                         "the endpoints are listed in docs/reference/http-api.md");
   }
   auto response = ErrorResponse(405, "method_not_allowed", "this endpoint has no such method",
                                 fmt::format("use {}", allow));

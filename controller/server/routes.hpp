@@ -34,7 +34,7 @@ struct Route {
   void (*handle)(Context&, Call&);
 };
 
-/// Every endpoint of the operator's API; docs/reference follows it.
+/// Every endpoint of the operator's API; docs/reference/http-api.md follows it.
 std::span<const Route> Routes();
 
 // registry_routes.cpp

@@ -13,23 +13,16 @@
 
 #include "base/failpoint.hpp"
 #include "base/file.hpp"
+#include "base/program_files.hpp"
 #include "base/sha256.hpp"
 #include "bundle/folder.hpp"
+#include "source/askpass.hpp"
 
 namespace source {
 namespace {
 
 constexpr char kPath[] = "/usr/local/bin:/usr/bin:/bin";
 constexpr size_t kMessageBytes = 400;
-
-/// Answers git's two questions from files; what it prints never appears in an argument list or in
-/// the environment.
-constexpr char kAskpass[] =
-    "#!/bin/sh\n"
-    "case \"$1\" in\n"
-    "  Username*) cat \"$WO_SECRET_DIRECTORY/username\" ;;\n"
-    "  *) cat \"$WO_SECRET_DIRECTORY/password\" ;;\n"
-    "esac\n";
 
 struct Verdict {
   std::string_view said;
@@ -38,7 +31,10 @@ struct Verdict {
 };
 
 /// What git and curl say (LC_ALL=C), in order of precedence.
-constexpr std::array<Verdict, 26> kVerdicts{{
+constexpr std::array<Verdict, 28> kVerdicts{{
+    // Before what git says next: that nobody has told it the user's name.
+    {"cannot run", base::Code::kInternal, "GitHelperMissing"},
+    {"unable to read askpass response", base::Code::kInternal, "GitHelperMissing"},
     {"Authentication failed", base::Code::kUnauthorized, "SourceUnauthorized"},
     {"could not read Username", base::Code::kUnauthorized, "SourceUnauthorized"},
     {"could not read Password", base::Code::kUnauthorized, "SourceUnauthorized"},
@@ -69,6 +65,9 @@ constexpr std::array<Verdict, 26> kVerdicts{{
 
 /// What a person can do about it. Servers say "not found" of what the asker may not see.
 std::string RemedyFor(const Verdict& verdict, const GitRun& run) {
+  if (verdict.reason == std::string_view("GitHelperMissing"))
+    return "; git cannot start a program that it needs: the operator's installation lacks it, the "
+           "source and its token were not tried";
   const bool hidden = verdict.code == base::Code::kNotFound &&
                       verdict.reason == std::string_view("SourceUnavailable");
   if (!hidden && verdict.reason != std::string_view("SourceUnauthorized")) return "";
@@ -173,9 +172,9 @@ base::Result<GitProgram> GitProgram::Make(const SourceSettings& settings) {
       if (auto ok = folder->RemoveTree(name); !ok) return ok.error();
   if (auto ok = base::MakeDirectories(settings.work_directory + "/home", 0700); !ok)
     return ok.error();
-  if (auto ok = base::WriteFileAtomic(settings.work_directory + "/askpass", kAskpass, 0700); !ok)
-    return ok.error();
   GitProgram program(settings);
+  if (program.settings_.askpass_program.empty())
+    program.settings_.askpass_program = base::OwnProgramPath();
   auto version = program.Run({.arguments = {"version"}, .repository = ""}, {});
   if (!version) return version.error();
   return program;
@@ -249,8 +248,8 @@ base::Command GitProgram::MakeCommand(const GitRun& run,
                          {"GIT_OPTIONAL_LOCKS", "0"},
                          {"GIT_CEILING_DIRECTORIES", settings_.work_directory}};
   if (!secret_directory.empty()) {
-    command.environment["GIT_ASKPASS"] = settings_.work_directory + "/askpass";
-    command.environment["WO_SECRET_DIRECTORY"] = secret_directory;
+    command.environment["GIT_ASKPASS"] = settings_.askpass_program;
+    command.environment[kSecretFolderVariable] = secret_directory;
   }
   command.working_directory = settings_.work_directory;
   command.input = run.input;

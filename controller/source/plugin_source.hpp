@@ -34,7 +34,7 @@ struct Artifact {
 /// Where plugins come from. Thread safe. Errors carry a stable reason: SourceUnavailable,
 /// SourceUnauthorized, RefNotFound, RefAmbiguous, RefNotPinned, HostNotAllowed, PathNotFound,
 /// TooLarge, TooManyEntries, TooDeep, NameNotAllowed, SymlinkNotAllowed, SubmoduleNotAllowed,
-/// ManifestInvalid, ManifestMissing, SourceTimeout.
+/// ManifestInvalid, ManifestMissing, SourceTimeout; of our own: GitMissing, GitHelperMissing.
 class PluginSource {
  public:
   virtual ~PluginSource() = default;

@@ -31,6 +31,8 @@ struct SourceSettings {
   bool allow_unpinned = false;  ///< Sources without a ref (HEAD) are accepted.
   std::string local_root;       ///< Folder of local:// sources; empty: refused.
   std::string ca_file;          ///< PEM; empty: the system's.
+  std::string askpass_program;  ///< What git asks for user and password (askpass.hpp); empty: this
+                                ///< program.
   bundle::Limits limits;
   GitLimits git;
 };

@@ -281,6 +281,59 @@ TEST_CASE("a helper is brought where input has no end, to a tar that reads to th
   CHECK(contract::detail::ProbeOne(box, "hello").presence == box::Presence::kPresent);
 }
 
+TEST_CASE("a helper that finds no room is NoSpace at once, and leaves nothing behind") {
+  support::TempFolder temp;
+  const Local local(temp);
+  const std::string bin = temp / "bin";
+  const std::string helpers = local.root + "/configs/.molecule/helper";
+  fs::create_directories(bin);
+  // Both end before they have read what is sent; the channel tells of an end when all is read, as
+  // the kubelet does.
+  const std::string keeper =
+      "[ $1 = sh ] || exec \"$@\"; \"$@\"; code=$?; [ $(wc -c) = 0 ] || sleep 60; exit $code";
+  for (const char* program : {"tar", "mkdir"}) {
+    CAPTURE(program);
+    fs::remove_all(bin);
+    fs::create_directories(bin);
+    support::WriteText(bin + "/" + program, "#!/bin/sh\n/bin/mkdir -p \"$4\"/lib\necho '" +
+                                                std::string(program) +
+                                                ": write error: No space left on device' >&2\n"
+                                                "exit 1\n");
+    fs::permissions(bin + "/" + program, fs::perms::owner_all);
+    box::ExecBoxOptions options;
+    options.root = local.root;
+    options.helpers = {{"no-such-helper"}};
+    options.memory_key = "box";
+    LocalBox box(std::make_unique<LocalChannel>(local.runs, bin + ":/usr/bin:/bin",
+                                                std::vector<std::string>{"sh", "-c", keeper, "sh"}),
+                 options, local.restarts);
+    const auto begin = std::chrono::steady_clock::now();
+    const auto refused = box.Probe({"x"}, {}, {});
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(30));
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().reason == "NoSpace");
+    CHECK(refused.error().code == base::Code::kInvalid);
+    CHECK(refused.error().message.find("no room for the helper") != std::string::npos);
+    CHECK((!fs::exists(helpers) || fs::is_empty(helpers)));
+  }
+}
+
+TEST_CASE(
+    "an upload of the helper leaves the folder of another that runs alone, not a dead one's") {
+  support::TempFolder temp;
+  const Local local(temp);
+  const std::string helpers = local.root + "/configs/.molecule/helper";
+  for (const char* name : {"/.new-running/lib", "/.new-dead/lib", "/earlier"})
+    fs::create_directories(helpers + name);
+  fs::last_write_time(helpers + "/.new-dead",
+                      fs::file_time_type::clock::now() - std::chrono::hours(1));
+  auto box = local.Make({{"no-such-helper"}}, true);
+  REQUIRE(box->Probe({"x"}, {}, {}));
+  CHECK(fs::exists(helpers + "/.new-running/lib"));
+  CHECK_FALSE(fs::exists(helpers + "/.new-dead"));
+  CHECK_FALSE(fs::exists(helpers + "/earlier"));
+}
+
 TEST_CASE("neither a helper nor a shell that can bring it: a reason, no guess") {
   support::TempFolder temp;
   const Local local(temp);

@@ -119,6 +119,7 @@ struct World {
   std::string ca, agent_url = "https://op";
   bool watched = false;  ///< Whether there is an informer.
   std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
+  std::shared_ptr<box::CaHandings> cas = std::make_shared<box::CaHandings>();
   std::shared_ptr<box::NodeReports> nodes = std::make_shared<box::NodeReports>();
 
   World() {
@@ -138,6 +139,7 @@ struct World {
     dependencies.pods->exec = &exec;
     dependencies.pods->managed = {"operator:1", agent_url, ca, commands};
     dependencies.pods->remakes = remakes;
+    dependencies.pods->cas = cas;
     dependencies.pods->nodes = nodes;
     if (watched)
       dependencies.pods->find_pod = [this](const meta::ObjectKey& key) {
@@ -311,6 +313,27 @@ TEST_CASE("a rotated authority reaches a Pod that runs, once, and only that very
   world.Pod()["metadata"]["uid"] = "another";
   CHECK(late->Provide({}));
   CHECK(world.api.patched.size() == 1);
+}
+
+TEST_CASE("two operators that serve one Workspace do not give it their authorities by turns") {
+  World world;
+  world.ca = "ours";
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  for (int i = 0; i < 20; ++i) {
+    world.Pod()["metadata"]["annotations"]["molecule.ai/operator-ca"] = "theirs";
+    CHECK(world.Box()->Provide({}));
+  }
+  CHECK(world.api.patched.size() == 1);
+  // Once it had to be given again that is said.
+  const base::MonoTime now = base::SystemClock::Get().Read().mono;
+  world.cas->Ask("uid-0", "ours", now + base::Seconds{61});
+  auto box = world.Box();
+  CHECK(box->Provide({}));
+  const auto report = box->State({});
+  CHECK(report.state == box::BoxState::kRunning);
+  CHECK(report.reason == "AnotherOperator");
+  CHECK(report.cause.find("let only one operator watch its namespace") != std::string::npos);
 }
 
 TEST_CASE("a Pod of that name that is somebody else's is left alone") {

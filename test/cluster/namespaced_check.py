@@ -189,6 +189,8 @@ class Story:
         leader = world.url
         try:
             until(30, "the other replica is ready", lambda: re.search(r"\bready\b.*\burl=", (world.folder / "other.log").read_text()))
+            if f'url="https://[::]:{port}"' not in (world.folder / "other.log").read_text():
+                raise Failed("the log does not say that it listens on all addresses")
             world.url = f"https://{HOST}:{port}"
             status, text = until(20, "the leader's answer", lambda: (lambda a: a if a[0] == 200 else None)(
                 world.http("GET", f"/workspaces/{HERE}.w/plugins", self.persons_token)))

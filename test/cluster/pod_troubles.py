@@ -4,7 +4,7 @@
 import json
 import subprocess
 
-from node_world import DIR, a_box, agent_command, overfill, owned, part, pod_template, shown, workspace
+from node_world import DIR, a_box, agent_command, expect, overfill, owned, part, pod_template, shown, workspace
 from world import condition, is_ready, until
 
 
@@ -64,6 +64,19 @@ def a_pod_that_the_kubelet_evicts_says_so(w):
         print("        not here: the kubelet cannot measure its file system")
         return
     shown(w, "a", "Provisioning", ("False", "Evicted"), 'Usage of EmptyDir volume "c" exceeds the limit')
+
+
+def a_volume_that_is_too_small_for_the_helper_says_so_at_once(w):
+    """A file system that is full before all of the helper is sent; uploads end with it, and leave no part of themselves."""
+    source = w.plugin("alpha")
+    w.up()
+    box = a_box("small")
+    box["spec"]["volumes"][0]["emptyDir"] = {"medium": "Memory", "sizeLimit": "4Mi"}
+    w.objects(box, workspace("a", [("alpha", source)], pod={"podRef": {"name": "small"}}))
+    until(120, "the box runs", lambda: condition(w.workspace("a"), "BoxRunning").get("status") == "True")
+    until(60, "an Event says so", lambda: [e for e in w.events("a") if e["reason"] == "NoSpace" and "no room for the helper" in e["message"]])
+    expect("blamed for it", [e["reason"] for e in w.events("a") if e["reason"] == "HelperUnavailable"], [])
+    until(30, "nothing is left of it", lambda: not w.in_pod("small", "ls", "-A", "/configs/.molecule/helper", container="main").split())
 
 
 def a_claim_that_nothing_binds_shows_its_reason(w):

@@ -155,15 +155,21 @@ def check_surroundings(documents):
           "the Deployment and its Service are not for both address families")
     for host in (name, f"{name}.$(POD_NAMESPACE)", f"{name}.$(POD_NAMESPACE).svc", "$(POD_IP)"):
         check(f"--tls-name={host}" in container["args"], f"the certificate is not for {host}")
-    space = service["metadata"]["namespace"]
-    settings = yaml.safe_load(of_kind(documents, "ConfigMap")[0]["data"]["settings.yaml"])
-    check(settings["boxes"]["agentURL"] == f"https://{name}.{space}.svc:8443", "agentURL of the settings is not the Service's")
-    check(settings["boxes"]["agentImage"] == container["image"], "agentImage of the settings is not the Deployment's image")
+    check(f"--agent-url=https://{name}.$(POD_NAMESPACE).svc:8443" in container["args"], "agents are not told the Service's URL")
+    check(f"--agent-image={container['image']}" in container["args"], "the agents' image is not the Deployment's")
 
 
-def settings_taken_at_their_word(documents):
-    """The shipped settings with what is commented out in them: a person will take the hash signs away."""
-    text = of_kind(documents, "ConfigMap")[0]["data"]["settings.yaml"]
+def check_settings(documents):
+    """The admin's own: what an installation held of them an upgrade would take back. They need not be there."""
+    pod = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]
+    check(not of_kind(documents, "ConfigMap"), "the installation has a ConfigMap: an upgrade conflicts with what the admin has made of it")
+    volume = next(v["configMap"] for v in pod["volumes"] if v["name"] == "settings")
+    check(volume == {"name": "workspace-operator-settings", "optional": True}, "the settings' ConfigMap must be there, or has another name")
+
+
+def settings_taken_at_their_word():
+    """The example with what is commented out in it: a person will take the hash signs away."""
+    text = (ROOT / "manifests/settings-example.yaml").read_text()
     whole = re.sub(r"^(\s*)# (\s*[A-Za-z-]+:(?: .*)?)$", r"\1\2", text, flags=re.MULTILINE)
     runtimes = yaml.safe_load(whole).get("runtimes", {})
     sample = next(yaml.safe_load_all((ROOT / "manifests/samples/workspace-pod.yaml").read_text()))
@@ -245,9 +251,10 @@ def main():
     check_namespaced(documents)
     check_deployment(documents, program)
     check_surroundings(documents)
+    check_settings(documents)
     check_scrape(documents)
     check("default-deny" in check_network_policies(documents), "other Pods of the operator's namespace are not shut off")
-    wanted = check_monitoring(check, program, KUBECTL, settings_taken_at_their_word(documents))
+    wanted = check_monitoring(check, program, KUBECTL, settings_taken_at_their_word())
     if failures:
         sys.exit("\n".join(f"check: {failure}" for failure in failures))
     print(f"check: {len(documents)} objects, {len(wanted)} metrics examined; all as said")

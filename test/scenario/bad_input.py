@@ -81,7 +81,7 @@ def the_kinds_are_deleted_and_made_again(w):
 
 def token_of_a_namesake(world):
     """The Secret of a workspace that is gone, which nobody here collects, is not taken for the new one's: an event says so."""
-    until(30, "an event names the Secret", lambda: "workspace-a-token is not owned by this Workspace" in events_of(world, "Workspace", "a"))
+    until(30, "an event names the Secret", lambda: "Secret default/workspace-a-token is not owned by this Workspace" in events_of(world, "Workspace", "a"))
     world.kubectl("delete", "secret", "workspace-a-token")
 
 

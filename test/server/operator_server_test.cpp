@@ -494,6 +494,7 @@ TEST_CASE_FIXTURE(Fixture, "probes, metrics, build info, and what is not served"
     const auto response = Send({"GET", path});
     CHECK(response.status == 404);
     CHECK(ErrorOf(response) == "not_found");
+    CHECK(response.body.find("docs/reference/http-api.md") != std::string::npos);
   }
   const auto wrong = Send({"PUT", "/workspaces/a/plugins"});
   CHECK(wrong.status == 405);

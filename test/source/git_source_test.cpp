@@ -167,6 +167,9 @@ TEST_CASE("a tag that moves gives the new commit; the old commit can still be fe
 
 TEST_CASE("a private repository opens with its token, and the token shows up nowhere") {
   Fixture f;
+  f.settings.askpass_program = WO_PROGRAM;
+  f.settings.git.memory_bytes = 0;  // The program is built with a sanitizer that wants terabytes.
+  f.Make();
   f.server.MakeRepository("hello", std::string(kPlugin) + "git tag v1");
   CHECK(f.Reason("private/hello.git", "tag:v1", "", Credentials{"bot", "s3cret-token"}) == "");
   CHECK(f.Reason("private/hello.git", "tag:v1") == "SourceUnauthorized");
@@ -178,6 +181,22 @@ TEST_CASE("a private repository opens with its token, and the token shows up now
   const Credentials who{"bot", "s3cret-token"};
   CHECK(source::SanitiseGitText("remote: \x1b[31mno s3cret-token\nfor bot\r\xff", &who) ==
         "remote: no *** for bot");
+}
+
+TEST_CASE("git that cannot ask for the password blames neither the token nor the source") {
+  Fixture f;
+  f.server.MakeRepository("hello", std::string(kPlugin) + "git tag v1");
+  for (const char* program : {"/none/askpass", "/bin/false"}) {
+    CAPTURE(program);
+    f.settings.askpass_program = program;
+    f.Make();
+    CHECK(f.Reason("private/hello.git", "tag:v1", "", Credentials{"bot", "s3cret-token"}) ==
+          "GitHelperMissing");
+    CAPTURE(f.last_message);
+    CHECK(f.last_message.find("the token of sourceSecretRef") == std::string::npos);
+    CHECK(f.last_message.find("the operator's installation") != std::string::npos);
+  }
+  CHECK(f.WorkIsClean());
 }
 
 TEST_CASE(

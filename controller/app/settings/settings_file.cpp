@@ -17,8 +17,15 @@ base::Result<std::unique_ptr<SettingsFile>> SettingsFile::Open(std::string path,
                                                                Settings defaults) {
   std::unique_ptr<SettingsFile> file(new SettingsFile(std::move(path), std::move(defaults)));
   auto settings = LoadSettings(file->path_, file->defaults_);
+  if (!settings && settings.error().code == base::Code::kNotFound) {
+    file->awaited_ = true;
+    settings = file->defaults_;
+    base::LogInfo("there is no settings file: the defaults hold until there is",
+                  {{"file", file->path_}});
+  }
   if (!settings) return std::move(settings).error();
-  if (!file->path_.empty()) file->text_ = base::ReadFile(file->path_, kLimit).value_or("");
+  if (!file->path_.empty() && !file->awaited_)
+    file->text_ = base::ReadFile(file->path_, kLimit).value_or("");
   file->current_ = std::make_shared<const Settings>(*std::move(settings));
   return file;
 }
@@ -36,6 +43,8 @@ std::optional<std::string> SettingsFile::Problem() const {
 bool SettingsFile::Reload() {
   auto text = base::ReadFile(path_, kLimit);
   if (text && *text == text_) return false;
+  if (awaited_ && !text && text.error().code == base::Code::kNotFound) return false;
+  awaited_ = false;
   auto settings = text ? ParseSettings(*text, defaults_) : base::Result<Settings>(text.error());
   text_ = text ? std::optional(*text) : std::nullopt;
   const std::lock_guard lock(mutex_);

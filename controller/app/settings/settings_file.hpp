@@ -12,8 +12,9 @@
 
 namespace app {
 
-/// The settings as last read well. A changed file is read again; bad content keeps the old settings
-/// and says so. Thread safe.
+/// The settings as last read well. A changed file is read again; bad content, or none where there
+/// was some, keeps the old settings and says so. A file that has never been there is no fault: the
+/// defaults hold until it appears. Thread safe.
 class SettingsFile {
  public:
   static base::Result<std::unique_ptr<SettingsFile>> Open(std::string path, Settings defaults);
@@ -31,8 +32,9 @@ class SettingsFile {
 
   const std::string path_;
   const Settings defaults_;
-  /// As last read, nothing when it could not be; only the watching thread and Open touch it.
+  /// As last read, nothing when it could not be; only the watching thread and Open touch these.
   std::optional<std::string> text_;
+  bool awaited_ = false;  ///< It has never been there.
   mutable std::mutex mutex_;
   std::shared_ptr<const Settings> current_;
   std::optional<std::string> problem_;
