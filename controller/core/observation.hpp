@@ -88,7 +88,8 @@ struct ProbeView {
   bool made = false;  ///< False: no probe this time (skipped, or the box cannot be asked): every
                       ///< name is Unknown.
   bool from_inventory = false;  ///< Made by ProbeFromInventory: a claim, never gate evidence.
-  std::string cause;            ///< Why it failed, when !made.
+  std::string cause;            ///< Why it failed, when !made;
+  bool slow = false;            ///< and asking again alone will not mend it.
   base::MonoTime taken{};
   std::vector<PluginView> plugins;  ///< Those asked for, and others that have our receipt.
   std::vector<RemovalView> removals;

@@ -103,6 +103,8 @@ core::ProbeView ProbeBox(const Dependencies& on, const core::Policy& policy, Obs
   if (report) return ProbeOf(*report, on.clock->Read().mono);
   core::ProbeView failed;
   failed.cause = report.error().message;
+  failed.slow = report.error().code == base::Code::kInvalid;
+  if (failed.slow) seen.probe_error = report.error();
   return failed;
 }
 

@@ -19,6 +19,12 @@ struct Observed {
   base::Status ProvideStatus() const {
     return provide_error ? base::Status(*provide_error) : base::Status();
   }
+  /// Why it could not be asked what is in it, where somebody has to mend that (no space for the
+  /// helper).
+  std::optional<base::Error> probe_error;
+  base::Status ProbeStatus() const {
+    return probe_error ? base::Status(*probe_error) : base::Status();
+  }
   bool end_waits = false;  ///< The box is to be made anew once its agent is idle.
   /// Something new is declared whose source is being looked up for the first time.
   bool awaits_sources = false;

@@ -227,7 +227,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
   if (outcome.intent_error) return Shown(workspace, *outcome.intent_error);
   // What only somebody else can mend is shown, not hammered at: it is looked at again when anything
   // else is due.
-  for (const base::Status& shown : {token, pass.seen.ProvideStatus()})
+  for (const base::Status& shown : {token, pass.seen.ProvideStatus(), pass.seen.ProbeStatus()})
     if (!shown && Shown(workspace, shown.error()).code != base::Code::kInvalid)
       return shown.error();
   return Until(on_, next);

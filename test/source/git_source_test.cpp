@@ -321,6 +321,8 @@ TEST_CASE(
   };
   CHECK(get("/open/hello.git", {}) == "HostNotAllowed");
   f.settings.plain_http_hosts = {"[::1]"};
+  f.settings.askpass_program = WO_PROGRAM;
+  f.settings.git.memory_bytes = 0;  // As above.
   f.Make();
   CHECK(get("/open/hello.git", {}) == "");
   CHECK(get("/private/hello.git", {}) == "SourceUnauthorized");

@@ -80,7 +80,8 @@ class Planner {
     const auto& since = o_.memory.unknown_since;
     const auto lasted =
         since ? std::chrono::floor<base::Millis>(now_.mono - *since) : base::Millis(0);
-    const base::Millis wait = std::clamp(lasted, backoff.base, std::max(backoff.base, backoff.max));
+    const base::Millis most = std::max(backoff.base, backoff.max);
+    const base::Millis wait = o_.probe.slow ? most : std::clamp(lasted, backoff.base, most);
     CheckAt(After(now_, Jittered(wait / 2, 1.0, plan_.retry.seed)));
   }
 

@@ -220,6 +220,18 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
           if (!woken) CHECK(passes <= 16);
         }
   }
+  TEST_CASE("a box that somebody has to mend before it can be asked is not asked in a hurry") {
+    for (const bool slow : {false, true}) {
+      World w;
+      w.Declare("p", 'a');
+      w.sources.begin()->second.digest.clear();
+      w.unknown = {"*"};
+      auto observation = w.Observe();
+      observation.probe.slow = slow;
+      const auto plan = core::PlanPlugins(w.set, observation, w.policy, w.now);
+      CHECK((plan.next_check - w.now.mono >= w.policy.backoff_max / 2) == slow);
+    }
+  }
   TEST_CASE("a delivery never arrived and the box installed the plugin itself: it is boot's") {
     World w;
     w.Declare("p", 'a');
