@@ -16,12 +16,14 @@ def on_claim(w, name, box):
 
 def an_adopted_pod_that_its_owner_makes_anew_is_another_box(w):
     """Nothing that was known of the former Pod counts for the one of its name: neither its rows nor its last heartbeat, fresh as that is, nor its
-    debt. The agents here install nothing themselves, and report only when they are told to."""
+    debt, nor what an agent says that lives on. The agents here install nothing themselves, and report only when they are told to."""
     alpha, beta = w.plugin("alpha"), w.plugin("beta")
     w.up()
-    agent = ("/bin/sh", "-c", 'until [ -f /configs/go ]; do sleep 0.1; done; exec "$@"', "agent", *agent_command(w, "a", "--no-boot-install"))
+    agent = ("/bin/sh", "-c", 'until [ -f /configs/go ]; do sleep 0.1; done; exec "$@"', "agent", *agent_command(w, "a", "--no-boot-install", "--box-identity", "pod:$(MOLECULE_POD_UID)"))
+    box = a_box("owned", "localhost/withagent:1", agent)
+    box["spec"]["containers"][0]["env"] = [{"name": "MOLECULE_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]
     w.objects(workspace("a", [("alpha", alpha)], pod={"podRef": {"name": "owned-0"}}, heartbeat={"periodSeconds": 1, "timeoutSeconds": 120}),
-              owned("owned", a_box("owned", "localhost/withagent:1", agent)))
+              owned("owned", box))
 
     def go():
         until(60, "its container runs", lambda: w.pod("owned-0")["status"]["containerStatuses"][0]["ready"])
@@ -32,10 +34,15 @@ def an_adopted_pod_that_its_owner_makes_anew_is_another_box(w):
     w.objects(base.declared("beta", beta, "a"))
     until(60, "a debt of the former box", lambda: w.workspace("a")["status"]["pendingRestart"]["plugins"] == ["beta"])
     former = w.workspace("a")["status"]
+    token = w.in_pod("owned-0", "cat", "/configs/.molecule/token", container="main").strip()
     w.k("delete", "pod", "owned-0", "--grace-period=1")
 
     until(60, "another Pod runs", lambda: w.workspace("a")["status"]["box"]["identity"].split("/")[0] not in former["box"]["identity"]
           and condition(w.workspace("a"), "BoxRunning")["status"] == "True")
+    lives_on = {"workspace": f"{w.ns}.a", "bootID": "lives-on", "activeTasks": 0, "box": {"identity": former["box"]["identity"].split("/")[0]}}
+    for path in ("register", "heartbeat", "heartbeat"):
+        body = json.dumps({**lives_on, "sequence": time.time_ns()}).encode()
+        expect(f"{path} of an agent that lives on", w.http("POST", f"/registry/{path}", token, body)[0], 200)
     w.poke("a")
     shown(w, "a", "Provisioning", ("True", "BoxRunning"), "Reason: AwaitingFirstReport Status: Unknown Type: AgentReporting", "waiting for the first heartbeat of this box")
     expect("loaded", row(w.workspace("a"), "alpha").get("loaded", False), False)
