@@ -76,6 +76,11 @@ base::Millis PodRemakes::Ask(const std::string& pod, base::MonoTime now) {
   return base::Millis{0};
 }
 
+void PodRemakes::Forget(const std::string& pod) {
+  const std::lock_guard lock(mutex_);
+  remade_.erase(pod);
+}
+
 base::Result<std::shared_ptr<const kube::Pod>> PodKeeper::Provide(const kube::Pod* pod,
                                                                   const MayEnd& may_end,
                                                                   std::stop_token stop) {
@@ -192,9 +197,15 @@ base::Result<EndPermit> PodKeeper::Permit(const kube::Pod& pod, const ManagedPod
 }
 
 /// Nothing is lost with a Pod in which nothing has ever run, whatever spec.restart says. Of this
-/// version: a container may be starting just now, which the API then knows before we do.
+/// version: a container may be starting just now, which the API then knows before we do. Never in
+/// a hurry twice: another operator, with other settings, may do the same.
 base::Status PodKeeper::Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop) {
-  if (auto gone = Delete(pod, pod.meta.resource_version, stop); !gone) return gone;
+  const base::Millis wait = on_.remakes.Ask(key_.Text(), base::SystemClock::Get().Read().mono);
+  if (wait > base::Millis{0})
+    return Later(what + "; no container of it has ever run: it is made anew", "PodOutdated", wait);
+  const auto gone = Delete(pod, pod.meta.resource_version, stop);
+  if (!gone || !deleted_) on_.remakes.Forget(key_.Text());
+  if (!gone) return gone;
   if (deleted_)
     notes_.push_back({"PodRecreated", what + "; no container of it has ever run: it is made anew"});
   return {};

@@ -26,6 +26,8 @@ class PodRemakes {
   /// up to 5 min while Pods of this name go on failing, from the start after one that
   /// has lasted a minute.
   base::Millis Ask(const std::string& pod, base::MonoTime now);
+  /// It was not made again after all: whoever asks next need not wait.
+  void Forget(const std::string& pod);
 
  private:
   struct Remade {

@@ -3,9 +3,9 @@
 deleted again) for WO_SOAK_SECONDS (default 600), while the operator's memory, descriptors and threads are looked at after each round.
 WO_SOAK_BOXES: workspaces of a round (4). With WO_API=cluster on a real API server, with leader election. Ends with 'N passed, N failed'.
 
-What wears a process out is not time but what happens in it. A day's worth of that fits in an hour and a half: the Lease is renewed, boxes report and objects are
-looked at again more often, and all watches are ended twice a round. At the end it prints how much of a day each came to; from 5,400 s on, each
-must come to a whole one.
+What wears a process out is not time but what happens in it. A day's worth of that fits in an hour and a half: the Lease is renewed, boxes
+report and objects are looked at again more often, and all watches are ended twice a round. At the end it prints how much of a day each came to; from
+5,400 s on, each must come to a whole one.
 
 After a first third, in which caches and pools take their size, memory may grow by 4 MB (the recorder of events remembers the last 4,096) and
 256 kB an hour; descriptors and threads by a handful of connections.
@@ -71,16 +71,18 @@ def _residents(w, source):
 
 def _counts(w):
     """What has happened since the operator was started; of each box and watch the least that it can have been."""
-    text, audit = w.metrics(), w.folder / "cluster/audit.log"
+    text, audit = w.metrics(), sorted(w.folder.glob("cluster/audit*.log"))  # The API server begins a new one each 100 MB.
 
     def total(name):
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M))
     counts = {"heartbeats of each box": total("workspace_operator_heartbeats_recorded") / (RESIDENTS + BOXES),
               "passes of each workspace": total('controller_runtime_reconcile_total{controller="workspace",result="[a-z_]*"}') / (RESIDENTS + BOXES)}
-    if audit.exists():
+    if audit:
         counts["ends of each watch"] = min(float(n) for n in re.findall(r"^informer_watches_total{[^}]*} (\S+)$", text, re.M)) - 1
-        with open(audit, encoding="utf-8") as log:
-            counts["renewals of the Lease"] = sum('"verb":"patch"' in line and '"resource":"leases"' in line for line in log)
+        counts["renewals of the Lease"] = 0
+        for path in audit:
+            with open(path, encoding="utf-8") as log:
+                counts["renewals of the Lease"] += sum('"verb":"patch"' in line and '"resource":"leases"' in line for line in log)
     return counts
 
 
