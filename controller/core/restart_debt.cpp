@@ -28,6 +28,14 @@ bool Requested(const WorkspaceObservation& observation,
   return at && std::chrono::ceil<base::Seconds>(*at) >= *pending->since;
 }
 
+/// What is wrong with a request that cannot be read; nothing without one.
+const char* NoTime(const WorkspaceObservation& observation) {
+  const auto& annotations = observation.workspace.meta.annotations;
+  const auto found = annotations.find(api::kRestartRequestedAnnotation);
+  if (found == annotations.end() || base::ParseTime(found->second)) return "";
+  return "; its value now is no such time (2026-01-31T12:00:00Z is one)";
+}
+
 }  // namespace
 
 bool StartedSince(const WorkspaceObservation& observation, const std::string& plugin,
@@ -132,9 +140,8 @@ RestartPermit PermitRestart(const WorkspaceObservation& observation,
     permit.reason = reason::kAwaitingRestartRequest;
     permit.message = fmt::format(
         "spec.restart.policy is Manual: set the annotation {} to the current time (RFC 3339) to "
-        "allow the "
-        "restart",
-        api::kRestartRequestedAnnotation);
+        "allow the restart{}",
+        api::kRestartRequestedAnnotation, NoTime(observation));
     return permit;
   }
   const bool idle = HeartbeatIsFresh(observation, now) && observation.heartbeat.active_tasks == 0;

@@ -615,6 +615,11 @@ TEST_SUITE("behaviour.md section 4: restarts") {
     w.Settle(3);
     CHECK(w.Count(StepKind::kActivate) == 0);
     CHECK(w.Reason("p") == "AwaitingRestartRequest");
+    CHECK(w.Row("p")->message.find("no such time") == std::string::npos);
+    w.ws.meta.annotations[api::kRestartRequestedAnnotation] = "now";
+    w.Settle(2);
+    CHECK(w.Count(StepKind::kActivate) == 0);
+    CHECK(w.Row("p")->message.find("its value now is no such time") != std::string::npos);
     w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall);
     w.Settle(3);
     CHECK(w.Count(StepKind::kRestart) == 1);
