@@ -409,6 +409,8 @@ def a_directory_that_is_not_allowed_has_no_agent(w):
     w.settings["boxes"]["directoryRoots"].append(str(w.folder))
     w.write_settings()
     converges(w)
+    w.kubectl("delete", "workspaces.molecule.ai", "a", "--timeout=60s")
+    until(20, "its agent has ended", lambda: not subprocess.run(["pgrep", "-f", f"agent --root {box} "], stdout=subprocess.PIPE, check=False).stdout)
 
 
 def many_plugins_select_one_workspace(w):
