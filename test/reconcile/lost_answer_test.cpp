@@ -1,32 +1,20 @@
 #include <doctest/doctest.h>
 
-#include "reconcile/simulation/process.hpp"
-#include "reconcile/simulation/user.hpp"
-#include "support/temp_folder.hpp"
+#include "reconcile/simulation/one_box.hpp"
 
 using namespace simulation;
 
 namespace {
 
 /// One workspace on a Pod, with two plugins declared; the Pod has brought one of them along.
-struct Bench {
+struct Bench : OneBox {
   explicit Bench(api::BoxType type = api::BoxType::kPod) : type_(type) {
-    machines["pod"] = std::make_unique<Machine>("pod", "pod:0c0ffee0/1", trace);
     machines["pod"]->Bring("alpha", 'a', true);
     Make();
     for (const char* name : {"alpha", "beta"}) Declare(name);
-    in.witness = [](const std::string&, const std::vector<std::string>&) {};
-    process = std::make_unique<Process>(in, 1, folder / "store");
-    process->Lead();
+    Lead();
   }
-  void Make() {
-    api::Workspace workspace;
-    workspace.meta.name = "pod";
-    workspace.spec.box.type = type_;
-    if (type_ == api::BoxType::kPod)
-      workspace.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
-    REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(workspace)));
-  }
+  void Make() { MakeWorkspace(type_); }
   void Declare(const std::string& name) {
     api::DeclaredPlugin plugin;
     plugin.meta.name = name;
@@ -40,29 +28,9 @@ struct Bench {
     clock.Advance(later);
     by.PassOfWorkspace();
   }
-  std::vector<api::PluginRow> Rows() {
-    const auto object = codec::DecodeWorkspace(codec::Dump(*store.Find(WorkspaceRef("pod"))));
-    REQUIRE(object);
-    return object->status.plugins;
-  }
+  std::vector<api::PluginRow> Rows() { return Stored().status.plugins; }
 
   const api::BoxType type_;
-  support::FakeClock clock;
-  support::TempFolder folder;
-  Trace trace{clock};
-  Dice dice{1};
-  Weather weather{dice, trace};
-  ApiStore store{clock};
-  std::map<std::string, std::unique_ptr<Machine>> machines;
-  Surroundings in{clock,
-                  trace,
-                  weather,
-                  store,
-                  std::make_shared<Repositories>(weather, trace),
-                  machines,
-                  std::make_shared<core::Policy>(),
-                  nullptr};
-  std::unique_ptr<Process> process;
 };
 
 }  // namespace

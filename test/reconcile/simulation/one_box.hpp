@@ -1,0 +1,60 @@
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "reconcile/simulation/process.hpp"
+#include "reconcile/simulation/user.hpp"
+#include "support/fake_clock.hpp"
+#include "support/temp_folder.hpp"
+
+namespace simulation {
+
+/// One operator, one machine and their surroundings, without a schedule of events: a test says what
+/// comes next. For what is to happen in one order only.
+struct OneBox {
+  OneBox() {
+    machines["pod"] = std::make_unique<Machine>("pod", "pod:0c0ffee0/1", trace);
+    in.witness = [](const std::string&, const std::vector<std::string>&) {};
+  }
+  /// The Workspace whose box that machine is: an adopted Pod, or one of another type.
+  void MakeWorkspace(api::BoxType type = api::BoxType::kPod) {
+    api::Workspace workspace;
+    workspace.meta.name = "pod";
+    workspace.spec.box.type = type;
+    if (type == api::BoxType::kPod) workspace.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
+    REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(workspace)));
+  }
+  /// After what is there from the beginning.
+  void Lead() {
+    process = std::make_unique<Process>(in, 1, folder / "store");
+    process->Lead();
+  }
+  api::Workspace Stored() const {
+    const auto object = codec::DecodeWorkspace(codec::Dump(*store.Find(WorkspaceRef("pod"))));
+    REQUIRE(object);
+    return *object;
+  }
+
+  support::FakeClock clock;
+  support::TempFolder folder;
+  Trace trace{clock};
+  Dice dice{1};
+  Weather weather{dice, trace};
+  ApiStore store{clock};
+  std::map<std::string, std::unique_ptr<Machine>> machines;
+  Surroundings in{clock,
+                  trace,
+                  weather,
+                  store,
+                  std::make_shared<Repositories>(weather, trace),
+                  machines,
+                  std::make_shared<core::Policy>(),
+                  nullptr};
+  std::unique_ptr<Process> process;
+};
+
+}  // namespace simulation
