@@ -196,7 +196,7 @@ class Operator {
     needs.settings_file_by_runtime = settings->settings_file_by_runtime;
     needs.directory_roots = settings->directory_roots;
     needs.digest_cache = digest_cache_;
-    if (pods_) needs.pods = pods_->Dependencies(*settings, tls_ ? tls_->Bundle() : "");
+    if (pods_) needs.make_pod = pods_->Maker(*settings, tls_ ? tls_->Bundle() : "");
     return needs;
   }
 

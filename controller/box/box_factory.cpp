@@ -48,7 +48,7 @@ MadeBox MakeDirectory(const api::Workspace& workspace, const BoxDependencies& de
 MadeBox Unavailable(const char* type, const BoxDependencies& dependencies) {
   return Invalid(
       fmt::format("spec.box.type {} is not served by this operator; it serves {}External{}", type,
-                  dependencies.pods ? "Pod, " : "",
+                  dependencies.make_pod ? "Pod, " : "",
                   dependencies.directory_roots.empty()
                       ? " (and Directory, where its setting boxes.directoryRoots allows folders)"
                       : " and Directory"),
@@ -56,12 +56,12 @@ MadeBox Unavailable(const char* type, const BoxDependencies& dependencies) {
 }
 
 MadeBox MakePod(const api::Workspace& workspace, const BoxDependencies& dependencies) {
-  if (!dependencies.pods) return Unavailable("Pod", dependencies);
+  if (!dependencies.make_pod) return Unavailable("Pod", dependencies);
   if (!workspace.spec.box.pod)
     return Invalid("spec.box.pod is missing; add it with `image`, `templateRef` or `podRef`",
                    "SpecInvalid");
-  return MakePodBox(workspace, *dependencies.pods, SettingsFileOf(workspace, dependencies),
-                    RestartOf(workspace, dependencies));
+  return dependencies.make_pod(workspace, SettingsFileOf(workspace, dependencies),
+                               RestartOf(workspace, dependencies));
 }
 
 MadeBox MakeExternal(const api::Workspace& workspace, const BoxDependencies& dependencies) {

@@ -8,10 +8,13 @@
 
 #include "api/workspace.hpp"
 #include "box/box.hpp"
-#include "box/pod_box.hpp"
+#include "box/directory_box.hpp"
 #include "bundle/installed/installed_plugins.hpp"
 
 namespace box {
+
+using PodMaker = std::function<std::unique_ptr<Box>(const api::Workspace&,
+                                                    std::string settings_file, RequestRestart)>;
 
 /// What boxes need from the rest of the operator. Callbacks may be called from any worker and must
 /// not block.
@@ -27,7 +30,8 @@ struct BoxDependencies {
                                              ///< folders; {"/"} allows any; none: refused.
   std::shared_ptr<bundle::DigestCache> digest_cache =
       std::make_shared<bundle::DigestCache>();  ///< Shared by all boxes.
-  std::optional<PodDependencies> pods;          ///< None: the API that we talk to serves no Pods.
+  /// Makes Pod boxes (box/pod/pod_box.hpp). Unset: the API that we talk to serves no Pods.
+  PodMaker make_pod;
   bundle::Limits limits;
   const base::Clock* clock = &base::SystemClock::Get();
 };

@@ -5,7 +5,7 @@
 #include "base/base64.hpp"
 #include "base/failpoint.hpp"
 #include "base/sha256.hpp"
-#include "box/managed_pod.hpp"
+#include "box/pod/managed_pod.hpp"
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
 

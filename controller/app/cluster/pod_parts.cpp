@@ -58,7 +58,7 @@ void PodParts::OnPod(const runtime::ObjectEvent<kube::Pod>& event) {
   }
 }
 
-box::PodDependencies PodParts::Dependencies(const Settings& settings, std::string own_ca) const {
+box::PodMaker PodParts::Maker(const Settings& settings, std::string own_ca) const {
   box::PodDependencies out;
   out.client = &needs_.client;
   out.exec = exec_.get();
@@ -76,7 +76,7 @@ box::PodDependencies PodParts::Dependencies(const Settings& settings, std::strin
   out.helpers = helpers_;
   out.remakes = remakes_;
   out.nodes = nodes_;
-  return out;
+  return box::PodBoxMaker(std::move(out));
 }
 
 void PodParts::AddTo(runtime::Manager& manager) {

@@ -8,7 +8,7 @@
 
 #include "app/cluster/pod_tokens.hpp"
 #include "app/settings/settings.hpp"
-#include "box/pod_box.hpp"
+#include "box/pod/pod_box.hpp"
 #include "kube/client.hpp"
 #include "kube/kubeconfig.hpp"
 #include "kube/pod_exec.hpp"
@@ -40,7 +40,7 @@ class PodParts {
 
   /// For one pass; the settings as last read. `own_ca`: PEM of the authority of our own endpoint,
   /// for agents that the settings give no other one; empty: none.
-  box::PodDependencies Dependencies(const Settings& settings, std::string own_ca) const;
+  box::PodMaker Maker(const Settings& settings, std::string own_ca) const;
   std::optional<base::Error> Consider(std::string_view token) { return tokens_.Consider(token); }
   /// The informer's end of the start-up, and the reviewer. Before the controllers.
   void AddTo(runtime::Manager& manager);

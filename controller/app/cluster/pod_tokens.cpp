@@ -6,8 +6,8 @@
 
 #include "base/base64.hpp"
 #include "base/log.hpp"
-#include "box/managed_pod.hpp"
-#include "box/pod_box.hpp"
+#include "box/pod/managed_pod.hpp"
+#include "box/pod/pod_box.hpp"
 #include "codec/json.hpp"
 
 namespace app {

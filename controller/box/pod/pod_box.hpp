@@ -6,12 +6,11 @@
 #include <string>
 
 #include "api/workspace.hpp"
-#include "box/box.hpp"
-#include "box/directory_box.hpp"
+#include "box/box_factory.hpp"
 #include "box/exec_box.hpp"
-#include "box/managed_pod.hpp"
-#include "box/node_reports.hpp"
-#include "box/pod_keeper.hpp"
+#include "box/pod/managed_pod.hpp"
+#include "box/pod/node_reports.hpp"
+#include "box/pod/pod_keeper.hpp"
 #include "kube/client.hpp"
 #include "kube/pod.hpp"
 #include "kube/pod_exec.hpp"
@@ -42,5 +41,7 @@ struct PodDependencies {
 std::unique_ptr<Box> MakePodBox(const api::Workspace& workspace,
                                 const PodDependencies& dependencies, std::string settings_file,
                                 RequestRestart restart);
+/// The same for the factory of boxes.
+PodMaker PodBoxMaker(PodDependencies dependencies);
 
 }  // namespace box

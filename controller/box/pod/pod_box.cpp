@@ -1,11 +1,11 @@
-#include "box/pod_box.hpp"
+#include "box/pod/pod_box.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "base/failpoint.hpp"
-#include "box/pod_state.hpp"
+#include "box/pod/pod_state.hpp"
 
 namespace box {
 namespace {
@@ -279,6 +279,13 @@ std::unique_ptr<Box> MakePodBox(const api::Workspace& workspace,
   options.memory = dependencies.helpers;
   auto channel = std::make_unique<PodChannel>(*dependencies.exec, parts.pod);
   return std::make_unique<PodBox>(parts, std::move(options), std::move(channel));
+}
+
+PodMaker PodBoxMaker(PodDependencies dependencies) {
+  return [on = std::move(dependencies)](const api::Workspace& workspace, std::string settings_file,
+                                        RequestRestart restart) {
+    return MakePodBox(workspace, on, std::move(settings_file), std::move(restart));
+  };
 }
 
 }  // namespace box

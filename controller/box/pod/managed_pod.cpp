@@ -1,4 +1,4 @@
-#include "box/managed_pod.hpp"
+#include "box/pod/managed_pod.hpp"
 
 #include <fmt/format.h>
 

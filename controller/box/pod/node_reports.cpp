@@ -1,4 +1,4 @@
-#include "box/node_reports.hpp"
+#include "box/pod/node_reports.hpp"
 
 #include "base/log.hpp"
 

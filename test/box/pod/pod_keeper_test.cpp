@@ -1,4 +1,4 @@
-#include "box/pod_keeper.hpp"
+#include "box/pod/pod_keeper.hpp"
 
 #include <doctest/doctest.h>
 

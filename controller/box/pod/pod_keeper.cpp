@@ -1,4 +1,4 @@
-#include "box/pod_keeper.hpp"
+#include "box/pod/pod_keeper.hpp"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
-#include "box/pod_state.hpp"
+#include "box/pod/pod_state.hpp"
 #include "codec/resources.hpp"
 
 namespace box {

@@ -1,9 +1,9 @@
-#include "box/pod_box.hpp"
+#include "box/pod/pod_box.hpp"
 
 #include <doctest/doctest.h>
 
 #include "box/box_factory.hpp"
-#include "box/pod_state.hpp"
+#include "box/pod/pod_state.hpp"
 
 namespace {
 
@@ -128,21 +128,20 @@ struct World {
     workspace.meta.uid = "ws-uid";
     workspace.spec.runtime = "sample";
     workspace.spec.box.type = api::BoxType::kPod;
-    workspace.spec.box.pod = api::PodBox{};
-    workspace.spec.box.pod->image = "agents/sample:1";
+    workspace.spec.box.pod.emplace().image = "agents/sample:1";
   }
   /// As in each pass: a new one.
   std::unique_ptr<box::Box> Box() {
     box::BoxDependencies dependencies;
-    dependencies.pods.emplace();
-    dependencies.pods->client = &api;
-    dependencies.pods->exec = &exec;
-    dependencies.pods->managed = {"operator:1", agent_url, ca, commands};
-    dependencies.pods->remakes = remakes;
-    dependencies.pods->cas = cas;
-    dependencies.pods->nodes = nodes;
+    box::PodDependencies pods;
+    pods.client = &api;
+    pods.exec = &exec;
+    pods.managed = {"operator:1", agent_url, ca, commands};
+    pods.remakes = remakes;
+    pods.cas = cas;
+    pods.nodes = nodes;
     if (watched)
-      dependencies.pods->find_pod = [this](const meta::ObjectKey& key) {
+      pods.find_pod = [this](const meta::ObjectKey& key) {
         const auto found = api.objects.find("pods/" + key.name);
         return found == api.objects.end() ? nullptr
                                           : std::make_shared<const kube::Pod>(
@@ -152,6 +151,7 @@ struct World {
       restarts.push_back(boot);
       return base::Status{};
     };
+    dependencies.make_pod = box::PodBoxMaker(std::move(pods));
     auto made = box::MakeBox(workspace, dependencies);
     REQUIRE(made);
     return *std::move(made);

@@ -1,4 +1,4 @@
-#include "box/ca_handings.hpp"
+#include "box/pod/ca_handings.hpp"
 
 #include <doctest/doctest.h>
 

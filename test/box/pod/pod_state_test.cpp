@@ -1,4 +1,4 @@
-#include "box/pod_state.hpp"
+#include "box/pod/pod_state.hpp"
 
 #include <doctest/doctest.h>
 

@@ -11,8 +11,8 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "box/box.hpp"
-#include "box/ca_handings.hpp"
-#include "box/managed_pod.hpp"
+#include "box/pod/ca_handings.hpp"
+#include "box/pod/managed_pod.hpp"
 #include "kube/client.hpp"
 #include "kube/pod.hpp"
 
