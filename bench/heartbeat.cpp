@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -20,7 +21,10 @@
 #include "base/sha256.hpp"
 #include "figure.hpp"
 #include "fleet/heartbeat_table.hpp"
+#include "http/pem.hpp"
 #include "http/server/server.hpp"
+#include "http/tls.hpp"
+#include "http/transport.hpp"
 #include "server/operator_server.hpp"
 #include "typical_fleet.hpp"
 
@@ -103,10 +107,33 @@ double ResidentBytes(pid_t pid) {
 /// What the server says when it listens.
 struct Started {
   uint16_t port = 0;
+  uint16_t tls_port = 0;
   double resident_empty = 0;  ///< Bytes, before it knew any workspace.
 };
 
-[[noreturn]] void Serve(int report) {
+/// An authority, and the certificate of a server on 127.0.0.1.
+struct Certificates {
+  http::CertificateAndKey authority;
+  http::CertificateAndKey server;
+};
+
+Certificates MakeCertificates() {
+  const auto authority = http::MakeCertificateAuthority("bench", base::Seconds{3600});
+  if (!authority) Fail(authority.error().message);
+  const auto server =
+      http::MakeServingCertificate(*authority, "bench", {}, {"127.0.0.1"}, base::Seconds{3600});
+  if (!server) Fail(server.error().message);
+  return {*authority, *server};
+}
+
+std::shared_ptr<SSL_CTX> ClientContext(const Certificates& certificates) {
+  std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_client_method()), SSL_CTX_free);
+  for (const auto& root : http::ReadCertificates(certificates.authority.certificate_pem))
+    X509_STORE_add_cert(SSL_CTX_get_cert_store(context.get()), root.get());
+  return context;
+}
+
+[[noreturn]] void Serve(const Certificates& certificates, int report) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   Started started;
   started.resident_empty = ResidentBytes(::getpid());
@@ -127,7 +154,13 @@ struct Started {
   auto server = http::Server::Start({}, routes.Handlers());
   if (!server) Fail(server.error().message);
   static std::jthread expiry([&](std::stop_token stop) { table.Run(clock, stop); });
+  http::ServerOptions with_tls;
+  with_tls.tls = http::TlsMaterial{certificates.server.certificate_pem,
+                                   certificates.server.private_key_pem, ""};
+  auto tls_server = http::Server::Start(with_tls, routes.Handlers());
+  if (!tls_server) Fail(tls_server.error().message);
   started.port = (*server)->Port();
+  started.tls_port = (*tls_server)->Port();
   counting = true;
   if (::write(report, &started, sizeof started) != sizeof started) std::_Exit(1);
   while (true) ::pause();
@@ -159,7 +192,7 @@ std::string Beat(size_t workspace, size_t round, const std::string& tag) {
 }
 
 struct Connection {
-  int fd = -1;
+  std::unique_ptr<http::Transport> transport;
   size_t workspace = 0;  ///< The next one.
   size_t asked = 0;      ///< The one whose answer is to come.
   size_t round = 0;
@@ -170,16 +203,22 @@ struct Connection {
 /// Keeps all connections busy until a number of beats is answered.
 class Generator {
  public:
-  explicit Generator(uint16_t port)
+  /// `round`: of the first beats; higher than those of a generator before this one.
+  Generator(uint16_t port, SSL_CTX* tls, size_t round)
       : epoll_(::epoll_create1(0)), connections_(kConnections), tags_(kWorkspaces) {
     for (size_t i = 0; i < kConnections; ++i) {
       Connection& connection = connections_[i];
       connection.workspace = i;
-      connection.fd = Connect(port);
+      connection.round = round;
+      connection.transport =
+          std::make_unique<http::Transport>(base::UniqueFd(Connect(port)), tls, "127.0.0.1");
+      if (tls != nullptr && connection.transport->Handshake() != http::Transport::Io::kOk)
+        Fail("no TLS");
       epoll_event event{};
       event.events = EPOLLIN;
       event.data.u64 = i;
-      if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.fd, &event) != 0) Fail("no epoll");
+      if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.transport->Fd(), &event) != 0)
+        Fail("no epoll");
     }
   }
 
@@ -232,9 +271,7 @@ class Generator {
                                    name_answers_ ? tags_[connection.workspace] : std::string());
     connection.asked = connection.workspace;
     body_bytes_ = bytes.size() - bytes.find("\r\n\r\n") - 4;
-    if (::send(connection.fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(bytes.size()))
-      Fail("cannot send");
+    if (connection.transport->Send(bytes).bytes != bytes.size()) Fail("cannot send");
     connection.workspace += kConnections;
     if (connection.workspace < kWorkspaces) return;
     connection.workspace %= kConnections;
@@ -243,9 +280,9 @@ class Generator {
 
   bool TakeAnswer(Connection& connection) {
     char buffer[16 << 10];
-    const ssize_t got = ::recv(connection.fd, buffer, sizeof buffer, 0);
-    if (got <= 0) Fail("the server closed a connection");
-    connection.in.append(buffer, static_cast<size_t>(got));
+    const auto [io, got] = connection.transport->Receive(buffer, sizeof buffer);
+    if (io != http::Transport::Io::kOk) Fail("the server closed a connection");
+    connection.in.append(buffer, got);
     const size_t head = connection.in.find("\r\n\r\n");
     if (head == std::string::npos) return false;
     if (!connection.in.starts_with("HTTP/1.1 200")) Fail("refused: " + connection.in);
@@ -272,10 +309,24 @@ class Generator {
   size_t answer_bytes_ = 0;
 };
 
-void Measure(pid_t server, const Started& started) {
+void MeasureTls(clockid_t cpu, const Started& started, const Certificates& certificates) {
+  const auto context = ClientContext(certificates);
+  Generator generator(started.tls_port, context.get(), 2 * (kRounds + 2));
+  generator.Run(kShare);
+  const double begin = bench::SecondsOn(cpu);
+  const uint64_t allocations = counters->allocations;
+  generator.Run(kShare * kRounds);
+  constexpr double kBeats = kWorkspaces * kRounds;
+  Print(
+      {"heartbeat over TLS, server", (bench::SecondsOn(cpu) - begin) * 1e6 / kBeats, "us CPU", 13});
+  Print({"heartbeat over TLS, allocations",
+         static_cast<double>(counters->allocations - allocations) / kBeats, "count"});
+}
+
+void Measure(pid_t server, const Started& started, const Certificates& certificates) {
   clockid_t cpu{};
   if (::clock_getcpuclockid(server, &cpu) != 0) Fail("no CPU clock of the server");
-  Generator generator(started.port);
+  Generator generator(started.port, nullptr, 0);
   generator.Run(kShare);
   Print({"resident per workspace that reports (slot, last report, answer)",
          (ResidentBytes(server) - started.resident_empty) / kWorkspaces, "B"});
@@ -300,6 +351,7 @@ void Measure(pid_t server, const Started& started) {
   Print({fmt::format("heartbeat of an agent that keeps no answers ({} B out)",
                      generator.AnswerBytes()),
          (bench::SecondsOn(cpu) - whole) * 1e6 / kWorkspaces, "us CPU"});
+  MeasureTls(cpu, started, certificates);
 }
 
 }  // namespace
@@ -309,15 +361,16 @@ int main() {
       ::mmap(nullptr, sizeof(Counters), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) Fail("no shared memory");
   counters = new (shared) Counters{};
+  const Certificates certificates = MakeCertificates();
   int ends[2];
   if (::pipe(ends) != 0) Fail("no pipe");
   const pid_t server = ::fork();
   if (server < 0) Fail("no process");
-  if (server == 0) Serve(ends[1]);
+  if (server == 0) Serve(certificates, ends[1]);
   ::close(ends[1]);
   Started started;
   if (::read(ends[0], &started, sizeof started) != sizeof started) Fail("the server did not start");
-  Measure(server, started);
+  Measure(server, started, certificates);
   ::kill(server, SIGKILL);
   ::waitpid(server, nullptr, 0);
 }
