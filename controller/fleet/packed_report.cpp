@@ -1,5 +1,6 @@
 #include "fleet/packed_report.hpp"
 
+#include <array>
 #include <bit>
 #include <cstdint>
 
@@ -23,16 +24,16 @@ enum Present : uint32_t {
 
 constexpr std::string_view kSha256 = "sha256:";
 
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
-}
-bool IsHex(std::string_view text) {
-  for (const char c : text)
-    if (HexDigit(c) < 0) return false;
-  return text.size() % 2 == 0;
-}
+constexpr std::string_view kDigits = "0123456789abcdef";
+
+/// What a byte is worth as a hex digit; -1 if it is none. Each heartbeat's digest goes through it.
+constexpr std::array<int8_t, 256> kHexValues = [] {
+  std::array<int8_t, 256> values{};
+  values.fill(-1);
+  for (size_t i = 0; i < kDigits.size(); ++i)
+    values[static_cast<uint8_t>(kDigits[i])] = static_cast<int8_t>(i);
+  return values;
+}();
 
 class Writer {
  public:
@@ -54,19 +55,30 @@ class Writer {
   }
   /// Half as long if it is a digest as this project writes them.
   void Digest(std::string_view text) {
-    const bool known = text.starts_with(kSha256) && IsHex(text.substr(kSha256.size()));
-    if (!known) {
-      Number(text.size() << 1);
-      out_.append(text);
-      return;
-    }
-    text.remove_prefix(kSha256.size());
-    Number(text.size() / 2 << 1 | 1);
-    for (size_t i = 0; i < text.size(); i += 2)
-      out_.push_back(static_cast<char>(HexDigit(text[i]) * 16 + HexDigit(text[i + 1])));
+    if (text.starts_with(kSha256) && HexBytes(text.substr(kSha256.size()))) return;
+    Number(text.size() << 1);
+    out_.append(text);
   }
 
  private:
+  /// False, and nothing written, if `hex` is not hex digits in pairs.
+  bool HexBytes(std::string_view hex) {
+    if (hex.size() % 2 != 0) return false;
+    const size_t before = out_.size();
+    Number(hex.size() / 2 << 1 | 1);
+    const size_t at = out_.size();
+    out_.resize(at + hex.size() / 2);
+    int all = 0;  // Negative as soon as one digit is none.
+    for (size_t i = 0; i < hex.size(); i += 2) {
+      const int value = kHexValues[static_cast<uint8_t>(hex[i])] * 16 |
+                        kHexValues[static_cast<uint8_t>(hex[i + 1])];
+      all |= value;
+      out_[at + i / 2] = static_cast<char>(value);
+    }
+    if (all < 0) out_.resize(before);
+    return all >= 0;
+  }
+
   std::string& out_;
 };
 
@@ -95,14 +107,15 @@ class Reader {
   }
   void Text(std::string& out) { out.assign(Bytes(Number())); }
   void Digest(std::string& out) {
-    static constexpr char kDigits[] = "0123456789abcdef";
     const uint64_t head = Number();
     const std::string_view bytes = Bytes(head >> 1);
     if ((head & 1) == 0) return void(out.assign(bytes));
     out.assign(kSha256);
+    out.resize(kSha256.size() + bytes.size() * 2);
+    char* digit = out.data() + kSha256.size();
     for (const char c : bytes) {
-      out.push_back(kDigits[static_cast<uint8_t>(c) >> 4]);
-      out.push_back(kDigits[static_cast<uint8_t>(c) & 15]);
+      *digit++ = kDigits[static_cast<uint8_t>(c) >> 4];
+      *digit++ = kDigits[static_cast<uint8_t>(c) & 15];
     }
   }
 

@@ -10,6 +10,15 @@
 #include <sys/socket.h>
 
 namespace http {
+namespace {
+
+/// What others left on this thread must not be taken for an error of the next call. To clear the
+/// queue costs more than to look at it, and it is mostly empty.
+void ForgetErrors() {
+  if (ERR_peek_error() != 0) ERR_clear_error();
+}
+
+}  // namespace
 
 Transport::Transport(base::UniqueFd fd, SSL_CTX* context) : fd_(std::move(fd)) {
   if (context == nullptr) return;
@@ -57,13 +66,13 @@ bool Transport::Pending() const { return ssl_ != nullptr && SSL_has_pending(ssl_
 
 Transport::Io Transport::Handshake() {
   if (ssl_ == nullptr) return Io::kBroken;
-  ERR_clear_error();
+  ForgetErrors();
   return SslResult(SSL_do_handshake(ssl_)).io;
 }
 
 Transport::Count Transport::Receive(char* to, size_t room) {
   if (ssl_ != nullptr) {
-    ERR_clear_error();
+    ForgetErrors();
     return SslResult(SSL_read(ssl_, to, static_cast<int>(room)));
   }
   ssize_t got = 0;
@@ -76,7 +85,7 @@ Transport::Count Transport::Receive(char* to, size_t room) {
 
 Transport::Count Transport::Send(std::string_view bytes) {
   if (ssl_ != nullptr) {
-    ERR_clear_error();
+    ForgetErrors();
     return SslResult(
         SSL_write(ssl_, bytes.data(), static_cast<int>(std::min<size_t>(bytes.size(), 1 << 30))));
   }
@@ -99,7 +108,7 @@ Transport::Count Transport::SendFile(int file, uint64_t offset, size_t length) {
 
 void Transport::ShutdownWrite() {
   if (ssl_ != nullptr && SSL_is_init_finished(ssl_)) {
-    ERR_clear_error();
+    ForgetErrors();
     SSL_shutdown(ssl_);
   }
   ::shutdown(fd_.Get(), SHUT_WR);

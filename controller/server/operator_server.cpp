@@ -61,6 +61,7 @@ std::optional<std::string> DecodeSegment(std::string_view segment) {
 /// Whether `path` has the shape of `pattern`; `values` (if not null) receives the raw placeholders'
 /// segments.
 bool Match(std::string_view pattern, std::string_view path, std::vector<std::string_view>* values) {
+  if (pattern == path && pattern.find('{') == std::string_view::npos) return true;
   while (!pattern.empty() && !path.empty()) {
     const std::string_view wanted = NextSegment(pattern);
     const std::string_view segment = NextSegment(path);

@@ -286,6 +286,10 @@ TEST_CASE_FIXTURE(Fixture, "a report comes back from the table as it was sent") 
   full.boot_install = {protocol::BootInstallState::kFailed, "why"};
   full.inventory = {{"p", "c", "sha256:" + std::string(64, 'a'), true},
                     {"q", "", "sha256:A", false}};
+  // What looks like a digest and is none, and digests of other lengths.
+  for (const char* digest : {"", "sha256:", "sha256:0", "sha256:0f", "sha256:0F", "sha256:0g",
+                             "sha256:g0", "sha256:00ff00/0", "sha256:\xff\xff", "sha512:00"})
+    full.inventory->push_back({"r", "", digest, true});
   full.inventory_digest = "sha256:" + std::string(63, '0') + "f";
   REQUIRE(Record(full).has_value());
   CHECK(table.Snapshot("uid-1")->last == full);

@@ -17,14 +17,13 @@ beast::string_view ToBeast(std::string_view text) { return {text.data(), text.si
 /// True if every line ends with CRLF and none continues the one before it. `head` ends with an
 /// empty line.
 bool LinesAreStrict(std::string_view head) {
-  for (size_t i = 0; i < head.size(); ++i) {
-    const char c = head[i];
-    if (c == '\0') return false;
-    if (c == '\n') return false;  // A rightful LF is skipped with its CR below.
-    if (c != '\r') continue;
-    if (i + 1 >= head.size() || head[i + 1] != '\n') return false;
-    ++i;
-    if (i + 1 < head.size() && (head[i + 1] == ' ' || head[i + 1] == '\t')) return false;
+  if (head.find('\0') != std::string_view::npos) return false;
+  for (size_t line = 0; line < head.size();) {
+    if (line > 0 && (head[line] == ' ' || head[line] == '\t')) return false;
+    const size_t end = head.find('\r', line);
+    if (end == std::string_view::npos || head.substr(end, 2) != "\r\n") return false;
+    if (head.substr(line, end - line).find('\n') != std::string_view::npos) return false;
+    line = end + 2;
   }
   return true;
 }

@@ -54,6 +54,10 @@ base::Result<std::shared_ptr<SSL_CTX>> MakeServerContext(const TlsMaterial& mate
   SSL_CTX_set_mode(context.get(), SSL_MODE_ENABLE_PARTIAL_WRITE |
                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                       SSL_MODE_RELEASE_BUFFERS);
+  // The order that browsers and Go prefer where the processor knows AES: OpenSSL's own begins with
+  // AES-256, which costs each record a third more rounds and protects a heartbeat no better.
+  SSL_CTX_set_ciphersuites(
+      context.get(), "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256");
   // A record's head and body in one call to the kernel; a heartbeat is one record.
   SSL_CTX_set_read_ahead(context.get(), 1);
   static constexpr unsigned char kSession[] = "workspace-operator";
