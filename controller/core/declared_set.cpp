@@ -129,6 +129,12 @@ DesiredPlugin Merge(const std::vector<const Declaration*>& group, DeclaredSet* s
   return plugin;
 }
 
+/// One DeclaredPlugin that names nothing (its source is none) or takes an overlong name from its
+/// source must not spoil the status of every workspace that it selects.
+bool CanBeRow(const std::string& name) {
+  return !name.empty() && name.size() <= api::kMaxPluginNameBytes;
+}
+
 bool Installed(const api::Workspace& workspace, const std::string& name) {
   return std::any_of(workspace.status.plugins.begin(), workspace.status.plugins.end(),
                      [&](const api::PluginRow& row) { return row.name == name && row.origin; });
@@ -254,7 +260,12 @@ DeclaredSet BuildDeclaredSet(const api::Workspace& workspace,
   DeclaredSet set;
   const std::vector<Declaration> all = Collect(workspace, declared, policy);
   std::map<std::string, std::vector<const Declaration*>> groups;
-  for (const Declaration& d : all) groups[d.plugin.name].push_back(&d);
+  for (const Declaration& d : all)
+    if (CanBeRow(d.plugin.name))
+      groups[d.plugin.name].push_back(&d);
+    else
+      set.rejected.push_back({d.plugin.name, d.plugin.source, d.plugin.owner, reason::kInvalidName,
+                              "no plugin has such a name; set spec.pluginName"});
   for (const auto& [name, group] : groups) {
     set.plugins.push_back(Merge(group, &set));
     Validate(&set.plugins.back(), policy);

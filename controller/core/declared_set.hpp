@@ -58,13 +58,13 @@ struct DesiredPlugin {
   std::optional<ResolutionView> put_back;
 };
 
-/// A declaration that is not part of the set (a rival of the management plugin, or one over the
-/// limit).
+/// A declaration that is not part of the set (a rival of the management plugin, one over the limit,
+/// or one without a name that a tracking row may have).
 struct RejectedDeclaration {
   std::string name;
   std::string source;
   api::PluginOwner owner;
-  std::string reason;  ///< NotEntitled or TooManyPlugins.
+  std::string reason;  ///< NotEntitled, TooManyPlugins or InvalidName.
   std::string message;
 };
 

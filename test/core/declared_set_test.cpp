@@ -122,6 +122,33 @@ TEST_CASE("a declaration that cannot work says why, and nothing is done for it")
 }
 
 TEST_CASE(
+    "a DeclaredPlugin whose source gives no name, or one that no row may have, is its own trouble "
+    "and nobody else's") {
+  World w;
+  w.Declare("p", 'a');
+  for (const char* source : {"git+https://user:word@host/p.git#tag:v1", "local://a/b"})
+    w.DeclareObject("bad", 'b').spec.source = source;
+  w.DeclareObject("long", 'c').spec.source = World::Source(std::string(101, 'x'));
+  w.Settle(3);
+  CHECK(w.set.rejected.size() == 3);
+  REQUIRE(w.ws.status.plugins.size() == 1);  // An empty or overlong name makes the status invalid.
+  CHECK(w.ws.status.plugins[0].name == "p");
+  CHECK(w.box.contains("p"));
+  CHECK(w.Condition("Ready") == "True");
+
+  core::DeclaredPluginObservation o;
+  o.matched = {&w.ws};
+  for (const api::DeclaredPlugin& declared : w.declared) {
+    o.object = declared;
+    const auto status = core::SummariseDeclaredPlugin(o, w.policy, w.now).status;
+    const meta::Condition* ready = meta::FindCondition(status.conditions, "Ready");
+    REQUIRE(ready != nullptr);
+    CHECK(ready->reason == (declared.meta.name == "long" ? "InvalidName" : "InvalidSource"));
+    CHECK(status.workspaces->blocked == 1);
+  }
+}
+
+TEST_CASE(
     "dependencies that are missing or go in a circle block, by name; the order is dependencies "
     "first") {
   World w;

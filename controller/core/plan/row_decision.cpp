@@ -7,6 +7,7 @@
 #include "core/entitlement.hpp"
 #include "core/reasons.hpp"
 #include "core/restart_debt.hpp"
+#include "core/status_text.hpp"
 
 namespace core {
 namespace {
@@ -367,10 +368,8 @@ const api::PluginRow* FindRow(const WorkspaceObservation& observation, const std
 }
 
 bool ReconcileRequested(const WorkspaceObservation& observation) {
-  const auto& annotations = observation.workspace.meta.annotations;
-  const auto found = annotations.find(api::kReconcileRequestedAnnotation);
-  return found != annotations.end() &&
-         found->second != observation.workspace.status.last_handled_reconcile_at;
+  return ReconcileRequested(observation.workspace.meta.annotations,
+                            observation.workspace.status.last_handled_reconcile_at);
 }
 
 int UnknownStreak(const WorkspaceObservation& observation, const std::string& name) {
