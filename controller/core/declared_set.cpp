@@ -73,8 +73,8 @@ void Validate(DesiredPlugin* plugin, const Policy& policy) {
   if (!IsPluginName(plugin->name))
     Block(plugin, reason::kInvalidName,
           fmt::format("plugin name `{}` must be 1 to 63 letters, digits, `.`, `_` and `-`, with a "
-                      "letter or digit at both ends; set spec.pluginName",
-                      plugin->name));
+                      "letter or digit at both ends; set {}",
+                      plugin->name, NameField(*plugin)));
   if (!uri) {
     Block(plugin, reason::kInvalidSource, uri.error().message);
     return;
@@ -246,6 +246,11 @@ bool Selects(const api::DeclaredPlugin& declared, const api::Workspace& workspac
   if (declared.spec.workspace_ref) return declared.spec.workspace_ref->name == workspace.meta.name;
   return declared.spec.workspace_selector &&
          api::Matches(*declared.spec.workspace_selector, workspace.meta.labels);
+}
+
+std::string NameField(const DesiredPlugin& plugin) {
+  if (plugin.management) return "its name in privilegedPlugins of the operator's settings";
+  return plugin.owner.kind == "Workspace" ? "its name in spec.plugins" : "spec.pluginName";
 }
 
 std::string PluginNameOf(const api::DeclaredPlugin& declared) {

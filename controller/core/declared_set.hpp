@@ -86,6 +86,9 @@ bool Selects(const api::DeclaredPlugin& declared, const api::Workspace& workspac
 /// a name.
 std::string PluginNameOf(const api::DeclaredPlugin& declared);
 
+/// Where its first declarer has said the plugin's name, for people.
+std::string NameField(const DesiredPlugin& plugin);
+
 /// A plugin's name as a folder: 1 to 63 letters, digits, `.`, `_`, `-`, with a letter or digit at
 /// both ends.
 bool IsPluginName(std::string_view name);

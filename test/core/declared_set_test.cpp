@@ -114,8 +114,16 @@ TEST_CASE("a declaration that cannot work says why, and nothing is done for it")
   CHECK(w.Reason("a") == "InvalidSource");
   CHECK(w.Reason("b") == "RefNotPinned");
   CHECK(w.Reason("c/d") == "InvalidName");
+  CHECK(w.Row("c/d")->message.ends_with("set its name in spec.plugins"));
   CHECK(w.Condition("Stalled") == "True");
   CHECK(w.done.empty());
+  // The remedy is where the name stands: a DeclaredPlugin has another place for it.
+  w.DeclareObject("d", 'd');
+  w.Declare("e", 'e');
+  for (const char* name : {"d", "e"}) w.sources[World::Source(name)].manifest_name = "other";
+  w.Settle(2);
+  CHECK(w.Row("d")->message.ends_with("set spec.pluginName to the manifest's name"));
+  CHECK(w.Row("e")->message.ends_with("set its name in spec.plugins to the manifest's name"));
   w.policy.allow_unpinned = true;
   w.Observe();
   CHECK(w.set.Find("b")->blocked_reason.empty());

@@ -327,9 +327,9 @@ std::optional<Refusal> RefusalOf(const DesiredPlugin& plugin, api::WorkspaceKind
   if (r.manifest_name.empty() || r.manifest_name == plugin.name) return std::nullopt;
   return Refusal{
       reason::kNameMismatch,
-      fmt::format("the plugin's manifest says name `{}`, the declaration `{}`; set spec.pluginName "
-                  "to the manifest's name",
-                  r.manifest_name, plugin.name)};
+      fmt::format("the plugin's manifest says name `{}`, the declaration `{}`; set {} to the "
+                  "manifest's name",
+                  r.manifest_name, plugin.name, NameField(plugin))};
 }
 
 bool Refused(const Facts& f, const Policy& policy, TableDecision* out) {
