@@ -18,7 +18,8 @@ inline constexpr char kApiVersion[] = "molecule.ai/v1alpha1";
 inline constexpr char kReconcileRequestedAnnotation[] = "molecule.ai/reconcile-requested-at";
 inline constexpr char kRestartRequestedAnnotation[] = "molecule.ai/restart-requested-at";
 inline constexpr char kFinalizer[] = "molecule.ai/box-cleanup";
-inline constexpr size_t kMaxPlugins = 128;  ///< A workspace; more are TooManyPlugins.
+inline constexpr size_t kMaxPluginNameBytes = 100;  ///< maxLength of a tracking row's name.
+inline constexpr size_t kMaxPlugins = 128;          ///< A workspace; more are TooManyPlugins.
 
 enum class WorkspaceKind { kAgent, kPlatform };
 enum class BoxType { kPod, kDocker, kSSH, kDirectory, kExternal };

@@ -29,7 +29,8 @@ namespace {
 /// docs/reference/running.md
 int ExitCodeOf(const base::Error& error) {
   if (error.reason == "PortInUse" || error.reason == "DataDirectoryLocked") return 3;
-  if (error.reason == "BadLeaderElection") return 2;
+  for (const char* flag : {"BadLeaderElection", "BadAddress", "BadServingName"})
+    if (error.reason == flag) return 2;
   if (error.reason == "LeaseLost") return 5;
   if (error.reason == "NotReady") return 6;
   for (const char* unusable : {"ReadOnly", "NoSpace", "Corrupt", "NewerSchema"})
@@ -322,6 +323,11 @@ CLI::App* AddInstallAgent(CLI::App& app, Flags& flags) {
   return install;
 }
 
+std::string VersionText() {
+  return fmt::format("workspace-operator {} ({})", kVersion,
+                     kCommit[0] == '\0' ? "unknown commit" : kCommit);
+}
+
 int RunAgent(Flags& flags) {
   flags.agent.version = kVersion;
   flags.agent.boot_install = !flags.no_boot_install;
@@ -341,9 +347,15 @@ server::CertificateOptions CertificateOptionsOf(const Flags& flags) {
 int RunCluster(Flags& flags) {
   auto config = kube::LoadConfig({flags.kubeconfig, flags.context});
   if (!config) return Report(std::move(config).error());
-  if (auto made = base::MakeDirectories(flags.run.data_dir, 0700); !made) return Report(made);
+  if (auto made = base::MakeDirectories(flags.run.data_dir, 0700); !made) {
+    Report(made);
+    return 4;  // Whatever hinders it.
+  }
   if (flags.operator_namespace.empty()) flags.operator_namespace = config->default_namespace;
-  if (flags.tls) flags.run.tls = CertificateOptionsOf(flags);
+  if (flags.tls) {
+    flags.run.tls = CertificateOptionsOf(flags);
+    if (auto names = server::CheckNames(*flags.run.tls); !names) return Report(names);
+  }
   flags.run.api = *std::move(config);
   flags.run.mode = "cluster";
   const auto millis = [](double seconds) {
@@ -367,6 +379,7 @@ int Main(int argc, char** argv) {
   CLI::App app("workspace-operator: keeps the plugins of agent workspaces as declared",
                "workspace-operator");
   app.require_subcommand(1);
+  app.set_version_flag("--version", VersionText(), "Print version and commit");
   Flags flags;
   const CLI::App* dev = AddDev(app, flags);
   const CLI::App* run = AddRun(app, flags);
@@ -377,6 +390,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    const auto unknown = app.remaining();
+    if (app.get_subcommands().empty() && !unknown.empty()) {
+      fmt::print(stderr, "There is no subcommand `{}`\nRun with --help for more information.\n",
+                 unknown.front());
+      return 2;
+    }
     if (app.exit(error) == 0) return 0;
     // What is missing is often misspelt: the library then names only what is missing.
     if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && app.remaining_size(true) > 0)
@@ -390,8 +409,7 @@ int Main(int argc, char** argv) {
   if (agent->parsed()) return RunAgent(flags);
   if (install->parsed()) return Report(base::CopyOwnProgram(flags.install_folder));
   if (helper->parsed()) return agent::RunBoxHelper(flags.helper);
-  fmt::print("workspace-operator {} ({})\n", kVersion,
-             kCommit[0] == '\0' ? "unknown commit" : kCommit);
+  fmt::print("{}\n", VersionText());
   return 0;
 }
 

@@ -73,8 +73,8 @@ void Validate(DesiredPlugin* plugin, const Policy& policy) {
   if (!IsPluginName(plugin->name))
     Block(plugin, reason::kInvalidName,
           fmt::format("plugin name `{}` must be 1 to 63 letters, digits, `.`, `_` and `-`, with a "
-                      "letter or digit at both ends; set spec.pluginName",
-                      plugin->name));
+                      "letter or digit at both ends; set {}",
+                      plugin->name, NameField(*plugin)));
   if (!uri) {
     Block(plugin, reason::kInvalidSource, uri.error().message);
     return;
@@ -127,6 +127,12 @@ DesiredPlugin Merge(const std::vector<const Declaration*>& group, DeclaredSet* s
     Block(&plugin, reason::kNotEntitled, kept.front()->entitled.error().message);
   for (size_t i = 1; i < kept.size(); ++i) Join(&plugin, kept[i]->plugin);
   return plugin;
+}
+
+/// One DeclaredPlugin that names nothing (its source is none) or takes an overlong name from its
+/// source must not spoil the status of every workspace that it selects.
+bool CanBeRow(const std::string& name) {
+  return !name.empty() && name.size() <= api::kMaxPluginNameBytes;
 }
 
 bool Installed(const api::Workspace& workspace, const std::string& name) {
@@ -242,6 +248,11 @@ bool Selects(const api::DeclaredPlugin& declared, const api::Workspace& workspac
          api::Matches(*declared.spec.workspace_selector, workspace.meta.labels);
 }
 
+std::string NameField(const DesiredPlugin& plugin) {
+  if (plugin.management) return "its name in privilegedPlugins of the operator's settings";
+  return plugin.owner.kind == "Workspace" ? "its name in spec.plugins" : "spec.pluginName";
+}
+
 std::string PluginNameOf(const api::DeclaredPlugin& declared) {
   if (!declared.spec.plugin_name.empty()) return declared.spec.plugin_name;
   const auto uri = ParseSourceUri(declared.spec.source);
@@ -254,7 +265,12 @@ DeclaredSet BuildDeclaredSet(const api::Workspace& workspace,
   DeclaredSet set;
   const std::vector<Declaration> all = Collect(workspace, declared, policy);
   std::map<std::string, std::vector<const Declaration*>> groups;
-  for (const Declaration& d : all) groups[d.plugin.name].push_back(&d);
+  for (const Declaration& d : all)
+    if (CanBeRow(d.plugin.name))
+      groups[d.plugin.name].push_back(&d);
+    else
+      set.rejected.push_back({d.plugin.name, d.plugin.source, d.plugin.owner, reason::kInvalidName,
+                              "no plugin has such a name; set spec.pluginName"});
   for (const auto& [name, group] : groups) {
     set.plugins.push_back(Merge(group, &set));
     Validate(&set.plugins.back(), policy);

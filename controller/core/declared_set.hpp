@@ -58,13 +58,13 @@ struct DesiredPlugin {
   std::optional<ResolutionView> put_back;
 };
 
-/// A declaration that is not part of the set (a rival of the management plugin, or one over the
-/// limit).
+/// A declaration that is not part of the set (a rival of the management plugin, one over the limit,
+/// or one without a name that a tracking row may have).
 struct RejectedDeclaration {
   std::string name;
   std::string source;
   api::PluginOwner owner;
-  std::string reason;  ///< NotEntitled or TooManyPlugins.
+  std::string reason;  ///< NotEntitled, TooManyPlugins or InvalidName.
   std::string message;
 };
 
@@ -85,6 +85,9 @@ bool Selects(const api::DeclaredPlugin& declared, const api::Workspace& workspac
 /// spec.pluginName, else the last segment of the source's path; empty for an invalid source without
 /// a name.
 std::string PluginNameOf(const api::DeclaredPlugin& declared);
+
+/// Where its first declarer has said the plugin's name, for people.
+std::string NameField(const DesiredPlugin& plugin);
 
 /// A plugin's name as a folder: 1 to 63 letters, digits, `.`, `_`, `-`, with a letter or digit at
 /// both ends.

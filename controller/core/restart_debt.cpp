@@ -18,6 +18,16 @@ bool Contains(const std::vector<std::string>& list, const std::string& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
+/// The runtime has started anew since this plugin's restart was written down as owed. An inventory
+/// names as loaded only what the runtime itself reports so; one that reports nothing, or leaves a
+/// plugin out, would otherwise be restarted with every heartbeat, for ever.
+bool RestartedFor(const WorkspaceObservation& observation, const std::string& plugin) {
+  const std::string current = CurrentBootId(observation);
+  const auto& pending = observation.workspace.status.pending_restart;
+  return pending && Contains(pending->plugins, plugin) && Comparable(pending->boot_id, current) &&
+         pending->boot_id != current;
+}
+
 /// The user's request counts for the debt that existed when it was made, not for a later one.
 bool Requested(const WorkspaceObservation& observation,
                const std::optional<api::PendingRestart>& pending) {
@@ -53,10 +63,12 @@ bool IsLoaded(const WorkspaceObservation& observation, const PluginView& view) {
   if (view.reload_none || !view.has_receipt) return true;
   // Where the boot ids say nothing, bytes that have been loaded once stay loaded, whatever else the
   // plugin waits for.
-  for (const api::PluginRow& row : observation.workspace.status.plugins)
-    if (row.name == view.name && row.loaded && row.digest == view.receipt_digest &&
-        !Comparable(view.activated_boot_id, CurrentBootId(observation)))
+  for (const api::PluginRow& row : observation.workspace.status.plugins) {
+    if (row.name != view.name || row.digest != view.receipt_digest) continue;
+    if (row.loaded && !Comparable(view.activated_boot_id, CurrentBootId(observation))) return true;
+    if (observation.probe.from_inventory && (row.loaded || RestartedFor(observation, view.name)))
       return true;
+  }
   return StartedSince(observation, view.name, view.activated_boot_id);
 }
 

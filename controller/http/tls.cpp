@@ -163,6 +163,12 @@ base::Result<CertificateAndKey> MakeCertificateAuthority(const std::string& comm
   return Export(raw, key.get());
 }
 
+base::Status CheckServingNames(const std::vector<std::string>& dns_names,
+                               const std::vector<std::string>& ip_addresses) {
+  if (auto text = AlternativeNames(dns_names, ip_addresses); !text) return std::move(text).error();
+  return {};
+}
+
 base::Result<CertificateAndKey> MakeServingCertificate(const CertificateAndKey& authority,
                                                        const std::string& common_name,
                                                        const std::vector<std::string>& dns_names,

@@ -25,6 +25,9 @@ base::Result<CertificateAndKey> MakeServingCertificate(const CertificateAndKey& 
                                                        const std::vector<std::string>& dns_names,
                                                        const std::vector<std::string>& ip_addresses,
                                                        base::Seconds valid_for);
+/// kInvalid when one of them cannot stand in a certificate.
+base::Status CheckServingNames(const std::vector<std::string>& dns_names,
+                               const std::vector<std::string>& ip_addresses);
 /// When a PEM certificate begins and ends to be valid (the first one of the text).
 base::Result<base::WallTime> CertificateBegin(const std::string& certificate_pem);
 base::Result<base::WallTime> CertificateEnd(const std::string& certificate_pem);

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "core/plan/plugin_status.hpp"
+#include "core/status_text.hpp"
 #include "reconcile/status_writer.hpp"
 
 namespace reconcile {
@@ -48,14 +49,13 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
     observation.resolution.state = core::ResolutionView::State::kFailed;
     observation.resolution.error = uri.error();
   } else if (!plugin->spec.suspend) {
-    const auto requested = plugin->meta.annotations.find(api::kReconcileRequestedAnnotation);
     const SourceQuestion question{
         .uri = *uri,
         .ns = key.ns,
         .secret = plugin->spec.source_secret_ref,
         .interval = base::Seconds{plugin->spec.update.interval_seconds},
-        .refresh = requested != plugin->meta.annotations.end() &&
-                   requested->second != plugin->status.last_handled_reconcile_at};
+        .refresh = core::ReconcileRequested(plugin->meta.annotations,
+                                            plugin->status.last_handled_reconcile_at)};
     observation.resolution = on_.sources.Find(question, {AskerKind::kDeclaredPlugin, key}, stop);
   }
   const auto selected = SelectedBy(on_, *plugin, &observation.workspaces_examined);

@@ -10,6 +10,7 @@
 #include "core/plan/plugin_plan.hpp"
 #include "core/plan/row_decision.hpp"
 #include "core/restart_debt.hpp"
+#include "core/status_text.hpp"
 #include "reconcile/notes.hpp"
 
 namespace reconcile {
@@ -140,9 +141,8 @@ void HearAgain(const Dependencies& on, const std::string& uid, core::HeartbeatVi
 
 void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Observed& seen,
                     std::stop_token stop) {
-  const auto requested = workspace.meta.annotations.find(api::kReconcileRequestedAnnotation);
-  const bool refresh = requested != workspace.meta.annotations.end() &&
-                       requested->second != workspace.status.last_handled_reconcile_at;
+  const bool refresh = core::ReconcileRequested(workspace.meta.annotations,
+                                                workspace.status.last_handled_reconcile_at);
   for (core::DesiredPlugin& plugin : seen.desired.plugins) {
     if (!plugin.uri || !plugin.blocked_reason.empty() || plugin.suspended) continue;
     const SourceQuestion question{.uri = *plugin.uri,

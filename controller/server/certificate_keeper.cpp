@@ -13,7 +13,25 @@ bool IsAddress(const std::string& name) {
          name.find_first_not_of("0123456789.") == std::string::npos;
 }
 
+struct ServingNames {
+  std::vector<std::string> names{"localhost"}, addresses{"127.0.0.1", "::1"};
+
+  explicit ServingNames(const CertificateOptions& options) {
+    for (const std::string& name : options.names)
+      (IsAddress(name) ? addresses : names).push_back(name);
+  }
+};
+
 }  // namespace
+
+base::Status CheckNames(const CertificateOptions& options) {
+  const ServingNames serving(options);
+  auto checked = http::CheckServingNames(serving.names, serving.addresses);
+  if (!checked)
+    return base::MakeError(checked.error().code, "--tls-name: " + checked.error().message,
+                           "BadServingName");
+  return {};
+}
 
 CertificateKeeper::CertificateKeeper(kube::Client& client, CertificateOptions options)
     : client_(client), options_(std::move(options)) {}
@@ -63,11 +81,9 @@ base::Result<Authority> CertificateKeeper::Stored(std::stop_token stop) {
 }
 
 base::Result<http::TlsMaterial> CertificateKeeper::Sign(const Authority& authority) const {
-  std::vector<std::string> names{"localhost"}, addresses{"127.0.0.1", "::1"};
-  for (const std::string& name : options_.names)
-    (IsAddress(name) ? addresses : names).push_back(name);
-  auto made = http::MakeServingCertificate(authority.current, "workspace-operator", names,
-                                           addresses, options_.policy.certificate_life);
+  const ServingNames serving(options_);
+  auto made = http::MakeServingCertificate(authority.current, "workspace-operator", serving.names,
+                                           serving.addresses, options_.policy.certificate_life);
   if (!made) return std::move(made).error();
   return http::TlsMaterial{std::move(made->certificate_pem), std::move(made->private_key_pem), ""};
 }

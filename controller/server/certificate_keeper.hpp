@@ -23,6 +23,10 @@ struct CertificateOptions {
   const base::Clock* clock = &base::SystemClock::Get();
 };
 
+/// kInvalid (BadServingName) when one of options.names cannot stand in a certificate: no retry can
+/// mend that.
+base::Status CheckNames(const CertificateOptions& options);
+
 /// Keeps the endpoint's serving certificate good. The authority is one Secret that all replicas
 /// share: whoever comes first makes it, and every change is a compare-and-swap, so no leader is
 /// needed. The serving certificate and its key live in this process only.

@@ -114,11 +114,46 @@ TEST_CASE("a declaration that cannot work says why, and nothing is done for it")
   CHECK(w.Reason("a") == "InvalidSource");
   CHECK(w.Reason("b") == "RefNotPinned");
   CHECK(w.Reason("c/d") == "InvalidName");
+  CHECK(w.Row("c/d")->message.ends_with("set its name in spec.plugins"));
   CHECK(w.Condition("Stalled") == "True");
   CHECK(w.done.empty());
+  // The remedy is where the name stands: a DeclaredPlugin has another place for it.
+  w.DeclareObject("d", 'd');
+  w.Declare("e", 'e');
+  for (const char* name : {"d", "e"}) w.sources[World::Source(name)].manifest_name = "other";
+  w.Settle(2);
+  CHECK(w.Row("d")->message.ends_with("set spec.pluginName to the manifest's name"));
+  CHECK(w.Row("e")->message.ends_with("set its name in spec.plugins to the manifest's name"));
   w.policy.allow_unpinned = true;
   w.Observe();
   CHECK(w.set.Find("b")->blocked_reason.empty());
+}
+
+TEST_CASE(
+    "a DeclaredPlugin whose source gives no name, or one that no row may have, is its own trouble "
+    "and nobody else's") {
+  World w;
+  w.Declare("p", 'a');
+  for (const char* source : {"git+https://user:word@host/p.git#tag:v1", "local://a/b"})
+    w.DeclareObject("bad", 'b').spec.source = source;
+  w.DeclareObject("long", 'c').spec.source = World::Source(std::string(101, 'x'));
+  w.Settle(3);
+  CHECK(w.set.rejected.size() == 3);
+  REQUIRE(w.ws.status.plugins.size() == 1);  // An empty or overlong name makes the status invalid.
+  CHECK(w.ws.status.plugins[0].name == "p");
+  CHECK(w.box.contains("p"));
+  CHECK(w.Condition("Ready") == "True");
+
+  core::DeclaredPluginObservation o;
+  o.matched = {&w.ws};
+  for (const api::DeclaredPlugin& declared : w.declared) {
+    o.object = declared;
+    const auto status = core::SummariseDeclaredPlugin(o, w.policy, w.now).status;
+    const meta::Condition* ready = meta::FindCondition(status.conditions, "Ready");
+    REQUIRE(ready != nullptr);
+    CHECK(ready->reason == (declared.meta.name == "long" ? "InvalidName" : "InvalidSource"));
+    CHECK(status.workspaces->blocked == 1);
+  }
 }
 
 TEST_CASE(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds manifests/ together: install.yaml is the tree rendered; the roles have no wildcard and the namespaced overlay nothing cluster-wide; the
 Deployment is restricted, small, and uses flags that the program has; every alert has its runbook; every metric and label that alerts and
-dashboards name is in a real scrape (monitoring.py).
+dashboards name is in a real scrape (monitoring.py); kustomize knows what our kinds refer to (references.py).
 
   check.py PROGRAM
 """
@@ -14,6 +14,7 @@ import sys
 import yaml
 
 from monitoring import check_monitoring
+from references import check_references
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBECTL = os.environ.get("KUBECTL", str(ROOT / ".cache/bin/kubectl"))
@@ -254,6 +255,7 @@ def main():
     check_settings(documents)
     check_scrape(documents)
     check("default-deny" in check_network_policies(documents), "other Pods of the operator's namespace are not shut off")
+    check_references(check, KUBECTL)
     wanted = check_monitoring(check, program, KUBECTL, settings_taken_at_their_word())
     if failures:
         sys.exit("\n".join(f"check: {failure}" for failure in failures))

@@ -90,6 +90,9 @@ def check_alerts(check):
         text = " ".join(alert["annotations"].values())
         yield Named(f"alert {alert['alert']}", alert["expr"], set(re.findall(r"\$labels\.([a-z_]+)", text)))
     pages = {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"}
+    for page in RUNBOOKS.glob("*.md"):
+        for command in re.findall(r"`(kubectl [^`]* logs -l [^`]*)`", page.read_text()):
+            check("--tail" in command, f"{page.name}: by label kubectl shows the last 10 lines of a log only; say --tail: {command}")
     check(pages == {alert["alert"] for alert in found}, f"runbooks without an alert: {pages - {a['alert'] for a in found}}")
     rows = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \| (\w+) \| (\w+) \| (.*) \|$", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
     wanted = [(a["alert"], a["alert"], a["labels"]["severity"], a["for"], a["annotations"]["summary"].strip()) for a in found]

@@ -8,6 +8,7 @@
 #include "core/plan/plugin_status.hpp"
 #include "core/reasons.hpp"
 #include "core/requeue.hpp"
+#include "core/status_text.hpp"
 
 namespace core {
 namespace {
@@ -52,13 +53,12 @@ class Summary {
     out.status.observed_generation = o_.object.meta.generation;
     out.status.workspaces = counts_;
     out.status.resolved = Resolved();
-    const auto& annotations = o_.object.meta.annotations;
-    const auto asked = annotations.find(api::kReconcileRequestedAnnotation);
     out.status.last_handled_reconcile_at =
-        asked == annotations.end() ? last.last_handled_reconcile_at : asked->second;
+        ReconcileRequest(o_.object.meta.annotations).value_or(last.last_handled_reconcile_at);
     std::vector<Condition> wanted = Conditions();
     for (Condition& c : wanted) {
       c.observed_generation = o_.object.meta.generation;
+      c.reason = ReasonWord(c.reason);
       c.message = BoundedMessage(c.message);
     }
     out.status.conditions = meta::MergeConditions(last.conditions, std::move(wanted), now_.wall);
@@ -82,6 +82,9 @@ class Summary {
                                   [&](const api::PluginRow& r) { return r.name == name_; });
     if (!entitled) {
       set(Share::kBlocked, entitled.error().reason, entitled.error().message);
+    } else if (!uri_ || !IsPluginName(name_)) {
+      const Condition refused = Accepted();
+      set(Share::kBlocked, refused.reason, refused.message);
     } else if (row == w.status.plugins.end()) {
       const Condition* converged = meta::FindCondition(w.status.conditions, "PluginsConverged");
       const bool too_many = converged != nullptr && converged->reason == reason::kTooManyPlugins;

@@ -12,6 +12,7 @@
 #include "core/recovery.hpp"
 #include "core/restart_debt.hpp"
 #include "core/retry_state.hpp"
+#include "core/status_text.hpp"
 
 namespace core {
 namespace {
@@ -63,10 +64,8 @@ class Planner {
 
  private:
   std::string HandledReconcile() const {
-    const auto& annotations = o_.workspace.meta.annotations;
-    const auto found = annotations.find(api::kReconcileRequestedAnnotation);
-    return found == annotations.end() ? o_.workspace.status.last_handled_reconcile_at
-                                      : found->second;
+    return ReconcileRequest(o_.workspace.meta.annotations)
+        .value_or(o_.workspace.status.last_handled_reconcile_at);
   }
 
   void CheckAt(std::optional<base::MonoTime> at) {

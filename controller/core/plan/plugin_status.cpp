@@ -9,6 +9,7 @@
 #include "core/reasons.hpp"
 #include "core/requeue.hpp"
 #include "core/retry_state.hpp"
+#include "core/status_text.hpp"
 
 namespace core {
 namespace {
@@ -18,17 +19,6 @@ using meta::ConditionStatus;
 
 constexpr size_t kMaxTaskBytes = 512;
 constexpr size_t kMaxShortBytes = 128;
-
-std::string Bounded(std::string_view text, size_t limit) {
-  std::string out(text.substr(0, limit));
-  // Not in the middle of a character.
-  while (out.size() < text.size() && !out.empty() &&
-         (static_cast<unsigned char>(text[out.size()]) & 0xc0) == 0x80)
-    out.pop_back();
-  for (char& c : out)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  return out;
-}
 
 /// A decision after its steps.
 struct FinishedRow {
@@ -64,6 +54,7 @@ class Summariser {
     std::vector<Condition> wanted = Conditions();
     for (Condition& c : wanted) {
       c.observed_generation = generation;
+      c.reason = ReasonWord(c.reason);
       c.message = BoundedMessage(c.message);
     }
     status_.conditions = meta::MergeConditions(last_.conditions, std::move(wanted), now_.wall);

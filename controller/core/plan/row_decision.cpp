@@ -7,6 +7,7 @@
 #include "core/entitlement.hpp"
 #include "core/reasons.hpp"
 #include "core/restart_debt.hpp"
+#include "core/status_text.hpp"
 
 namespace core {
 namespace {
@@ -326,9 +327,9 @@ std::optional<Refusal> RefusalOf(const DesiredPlugin& plugin, api::WorkspaceKind
   if (r.manifest_name.empty() || r.manifest_name == plugin.name) return std::nullopt;
   return Refusal{
       reason::kNameMismatch,
-      fmt::format("the plugin's manifest says name `{}`, the declaration `{}`; set spec.pluginName "
-                  "to the manifest's name",
-                  r.manifest_name, plugin.name)};
+      fmt::format("the plugin's manifest says name `{}`, the declaration `{}`; set {} to the "
+                  "manifest's name",
+                  r.manifest_name, plugin.name, NameField(plugin))};
 }
 
 bool Refused(const Facts& f, const Policy& policy, TableDecision* out) {
@@ -367,10 +368,8 @@ const api::PluginRow* FindRow(const WorkspaceObservation& observation, const std
 }
 
 bool ReconcileRequested(const WorkspaceObservation& observation) {
-  const auto& annotations = observation.workspace.meta.annotations;
-  const auto found = annotations.find(api::kReconcileRequestedAnnotation);
-  return found != annotations.end() &&
-         found->second != observation.workspace.status.last_handled_reconcile_at;
+  return ReconcileRequested(observation.workspace.meta.annotations,
+                            observation.workspace.status.last_handled_reconcile_at);
 }
 
 int UnknownStreak(const WorkspaceObservation& observation, const std::string& name) {

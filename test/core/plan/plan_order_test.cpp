@@ -55,6 +55,36 @@ TEST_SUITE("behaviour.md section 4: who goes first") {
     CHECK(w.done.empty());
   }
   TEST_CASE(
+      "an External box whose runtime never reports what it has loaded is restarted once for the "
+      "same bytes") {
+    World w;
+    w.ws.spec.box.type = api::BoxType::kExternal;
+    w.Declare("p", 'a');
+    w.Beat();
+    const auto has = [&](char digest) {
+      w.hb.inventory = {{"p", std::string(40, digest), Digest(digest), false}};
+    };
+    has('a');
+    w.Settle(4);
+    CHECK(w.boot == 2);  // One restart, and not one with each heartbeat.
+    CHECK(w.Row("p")->loaded);
+    CHECK(w.Reason("p") == "ReportedNotLoaded");  // As for boxes that are probed.
+    CHECK(w.Condition("Ready") == "Unknown");
+    w.Restarted();
+    w.Settle(2);
+    CHECK(w.boot == 2);
+    // Other bytes owe another one.
+    w.Publish(World::Source("p"), 'b');
+    has('b');
+    w.Settle(4);
+    CHECK(w.boot == 3);
+    CHECK(w.Row("p")->digest == Digest('b'));
+    w.hb.inventory->front().loaded = true;
+    w.Settle(2);
+    CHECK(w.boot == 3);
+    CHECK(w.Condition("Ready") == "True");
+  }
+  TEST_CASE(
       "an External box pulls: nothing is delivered, the row and the pull list say so (SC-6)") {
     World w;
     w.ws.spec.box.type = api::BoxType::kExternal;

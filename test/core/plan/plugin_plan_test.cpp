@@ -292,6 +292,7 @@ TEST_SUITE("behaviour.md section 4: the decision table") {
     o.probe = core::ProbeFromInventory(o.heartbeat, w.set.probe_names);
     CHECK(core::OwedFor(o).empty());
     o.heartbeat.inventory->front().loaded = false;
+    o.workspace.status.plugins.front().loaded = false;
     o.probe = core::ProbeFromInventory(o.heartbeat, w.set.probe_names);
     CHECK(core::OwedFor(o) == std::vector<std::string>{"p"});
   }
