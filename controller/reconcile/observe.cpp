@@ -148,6 +148,7 @@ void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Obs
     const SourceQuestion question{.uri = *plugin.uri,
                                   .ns = workspace.meta.ns,
                                   .secret = plugin.source_secret_ref,
+                                  .interval = plugin.interval,
                                   .refresh = refresh};
     plugin.resolution =
         on.sources.Find(question, {AskerKind::kWorkspace, workspace.meta.Key()}, stop);
