@@ -60,6 +60,7 @@ std::vector<Declaration> Collect(const api::Workspace& workspace,
     plugin.owner = {"DeclaredPlugin", d->meta.name, d->meta.uid};
     plugin.source_secret_ref = d->spec.source_secret_ref;
     plugin.update = d->spec.update.policy;
+    plugin.interval = base::Seconds(d->spec.update.interval_seconds);
     plugin.deletion_policy = d->spec.deletion_policy;
     plugin.depends_on = d->spec.depends_on;
     plugin.suspended = d->spec.suspend;
@@ -91,6 +92,7 @@ void Validate(DesiredPlugin* plugin, const Policy& policy) {
 
 void Join(DesiredPlugin* into, const DesiredPlugin& other) {
   into->declarers.push_back(other.owner);
+  into->interval = std::min(into->interval, other.interval);
   for (const std::string& name : other.depends_on)
     if (std::find(into->depends_on.begin(), into->depends_on.end(), name) == into->depends_on.end())
       into->depends_on.push_back(name);

@@ -45,6 +45,7 @@ struct DesiredPlugin {
   std::vector<api::PluginOwner> declarers;
   std::optional<api::LocalRef> source_secret_ref;
   api::UpdatePolicy update = api::UpdatePolicy::kTrack;
+  base::Seconds interval{3600};  ///< Between two looks at the source: its declarers' shortest.
   api::DeletionPolicy deletion_policy = api::DeletionPolicy::kRemove;
   std::vector<std::string> depends_on;
   bool management = false;  ///< The implicit (or identical explicit) management plugin.

@@ -144,6 +144,12 @@ HeartbeatTable::HeartbeatTable(TableOptions options,
 
 HeartbeatTable::~HeartbeatTable() = default;
 
+void HeartbeatTable::SetErrorRates(double degraded_at, double recovered_below) {
+  const std::lock_guard lock(state_->mutex);
+  state_->options.degraded_at = degraded_at;
+  state_->options.recovered_below = recovered_below;
+}
+
 void HeartbeatTable::TakeOver(base::Now now) {
   const std::lock_guard lock(state_->mutex);
   state_->take_over = now;

@@ -116,6 +116,9 @@ class HeartbeatTable {
   HeartbeatTable(const HeartbeatTable&) = delete;
   HeartbeatTable& operator=(const HeartbeatTable&) = delete;
 
+  /// In place of the options' degraded_at and recovered_below, from the next report on.
+  void SetErrorRates(double degraded_at, double recovered_below);
+
   /// Silence is counted from here for slots that have not reported (start, leader change). Also
   /// says that all tokens are known from now on: before it, an unknown token is kUnavailable (503),
   /// never unauthorized.

@@ -14,6 +14,16 @@ namespace {
 
 using codec::Json;
 
+/// Secrets are not watched: that would need the right to list them all. 20,000 workspaces are one
+/// request a second by it.
+constexpr base::Seconds kReadAgain{6 * 3'600};
+
+std::string ReconcileRequest(const api::Workspace& workspace) {
+  const auto& annotations = workspace.meta.annotations;
+  const auto found = annotations.find(api::kReconcileRequestedAnnotation);
+  return found == annotations.end() ? std::string() : found->second;
+}
+
 std::string NewToken() {
   const std::string bytes = base::RandomBytes(32);
   return base::Hex({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
@@ -116,9 +126,13 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
   }
   std::string identity;
   if (box != nullptr) identity = box->State(stop).identity;
-  const bool give = box != nullptr && !identity.empty() && identity != known.box_with_token;
+  bool give = box != nullptr && !identity.empty() && identity != known.box_with_token;
   fleet::SlotSettings slot = SettingsOf(workspace);
-  if (known.slot.token_hash && !give) {
+  const base::MonoTime now = on_.clock->Read().mono;
+  const std::string request = ReconcileRequest(workspace);
+  const bool current =
+      known.slot.token_hash && now - known.read < kReadAgain && request == known.read_at_request;
+  if (current && !give) {
     slot.token_hash = known.slot.token_hash;
     slot.previous_token_hash = known.slot.previous_token_hash;
     on_.fleet.Upsert(slot, on_.clock->Read());
@@ -135,6 +149,7 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
   slot.token_hash = base::Sha256Of(texts->current);
   if (!texts->previous.empty()) slot.previous_token_hash = base::Sha256Of(texts->previous);
   const bool first = !known.slot.token_hash;
+  give = give || (box != nullptr && !identity.empty() && known.slot.token_hash != slot.token_hash);
   on_.fleet.Upsert(slot, on_.clock->Read());
   if (first && workspace.spec.kind == api::WorkspaceKind::kPlatform) {
     // Fail closed until the first decision: a register that comes before it is answered 400.
@@ -144,8 +159,11 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
     on_.fleet.SetAnswer(uid, std::move(undecided));
   }
   known.slot = slot;
+  known.read = now;
+  known.read_at_request = request;
   base::Status given;
   if (give) {
+    known.box_with_token.clear();
     const base::FailpointScope failpoint("box.WriteToken");
     given = box->WriteToken(texts->current, stop);
     if (given) known.box_with_token = identity;

@@ -12,7 +12,8 @@ namespace reconcile {
 
 /// The agents' tokens (behaviour.md section 6): a 256-bit token in a Secret beside the Workspace,
 /// owned by it. This process keeps hashes only: the text is read from the Secret when a box has to
-/// be given it. Thread safe.
+/// be given it, every six hours and at a reconcile request: somebody may have replaced it. Thread
+/// safe.
 class InstanceTokens {
  public:
   explicit InstanceTokens(const Dependencies& on) : on_(on) {}
@@ -31,6 +32,8 @@ class InstanceTokens {
   struct Known {
     std::string box_with_token;  ///< Identity of the box that was given the token; empty: none yet.
     fleet::SlotSettings slot;
+    base::MonoTime read{};        ///< When the Secret was.
+    std::string read_at_request;  ///< The reconcile request that this answered.
   };
   struct Texts {
     std::string current;

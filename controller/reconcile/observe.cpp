@@ -148,6 +148,7 @@ void ResolveSources(const Dependencies& on, const api::Workspace& workspace, Obs
     const SourceQuestion question{.uri = *plugin.uri,
                                   .ns = workspace.meta.ns,
                                   .secret = plugin.source_secret_ref,
+                                  .interval = plugin.interval,
                                   .refresh = refresh};
     plugin.resolution =
         on.sources.Find(question, {AskerKind::kWorkspace, workspace.meta.Key()}, stop);
@@ -212,6 +213,8 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
   observation.workspace = workspace;
   observation.memory = request.memory;
   on.fleet.ForgiveDeafness(on.clock->Read().mono);
+  // A report that crosses them has to wake somebody.
+  on.fleet.SetErrorRates(request.policy.degraded_at, request.policy.recovered_below);
   observation.takeover = on.fleet.TakeOverTime().value_or(on.clock->Read());
   if (const auto slot = on.fleet.Snapshot(workspace.meta.uid))
     observation.heartbeat = HeartbeatOf(*slot);

@@ -109,6 +109,13 @@ base::Error FromRun(base::Error error) {
   return error;
 }
 
+/// In the names of all scratch folders of this process: settings that are read again make another
+/// GitProgram in the same work directory, and what the one before still uses is no left-over.
+const std::string& OwnScratch() {
+  static const std::string own = "git-" + base::RandomUuid().substr(0, 8) + "-";
+  return own;
+}
+
 void Replace(std::string& text, const std::string& what) {
   if (what.size() < 4) return;  // Shorter ones would only mangle ordinary words.
   for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at))
@@ -168,7 +175,7 @@ base::Result<GitProgram> GitProgram::Make(const SourceSettings& settings) {
   auto names = folder->List();
   if (!names) return names.error();
   for (const std::string& name : *names)
-    if (name.starts_with("git-"))
+    if (name.starts_with("git-") && !name.starts_with(OwnScratch()))
       if (auto ok = folder->RemoveTree(name); !ok) return ok.error();
   if (auto ok = base::MakeDirectories(settings.work_directory + "/home", 0700); !ok)
     return ok.error();
@@ -181,8 +188,8 @@ base::Result<GitProgram> GitProgram::Make(const SourceSettings& settings) {
 }
 
 base::Result<std::string> GitProgram::MakeScratch(std::string_view purpose) const {
-  std::string path =
-      fmt::format("{}/git-{}-{}", settings_.work_directory, purpose, base::RandomUuid());
+  std::string path = fmt::format("{}/{}{}-{}", settings_.work_directory, OwnScratch(), purpose,
+                                 base::RandomUuid());
   if (::mkdir(path.c_str(), 0700) != 0) return base::ErrnoError(errno, "make folder " + path);
   return path;
 }

@@ -27,6 +27,7 @@ struct Entry {
   SourceView view;
   MonoTime due{};  ///< When the next attempt is to start.
   MonoTime looked_at{};
+  MonoTime interval_asked_at{};  ///< When somebody last asked for this interval, or a shorter one.
   bool running = false;
   bool again = false;  ///< Asked for while an attempt was running.
   bool bytes_wanted = false;
@@ -75,6 +76,7 @@ struct Resolver::State {
   std::map<std::string, Entry>::iterator TakeDue(MonoTime now, std::optional<MonoTime>* next);
   void Attempt(const std::string& key, SourceRequest request, std::stop_token stop);
   void Settle(Entry& entry, SourceView fresh, base::Now now);
+  base::Millis AgreeOnInterval(Entry& entry, base::Millis asked, MonoTime now) const;
   bool IsIdle(const Entry& entry, MonoTime now) const {
     return now - entry.looked_at > std::max(options.idle_after, 3 * entry.request.interval);
   }
@@ -215,6 +217,18 @@ void Resolver::State::Settle(Entry& entry, SourceView fresh, base::Now now) {
   entry.again = false;
 }
 
+/// The shortest that is asked for, as long as it is: whoever asked may be gone, or edited since.
+base::Millis Resolver::State::AgreeOnInterval(Entry& entry, base::Millis asked,
+                                              MonoTime now) const {
+  const base::Millis before = entry.request.interval;
+  asked = std::max(asked, base::Millis(1));
+  if (asked > before && now - entry.interval_asked_at <= std::max(options.idle_after, 3 * before))
+    return before;
+  entry.interval_asked_at = now;
+  if (asked < before && !entry.view.error) entry.due = std::min(entry.due, now + asked);
+  return asked;
+}
+
 void Resolver::State::DropOldest() {
   auto oldest = entries.end();
   for (auto it = entries.begin(); it != entries.end(); ++it)
@@ -262,11 +276,11 @@ SourceView Resolver::Find(const SourceRequest& request) {
   const bool idle = !fresh && s.IsIdle(entry, now);
   const bool other_secret =
       !fresh && !SameCredentials(entry.request.credentials, request.credentials);
-  const base::Millis interval =
-      fresh || idle ? request.interval : std::min(entry.request.interval, request.interval);
+  if (fresh || idle) entry.request.interval = request.interval;
+  const base::Millis interval = s.AgreeOnInterval(entry, request.interval, now);
   const bool bytes_missing = request.want_bytes && !entry.bytes_wanted;
   entry.request = request;
-  entry.request.interval = std::max(interval, base::Millis(1));
+  entry.request.interval = interval;
   entry.bytes_wanted = entry.bytes_wanted || request.want_bytes;
   entry.looked_at = now;
   // Its file may have been evicted: then the bytes are wanted again.

@@ -30,6 +30,21 @@ TEST_CASE(
   CHECK(!core::Selects(d, w.ws));
 }
 
+TEST_CASE("a source is looked at as often as those who declare it say, and no oftener") {
+  World w;
+  w.DeclareObject("p", 'a');
+  w.declared[0].spec.update.interval_seconds = 86'400;
+  w.Observe();
+  REQUIRE(w.set.Find("p"));
+  CHECK(w.set.Find("p")->interval == 24h);
+  w.Declare("p", 'a');  // Inline it says nothing about that: an hour.
+  w.Observe();
+  CHECK(w.set.Find("p")->interval == 1h);
+  w.declared[0].spec.update.interval_seconds = 60;
+  w.Observe();
+  CHECK(w.set.Find("p")->interval == 60s);
+}
+
 TEST_CASE(
     "equal declarations are one plugin; one character of difference is a Conflict that leaves the "
     "rest alone") {

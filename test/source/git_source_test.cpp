@@ -183,6 +183,21 @@ TEST_CASE("a private repository opens with its token, and the token shows up now
         "remote: no *** for bot");
 }
 
+TEST_CASE("settings that are read again take nothing from the fetches under way") {
+  Fixture f;
+  const auto running = source::GitProgram::Make(f.settings);
+  REQUIRE(running);
+  const auto fetch = running->MakeScratch("fetch"), secret = running->MakeScratch("secret");
+  REQUIRE((fetch && secret));
+  fs::create_directory(f.settings.work_directory + "/git-fetch-of-a-process-that-was-killed");
+  f.Make();
+  CHECK(fs::exists(*fetch));
+  CHECK(fs::exists(*secret));
+  running->RemoveScratch(*fetch);
+  running->RemoveScratch(*secret);
+  CHECK(f.WorkIsClean());
+}
+
 TEST_CASE("git that cannot ask for the password blames neither the token nor the source") {
   Fixture f;
   f.server.MakeRepository("hello", std::string(kPlugin) + "git tag v1");

@@ -251,6 +251,36 @@ TEST_CASE(
   CHECK_FALSE(view.error);
 }
 
+TEST_CASE("the interval that is asked for now counts, sooner or later") {
+  Fixture f;
+  auto hourly = Fixture::Request(), often = Fixture::Request();
+  often.interval = base::Seconds(60);
+  f.AwaitBytes(hourly);
+  const auto moves = [&](const std::string& commit) {
+    f.memory->Set([&](MemorySource& m) { m.commit = commit; });
+  };
+  moves("c2");
+  f.clock.Advance(base::Seconds(30));
+  CHECK(f.resolver->Find(often).resolution->commit == "c1");
+  f.clock.Advance(base::Seconds(70));
+  f.Await(often, [](const auto& v) { return v.resolution->commit == "c2" && !v.pending; });
+  // Whoever asked for it has gone, or asks for less: after a while nobody is asked so often.
+  for (int i = 0; i < 30; ++i) {
+    f.clock.Advance(base::Seconds(60));
+    f.Await(hourly, [](const auto& v) { return !v.pending; });
+  }
+  const auto asked = [&] {
+    const std::lock_guard lock(f.memory->mutex);
+    return f.memory->resolves.begin()->second;
+  };
+  const int before = asked();
+  for (int i = 0; i < 30; ++i) {
+    f.clock.Advance(base::Seconds(60));
+    f.Await(hourly, [](const auto& v) { return !v.pending; });
+  }
+  CHECK(asked() <= before + 1);
+}
+
 TEST_CASE("what one namespace fetched with its secret is not given to another one") {
   Fixture f;
   f.AwaitBytes(Fixture::Request("git+https://h/private#main", "team-a/git"));

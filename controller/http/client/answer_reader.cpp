@@ -18,6 +18,7 @@ namespace beast = boost::beast;
 using ErrorCode = boost::system::error_code;
 
 constexpr uint32_t kHeadLimit = 64 << 10;
+constexpr int kMostInterim = 16;  ///< Answers before the answer (1xx).
 constexpr std::chrono::microseconds kQuick{6'000};
 constexpr int kQuickInARow = 32;
 constexpr std::chrono::microseconds kGather{4'000};
@@ -70,6 +71,11 @@ class AnswerReader::Parser {
 
   bool HeadDone() const { return parser_.is_header_done(); }
   bool Done() const { return parser_.is_done(); }
+  /// Only a word on the way (103 Early Hints of a proxy): the answer follows.
+  bool Interim() const {
+    const unsigned status = Done() ? parser_.get().result_int() : 0;
+    return status / 100 == 1 && status != 101;
+  }
   bool KeepAlive() const { return parser_.get().keep_alive(); }
   bool EndedBySink() const { return ended_by_sink_; }
   bool TooLarge() const { return too_large_; }
@@ -192,6 +198,10 @@ std::optional<base::Error> AnswerReader::Parse() {
       return Make(base::Code::kInvalid, fmt::format("the answer is over {} bytes", rules_.limit),
                   "TooLarge");
     if (code) return ConnectionBroke(rules_.what);
+    if (parser_->Interim()) {
+      if (++interim_ > kMostInterim) return ConnectionBroke(rules_.what);
+      parser_ = std::make_unique<Parser>(rules_);
+    }
     if (taken == 0) break;
   }
   held_ -= used;

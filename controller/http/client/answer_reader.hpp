@@ -45,12 +45,13 @@ class AnswerReader {
 
   Line& line_;
   const AnswerRules rules_;
-  const std::unique_ptr<Parser> parser_;
+  std::unique_ptr<Parser> parser_;
   const std::unique_ptr<char[]> buffer_;
   size_t held_ = 0;          ///< Bytes of buffer_ that the parser has not taken.
   base::MonoTime heard_{};   ///< When the last bytes came.
   base::MonoTime waited_{};  ///< When the last wait for more bytes began,
   int quick_ = 0;            ///< and how many in a row were short.
+  int interim_ = 0;          ///< Answers before the answer.
 };
 
 }  // namespace http

@@ -128,6 +128,41 @@ TEST_CASE("who waits for a turn waits no longer than allowed") {
   CHECK(first.get());
 }
 
+TEST_CASE("a word on the way is not taken for the answer, nor for the next one's") {
+  constexpr char kHints[] = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
+  support::ByteServer server([&](support::ByteConnection& connection,
+                                 const support::ByteRequest& request) {
+    if (request.target == "/endless")
+      while (connection.Send(kHints)) {
+      }
+    if (request.target == "/together")
+      connection.Send(std::string(kHints) + "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok");
+    if (request.target == "/in-pieces")
+      connection.SendSplit("HTTP/1.1 100 Continue\r\n\r\n" + std::string(kHints) +
+                               "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok",
+                           1);
+  });
+  const auto client = OwnConnectionTo(server.Url());
+  for (const char* target : {"/together", "/in-pieces", "/together"}) {
+    CAPTURE(target);
+    const auto answer = Put(*client, target);
+    REQUIRE(answer);
+    CHECK(answer->status == 201);
+    CHECK(answer->body == "ok");
+    std::string streamed;
+    const auto stream = client->Stream({"GET", target, {}, ""}, {}, [&](std::string_view bytes) {
+      streamed += bytes;
+      return true;
+    });
+    CHECK(stream);
+    CHECK(streamed == "ok");
+  }
+  CHECK(server.Accepted() == 2);
+  const auto endless = Put(*client, "/endless");
+  REQUIRE_FALSE(endless);
+  CHECK(endless.error().reason == "ConnectionLost");
+}
+
 TEST_CASE("what would end its line in a head is refused") {
   const auto client = OwnConnectionTo("http://127.0.0.1:1");
   for (const http::Request& request :
