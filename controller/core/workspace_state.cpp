@@ -28,10 +28,15 @@ struct Case {
   bool fresh;  ///< The agent of this box reports, and its box is not stopped.
 };
 
+/// Something of a box that runs is to be told: it is outdated, say, or could not be made again.
+bool IsRemark(const std::string& why) {
+  return !why.empty() && why != reason::kBoxRunning && why != reason::kContainerNotReady;
+}
+
 /// It is Online all the same: the box works as it was asked for before.
 std::string ReadyMessage(const Case& c) {
-  const bool outdated = c.o.box.reason == reason::kPodOutdated;
-  return outdated ? "the agent reports; " + c.o.box.cause : "the agent reports";
+  const bool remark = c.o.box.state == BoxState::kRunning && IsRemark(c.o.box.reason);
+  return remark ? "the agent reports; " + c.o.box.cause : "the agent reports";
 }
 
 void Set(WorkspaceDecision* d, const char* state, const char* why, std::string message) {
@@ -326,13 +331,13 @@ std::optional<Condition> NewBoxTrouble(const std::vector<Condition>& before,
                                        const std::vector<Condition>& after) {
   const Condition* now = meta::FindCondition(after, "BoxRunning");
   if (now == nullptr) return std::nullopt;
-  const bool outdated = now->reason == reason::kPodOutdated;
-  if (!outdated && (now->status != ConditionStatus::kFalse || now->reason == reason::kBoxStopped ||
-                    now->reason == reason::kPodMissing))
+  const bool remark = now->status == ConditionStatus::kTrue && IsRemark(now->reason);
+  if (!remark && (now->status != ConditionStatus::kFalse || now->reason == reason::kBoxStopped ||
+                  now->reason == reason::kPodMissing))
     return std::nullopt;
   const Condition* was = meta::FindCondition(before, "BoxRunning");
   const bool said =
-      was != nullptr && was->reason == now->reason && (!outdated || was->message == now->message);
+      was != nullptr && was->reason == now->reason && (!remark || was->message == now->message);
   return said ? std::nullopt : std::optional(*now);
 }
 

@@ -417,6 +417,13 @@ TEST_CASE(
   o.box.cause = "image is a:1, not a:3";
   CHECK(core::NewBoxTrouble(now, decide()));
   CHECK_FALSE(core::NewBoxTrouble(now, w.ws.status.conditions));
+  // Whatever else is to be told of one that runs; its readiness goes up and down.
+  o.box.reason = "PodTemplateMissing";
+  CHECK(core::NewBoxTrouble(now, decide())->reason == "PodTemplateMissing");
+  CHECK(meta::FindCondition(decide(), "Ready")->message.ends_with("not a:3"));
+  o.box.reason = "ContainerNotReady";
+  CHECK_FALSE(core::NewBoxTrouble(now, decide()));
+  CHECK(meta::FindCondition(decide(), "Ready")->message == "the agent reports");
 }
 
 TEST_CASE("why a box does not run is told once for each reason") {
