@@ -45,7 +45,8 @@ struct StateReport {
   bool plugins_path_persistent = true;
   /// How long this stands while nobody would tell us that it no longer does; none: we are told.
   std::optional<base::Millis> look_again = {};
-  std::vector<BoxNote> notes = {};  ///< Of this pass' Provide.
+  std::vector<BoxNote> notes = {};   ///< Of this pass' Provide.
+  std::string reports_refused = {};  ///< Why nothing that its agent reports can be taken now.
 };
 
 /// What the probe found of one plugin.

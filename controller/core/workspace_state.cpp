@@ -16,6 +16,7 @@ using meta::Condition;
 using meta::ConditionStatus;
 
 constexpr char kJustStarted[] = "the operator has just started and waits for the next heartbeat";
+constexpr char kRefused[] = "; what it reports is refused: ";
 constexpr char kSilentSinceStart[] = "no heartbeat since the operator started";
 
 struct Case {
@@ -70,6 +71,11 @@ Condition BoxRunning(const Case& c) {
   return out;
 }
 
+/// Not that nobody reports: that nobody is heard.
+std::string Refused(const Case& c) {
+  return c.o.box.reports_refused.empty() ? "" : kRefused + c.o.box.reports_refused;
+}
+
 Condition AgentReporting(const Case& c) {
   Condition out{"AgentReporting", ConditionStatus::kUnknown, 0, {}, "", ""};
   if (HeartbeatIsFresh(c.o, c.now)) {
@@ -78,8 +84,8 @@ Condition AgentReporting(const Case& c) {
   } else if (HeartbeatIsOfThisBox(c.o)) {
     out.status = ConditionStatus::kFalse;
     out.reason = reason::kHeartbeatStale;
-    out.message =
-        fmt::format("no heartbeat since {}", base::FormatTime(c.o.heartbeat.received_wall));
+    out.message = fmt::format("no heartbeat since {}{}",
+                              base::FormatTime(c.o.heartbeat.received_wall), Refused(c));
   } else if (HasReported(c.o)) {
     // A start writes nothing: what was written stands for one timeout, and a silence that was
     // written goes on.
@@ -89,14 +95,16 @@ Condition AgentReporting(const Case& c) {
       out.status = before->status;
       out.reason = before->reason;
       out.message = before->message;
+      if (before->reason == reason::kHeartbeatStale)
+        out.message = out.message.substr(0, out.message.find(kRefused)) + Refused(c);
       return out;
     }
     out.status = ConditionStatus::kFalse;
     out.reason = grace ? reason::kTakeOver : reason::kHeartbeatStale;
-    out.message = grace ? kJustStarted : kSilentSinceStart;
+    out.message = (grace ? kJustStarted : kSilentSinceStart) + Refused(c);
   } else {
     out.reason = reason::kAwaitingFirstReport;
-    out.message = "the agent of this box has not reported yet";
+    out.message = "the agent of this box has not reported yet" + Refused(c);
   }
   return out;
 }
@@ -158,7 +166,7 @@ std::string WhySilent(const Case& c) {
   std::string why = c.o.box.cause;
   if (!c.o.token_trouble.empty())
     why += (why.empty() ? "" : "; ") + fmt::format("no token for its agent: {}", c.o.token_trouble);
-  return why.empty() ? why : ": " + why;
+  return (why.empty() ? why : ": " + why) + Refused(c);
 }
 
 /// Row 4.
@@ -222,7 +230,7 @@ bool Silent(const Case& c, WorkspaceDecision* d) {
   }
   const std::string message = d->agent_reporting.reason == reason::kHeartbeatStale
                                   ? d->agent_reporting.message
-                                  : kSilentSinceStart;
+                                  : kSilentSinceStart + Refused(c);
   if (c.external) {
     Set(d, reason::kAwaitingAgent, reason::kHeartbeatStale, message);
     return true;

@@ -221,7 +221,9 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
   }
   if (!wrote->empty()) {
     const bool told = !pass.seen.ProvideStatus() && IsShown(*pass.seen.provide_error);
-    RecordNotes(on_, {workspace, status, pass.plan, outcome, told});
+    RecordNotes(on_,
+                {workspace, status, pass.plan, outcome, told,
+                 core::HeartbeatIsFresh(observation, done) ? "" : observation.box.reports_refused});
     WakeDeclared(on_, workspace);
   }
   if (outcome.intent_error) return Shown(workspace, *outcome.intent_error);

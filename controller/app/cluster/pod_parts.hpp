@@ -49,6 +49,7 @@ class PodParts {
 
  private:
   PodParts(Needs needs, std::unique_ptr<kube::PodExec> exec);
+  void WakeAll();
   void OnPod(const runtime::ObjectEvent<kube::Pod>& event);
 
   Needs needs_;

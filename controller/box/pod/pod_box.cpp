@@ -97,6 +97,8 @@ class PodBox final : public ExecBox {
     StateReport report = DecidePodState(pod->get(), container_, node ? &*node : nullptr);
     report.notes = keeper_.Notes();
     if (node) report.look_again = kNodeAgain;
+    if (!spec_.pod_ref && on_.tokens_refused)
+      report.reports_refused = on_.tokens_refused().value_or("");
     for (const auto& wait : {keeper_.Wait(), template_wait_})
       if (wait) report.look_again = std::min(*wait, report.look_again.value_or(*wait));
     if (const std::string whose = spec_.pod_ref && *pod ? ForeignOwner(**pod) : "";

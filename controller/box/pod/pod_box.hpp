@@ -24,6 +24,9 @@ struct PodDependencies {
   /// A Pod of the label-restricted informer, or null: not there, or not labelled.
   std::function<std::shared_ptr<const kube::Pod>(const meta::ObjectKey&)> find_pod;
   ManagedPodSettings managed;
+  /// Why the tokens of agents in managed Pods cannot be checked now; nothing: they can, or nobody
+  /// has needed it.
+  std::function<std::optional<std::string>()> tokens_refused = nullptr;
   std::shared_ptr<HelperMemory> helpers = std::make_shared<HelperMemory>();
   std::shared_ptr<PodRemakes> remakes = std::make_shared<PodRemakes>();
   std::shared_ptr<CaHandings> cas = std::make_shared<CaHandings>();

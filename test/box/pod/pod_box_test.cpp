@@ -516,6 +516,17 @@ TEST_CASE("a managed Pod's agent is asked for the restart, and keeps its own tok
   CHECK(world.exec.requests.empty());
 }
 
+TEST_CASE("that tokens cannot be checked concerns the agents of managed Pods") {
+  World world;
+  CHECK(world.Box()->Provide({}));
+  world.Run("w-box", "agent");
+  CHECK(world.Box()->State({}).reports_refused == "");
+  world.refused = "no right";
+  CHECK(world.Box()->State({}).reports_refused == "no right");
+  world.Adopt("a-0", true);
+  CHECK(world.Box()->State({}).reports_refused == "");
+}
+
 TEST_CASE("a container counts as one start only where no agent has ever reported") {
   World world;
   world.Adopt("a-0", true);

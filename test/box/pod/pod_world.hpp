@@ -123,7 +123,8 @@ struct World {
   std::vector<std::string> restarts;
   std::map<std::string, std::vector<std::string>> commands{{"sample", {"/bin/runtime"}}};
   std::string ca, agent_url = "https://op";
-  bool watched = false;  ///< Whether there is an informer.
+  std::optional<std::string> refused;  ///< Why tokens cannot be checked.
+  bool watched = false;                ///< Whether there is an informer.
   std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
   std::shared_ptr<box::CaHandings> cas = std::make_shared<box::CaHandings>();
   std::shared_ptr<box::NodeReports> nodes = std::make_shared<box::NodeReports>();
@@ -143,6 +144,7 @@ struct World {
     pods.client = &api;
     pods.exec = &exec;
     pods.managed = {"operator:1", agent_url, ca, commands};
+    pods.tokens_refused = [this] { return refused; };
     pods.remakes = remakes;
     pods.cas = cas;
     pods.nodes = nodes;
