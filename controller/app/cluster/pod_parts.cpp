@@ -83,9 +83,7 @@ box::PodMaker PodParts::Maker(const Settings& settings, std::string own_ca) cons
       base::LogWarning("boxes.agentCAFile cannot be read: agents will trust their system's roots",
                        {{"error", pem.error().message}});
   }
-  out.helpers = helpers_;
-  out.remakes = remakes_;
-  out.nodes = nodes_;
+  out.memory = memory_.get();
   return box::PodBoxMaker(std::move(out));
 }
 

@@ -154,7 +154,8 @@ class PodBox final : public ExecBox {
         key_(parts.pod),
         container_(parts.container),
         restart_(parts.restart),
-        keeper_(workspace_, key_, {*on_.client, on_.managed, *on_.remakes, *on_.cas}) {}
+        keeper_(workspace_, key_,
+                {*on_.client, on_.managed, on_.memory->remakes, on_.memory->cas}) {}
 
   /// The Pod as of this pass: the informer's, else read from the API once. Null: there is none.
   base::Result<PodPointer> Look(std::stop_token stop) {
@@ -205,7 +206,8 @@ class PodBox final : public ExecBox {
   /// Its node, where the Pod alone does not say whether that reports.
   std::optional<kube::Node> NodeOf(const kube::Pod* pod, std::stop_token stop) {
     if (pod == nullptr || !NeedsNode(*pod)) return std::nullopt;
-    return on_.nodes->Ask(*on_.client, pod->node, base::SystemClock::Get().Read().mono, stop);
+    return on_.memory->nodes.Ask(*on_.client, pod->node, base::SystemClock::Get().Read().mono,
+                                 stop);
   }
 
   /// Nothing is delivered to a Pod that this pass has deleted.
@@ -294,7 +296,7 @@ std::unique_ptr<Box> MakePodBox(const api::Workspace& workspace,
   options.helpers = {spec.pod_ref ? std::vector<std::string>{"workspace-operator"}
                                   : ManagedHelperArgv()};
   options.memory_key = parts.pod.Text();
-  options.memory = dependencies.helpers;
+  options.memory = dependencies.memory->helpers;
   auto channel = std::make_unique<PodChannel>(*dependencies.exec, parts.pod);
   return std::make_unique<PodBox>(parts, std::move(options), std::move(channel));
 }

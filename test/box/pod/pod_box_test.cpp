@@ -149,7 +149,7 @@ TEST_CASE("two operators that serve one Workspace do not give it their authoriti
   CHECK(world.api.patched.size() == 1);
   // Once it had to be given again that is said.
   const base::MonoTime now = base::SystemClock::Get().Read().mono;
-  world.cas->Ask("uid-0", "ours", now + base::Seconds{61});
+  world.memory->cas.Ask("uid-0", "ours", now + base::Seconds{61});
   auto box = world.Box();
   CHECK(box->Provide({}));
   const auto report = box->State({});
@@ -603,7 +603,7 @@ TEST_CASE("a Pod that was not Ready when its node went away is not called runnin
   const int gets = world.api.gets;
   world.Box()->State({});
   CHECK(world.api.gets == gets + 1);
-  world.nodes = std::make_shared<box::NodeReports>();
+  world.memory = std::make_unique<box::PodMemory>();
   world.api.objects["nodes/n1"]["status"]["conditions"][1]["status"] = "True";
   const auto back = world.Box()->State({});
   CHECK(back.state == box::BoxState::kRunning);

@@ -125,9 +125,7 @@ struct World {
   std::string ca, agent_url = "https://op";
   std::optional<std::string> refused;  ///< Why tokens cannot be checked.
   bool watched = false;                ///< Whether there is an informer.
-  std::shared_ptr<box::PodRemakes> remakes = std::make_shared<box::PodRemakes>();
-  std::shared_ptr<box::CaHandings> cas = std::make_shared<box::CaHandings>();
-  std::shared_ptr<box::NodeReports> nodes = std::make_shared<box::NodeReports>();
+  std::unique_ptr<box::PodMemory> memory = std::make_unique<box::PodMemory>();
 
   World() {
     workspace.meta.ns = "default";
@@ -145,9 +143,7 @@ struct World {
     pods.exec = &exec;
     pods.managed = {"operator:1", agent_url, ca, commands};
     pods.tokens_refused = [this] { return refused; };
-    pods.remakes = remakes;
-    pods.cas = cas;
-    pods.nodes = nodes;
+    pods.memory = memory.get();
     if (watched)
       pods.find_pod = [this](const meta::ObjectKey& key) {
         const auto found = api.objects.find("pods/" + key.name);
