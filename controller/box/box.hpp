@@ -143,7 +143,7 @@ class Box {
   /// answer, and returns at once.
   virtual base::Status Restart(const std::string& expected_boot_id, std::stop_token stop) = 0;
   /// Writes the instance token (0600) where the agent reads it; a no-op where the box already has
-  /// this very token.
+  /// this very token. An empty one takes the token away, and with it the helper that was brought.
   virtual base::Status WriteToken(const std::string& token, std::stop_token stop) = 0;
 };
 

@@ -396,6 +396,19 @@ base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspa
   return {};
 }
 
+/// The token of an agent whose Workspace goes away opens nothing any more, so this is tried once: a
+/// box that does not answer holds nothing up. Why it was left there, or nothing.
+std::string WorkspaceReconciler::TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
+                                          std::stop_token stop) {
+  auto box = BoxOf(on_, workspace);
+  if (!box) return "";
+  const base::FailpointScope failpoint("box.TakeToken");
+  const auto taken = turn.Timed([&] { return (*box)->WriteToken("", stop); });
+  if (taken || taken.error().reason == "PluginsPathNotPersistent") return "";
+  return "the token of its agent, which opens nothing any more, may be left in the box: " +
+         taken.error().message;
+}
+
 base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace& workspace,
                                                            SlowBoxes::Turn& turn,
                                                            std::stop_token stop) {
@@ -430,6 +443,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
   }
   if (!plan.release) plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
   if (!plan.release) return Until(on_, plan.next_check);
+  if (plan.warning.empty() && !facts.box_gone) plan.warning = TakeBack(workspace, turn, stop);
   if (!plan.warning.empty())
     RecordWarning(on_, workspace, "CleanupIncomplete", "Delete", plan.warning);
   const auto latest = on_.workspaces.Get(workspace.meta.Key());

@@ -35,6 +35,8 @@ class WorkspaceReconciler final : public runtime::Reconciler {
                                           std::stop_token stop);
   base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                                         std::stop_token stop);
+  std::string TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
+                       std::stop_token stop);
   base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy,
