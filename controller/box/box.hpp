@@ -45,7 +45,8 @@ struct StateReport {
   bool plugins_path_persistent = true;
   /// How long this stands while nobody would tell us that it no longer does; none: we are told.
   std::optional<base::Millis> look_again = {};
-  std::vector<BoxNote> notes = {};  ///< Of this pass' Provide.
+  std::vector<BoxNote> notes = {};   ///< Of this pass' Provide.
+  std::string reports_refused = {};  ///< Why nothing that its agent reports can be taken now.
 };
 
 /// What the probe found of one plugin.
@@ -142,7 +143,7 @@ class Box {
   /// answer, and returns at once.
   virtual base::Status Restart(const std::string& expected_boot_id, std::stop_token stop) = 0;
   /// Writes the instance token (0600) where the agent reads it; a no-op where the box already has
-  /// this very token.
+  /// this very token. An empty one takes the token away, and with it the helper that was brought.
   virtual base::Status WriteToken(const std::string& token, std::stop_token stop) = 0;
 };
 

@@ -303,6 +303,19 @@ base::Status ExecBox::WriteTokenByShell(const std::string& token, std::stop_toke
       "HelperUnavailable");
 }
 
+base::Status ExecBox::TakeBackByShell(std::stop_token stop) {
+  if (stop.stop_requested()) return Stopped("take the token out of a box");
+  if (auto may = MayRun(stop); !may) return may;
+  auto outcome = channel_->Run({.argv = {"sh", "-c", kTakeBackScript, "sh", OwnFolder()},
+                                .output_limit = 4 << 10,
+                                .deadline = kShort,
+                                .stop = stop});
+  if (!outcome) return std::move(outcome).error();
+  if (outcome->exit_code == 0) return {};
+  return base::MakeError(base::Code::kInternal,
+                         fmt::format("remove {}/token: {}", OwnFolder(), StandardError(*outcome)));
+}
+
 /// Tries the way that worked last, then all in order, then brings the helper.
 base::Result<BoxReply> ExecBox::Ask(Question question, std::stop_token stop) {
   if (stop.stop_requested()) return Stopped("ask a box");
@@ -457,6 +470,9 @@ base::Status ExecBox::ClearRemovals(const std::string& boot_id, std::stop_token 
 
 base::Status ExecBox::WriteToken(const std::string& token, std::stop_token stop) {
   const base::FailpointScope point("box.token");
+  if (token.empty())
+    if (auto taken = TakeBackByShell(stop); taken || taken.error().reason != "ProgramNotFound")
+      return taken;
   Question question{{.op = BoxOp::kWriteToken, .token = token}};
   question.worth_a_helper = false;
   auto reply = Ask(std::move(question), stop);

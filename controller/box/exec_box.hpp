@@ -74,6 +74,7 @@ class ExecBox : public Box {
                                           const Question& question, std::stop_token stop);
   base::Status BringHelper(std::stop_token stop);
   base::Result<bool> HasOurs(std::stop_token stop);
+  base::Status TakeBackByShell(std::stop_token stop);
   base::Status WriteTokenByShell(const std::string& token, std::stop_token stop);
   base::Result<std::vector<StepResult>> AskSteps(Question question,
                                                  const std::vector<std::string>& names,

@@ -32,4 +32,7 @@ inline constexpr char kTokenScript[] =
     "if [ \"$(cat \"$p/token\" 2> /dev/null)\" = \"$v\" ]; then chmod 600 \"$p/token\"; "
     "else printf %s \"$v\" > \"$t\" && mv -f \"$t\" \"$p/token\"; fi";
 
+/// What we brought beside plugins. $1: our folder.
+inline constexpr char kTakeBackScript[] = "rm -rf \"$1/token\" \"$1/helper\"";
+
 }  // namespace box

@@ -29,6 +29,7 @@ struct BoxView {
   /// that it is never compared with an agent's. Usually empty.
   std::string boot_id = {};
   std::optional<base::Millis> look_again = {};  ///< After this long it is to be looked at again.
+  std::string reports_refused = {};  ///< Why nothing that its agent reports can be taken now.
 };
 
 struct InventoryItem {

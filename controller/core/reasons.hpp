@@ -80,6 +80,7 @@ inline constexpr char kRecoveryAwaitingManagement[] = "RecoveryAwaitingManagemen
 inline constexpr char kRecoveryBlockedByPolicy[] = "RecoveryBlockedByPolicy";
 inline constexpr char kSourceUnavailable[] = "SourceUnavailable";
 inline constexpr char kPodMissing[] = "PodMissing";
+inline constexpr char kContainerNotReady[] = "ContainerNotReady";
 inline constexpr char kPodOutdated[] = "PodOutdated";
 inline constexpr char kRevisionGone[] = "RevisionGone";
 inline constexpr char kStepFailed[] = "StepFailed";

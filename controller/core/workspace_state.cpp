@@ -16,6 +16,7 @@ using meta::Condition;
 using meta::ConditionStatus;
 
 constexpr char kJustStarted[] = "the operator has just started and waits for the next heartbeat";
+constexpr char kRefused[] = "; what it reports is refused: ";
 constexpr char kSilentSinceStart[] = "no heartbeat since the operator started";
 
 struct Case {
@@ -28,10 +29,15 @@ struct Case {
   bool fresh;  ///< The agent of this box reports, and its box is not stopped.
 };
 
+/// Something of a box that runs is to be told: it is outdated, say, or could not be made again.
+bool IsRemark(const std::string& why) {
+  return !why.empty() && why != reason::kBoxRunning && why != reason::kContainerNotReady;
+}
+
 /// It is Online all the same: the box works as it was asked for before.
 std::string ReadyMessage(const Case& c) {
-  const bool outdated = c.o.box.reason == reason::kPodOutdated;
-  return outdated ? "the agent reports; " + c.o.box.cause : "the agent reports";
+  const bool remark = c.o.box.state == BoxState::kRunning && IsRemark(c.o.box.reason);
+  return remark ? "the agent reports; " + c.o.box.cause : "the agent reports";
 }
 
 void Set(WorkspaceDecision* d, const char* state, const char* why, std::string message) {
@@ -65,6 +71,11 @@ Condition BoxRunning(const Case& c) {
   return out;
 }
 
+/// Not that nobody reports: that nobody is heard.
+std::string Refused(const Case& c) {
+  return c.o.box.reports_refused.empty() ? "" : kRefused + c.o.box.reports_refused;
+}
+
 Condition AgentReporting(const Case& c) {
   Condition out{"AgentReporting", ConditionStatus::kUnknown, 0, {}, "", ""};
   if (HeartbeatIsFresh(c.o, c.now)) {
@@ -73,8 +84,8 @@ Condition AgentReporting(const Case& c) {
   } else if (HeartbeatIsOfThisBox(c.o)) {
     out.status = ConditionStatus::kFalse;
     out.reason = reason::kHeartbeatStale;
-    out.message =
-        fmt::format("no heartbeat since {}", base::FormatTime(c.o.heartbeat.received_wall));
+    out.message = fmt::format("no heartbeat since {}{}",
+                              base::FormatTime(c.o.heartbeat.received_wall), Refused(c));
   } else if (HasReported(c.o)) {
     // A start writes nothing: what was written stands for one timeout, and a silence that was
     // written goes on.
@@ -84,14 +95,16 @@ Condition AgentReporting(const Case& c) {
       out.status = before->status;
       out.reason = before->reason;
       out.message = before->message;
+      if (before->reason == reason::kHeartbeatStale)
+        out.message = out.message.substr(0, out.message.find(kRefused)) + Refused(c);
       return out;
     }
     out.status = ConditionStatus::kFalse;
     out.reason = grace ? reason::kTakeOver : reason::kHeartbeatStale;
-    out.message = grace ? kJustStarted : kSilentSinceStart;
+    out.message = (grace ? kJustStarted : kSilentSinceStart) + Refused(c);
   } else {
     out.reason = reason::kAwaitingFirstReport;
-    out.message = "the agent of this box has not reported yet";
+    out.message = "the agent of this box has not reported yet" + Refused(c);
   }
   return out;
 }
@@ -153,7 +166,7 @@ std::string WhySilent(const Case& c) {
   std::string why = c.o.box.cause;
   if (!c.o.token_trouble.empty())
     why += (why.empty() ? "" : "; ") + fmt::format("no token for its agent: {}", c.o.token_trouble);
-  return why.empty() ? why : ": " + why;
+  return (why.empty() ? why : ": " + why) + Refused(c);
 }
 
 /// Row 4.
@@ -217,7 +230,7 @@ bool Silent(const Case& c, WorkspaceDecision* d) {
   }
   const std::string message = d->agent_reporting.reason == reason::kHeartbeatStale
                                   ? d->agent_reporting.message
-                                  : kSilentSinceStart;
+                                  : kSilentSinceStart + Refused(c);
   if (c.external) {
     Set(d, reason::kAwaitingAgent, reason::kHeartbeatStale, message);
     return true;
@@ -326,13 +339,13 @@ std::optional<Condition> NewBoxTrouble(const std::vector<Condition>& before,
                                        const std::vector<Condition>& after) {
   const Condition* now = meta::FindCondition(after, "BoxRunning");
   if (now == nullptr) return std::nullopt;
-  const bool outdated = now->reason == reason::kPodOutdated;
-  if (!outdated && (now->status != ConditionStatus::kFalse || now->reason == reason::kBoxStopped ||
-                    now->reason == reason::kPodMissing))
+  const bool remark = now->status == ConditionStatus::kTrue && IsRemark(now->reason);
+  if (!remark && (now->status != ConditionStatus::kFalse || now->reason == reason::kBoxStopped ||
+                  now->reason == reason::kPodMissing))
     return std::nullopt;
   const Condition* was = meta::FindCondition(before, "BoxRunning");
   const bool said =
-      was != nullptr && was->reason == now->reason && (!outdated || was->message == now->message);
+      was != nullptr && was->reason == now->reason && (!remark || was->message == now->message);
   return said ? std::nullopt : std::optional(*now);
 }
 

@@ -49,8 +49,8 @@ WorkspaceDecision DecideWorkspace(const WorkspaceObservation& observation,
                                   base::Now now);
 
 /// What is wrong with the box and was not said before, to be told once: BoxRunning as it is by now,
-/// where it is False with another reason (but that the box is stopped, or not made yet), or
-/// PodOutdated with another difference.
+/// where it is False with another reason (but that the box is stopped, or not made yet), or True
+/// with something to be said (PodOutdated, ...) that was not said in these words.
 std::optional<meta::Condition> NewBoxTrouble(const std::vector<meta::Condition>& before,
                                              const std::vector<meta::Condition>& after);
 

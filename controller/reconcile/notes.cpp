@@ -122,6 +122,9 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
           core::NewBoxTrouble(pass.before.status.conditions, pass.after.conditions);
       trouble && !pass.box_told)
     RecordWarning(on, pass.before, trouble->reason, "Observe", trouble->message);
+  if (!pass.reports_refused.empty())
+    RecordWarning(on, pass.before, "ReviewsForbidden", "Observe",
+                  "what the agent reports is refused: " + pass.reports_refused);
   if (pass.plan.recovery_attempt)
     Say(on, normal, "RecoveryAttempt", "Recover",
         "the platform gate fails: recovery attempt, at most one per cool-down");

@@ -14,6 +14,8 @@ struct PassResult {
   const core::PluginPlan& plan;
   const core::Outcome& outcome;
   bool box_told = false;  ///< Why the box cannot be made is told elsewhere.
+  std::string reports_refused =
+      {};  ///< Why nothing that the agent, which is silent, reports is taken.
 };
 
 /// One Event for each transition that a person would want to know of: state, plugins delivered,

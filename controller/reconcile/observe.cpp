@@ -248,7 +248,8 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     for (const box::BoxNote& note : report.notes) RecordNote(on, workspace, note);
     plugins_path_persistent = report.plugins_path_persistent;
     observation.box = {StateOf(report.state), report.cause,   report.identity,
-                       report.reason,         report.boot_id, report.look_again};
+                       report.reason,         report.boot_id, report.look_again,
+                       report.reports_refused};
     on.fleet.SetPresentBox(workspace.meta.uid, report.identity);
     MatchPod(observation);
     // What keeps the box from being made says more than that it is not there.

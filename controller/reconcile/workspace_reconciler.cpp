@@ -102,6 +102,7 @@ void WorkspaceReconciler::ForgetUid(const std::string& uid) {
   on_.downloads.Remove(uid);
   slow_.Forget(uid);
   unsure_.erase(uid);
+  contests_.Forget(uid);
 }
 
 base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey& key) {
@@ -212,6 +213,11 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
   }
   const base::MonoTime next = core::NextWake(decision, pass.plan, memory, done);
   LogPass(observation, pass.plan, outcome, std::chrono::ceil<base::Millis>(next - done.mono));
+  // What was done is written in any case.
+  const api::WorkspaceStatus& there = workspace.status;
+  const base::Millis contested = contests_.Ask(workspace.meta.uid, there, status, done.mono);
+  if (contested.count() > 0 && pass.plan.steps.empty())
+    return Until(on_, std::min(next, done.mono + contested));
   auto wrote = WriteStatus(on_, workspace, pass.written, status, stop);
   if (!wrote && wrote.error().code == base::Code::kNotFound)
     return runtime::Requeue::After(base::Seconds{1});
@@ -219,10 +225,14 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     NoteWrite(workspace.meta.uid, wrote.error());
     return Shown(workspace, std::move(wrote).error());
   }
+  const bool another = contests_.Written(workspace.meta.uid, there, status, done.mono);
   if (!wrote->empty()) {
     const bool told = !pass.seen.ProvideStatus() && IsShown(*pass.seen.provide_error);
-    RecordNotes(on_, {workspace, status, pass.plan, outcome, told});
+    RecordNotes(on_,
+                {workspace, status, pass.plan, outcome, told,
+                 core::HeartbeatIsFresh(observation, done) ? "" : observation.box.reports_refused});
     WakeDeclared(on_, workspace);
+    if (another) WarnOfAnother(workspace);
   }
   if (outcome.intent_error) return Shown(workspace, *outcome.intent_error);
   // What only somebody else can mend is shown, not hammered at: it is looked at again when anything
@@ -231,6 +241,14 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     if (!shown && Shown(workspace, shown.error()).code != base::Code::kInvalid)
       return shown.error();
   return Until(on_, next);
+}
+
+void WorkspaceReconciler::WarnOfAnother(const api::Workspace& workspace) const {
+  constexpr char kText[] =
+      "somebody else writes this Workspace's status again and again, probably another "
+      "workspace-operator that watches its namespace: let only one do so";
+  base::LogWarning(kText, {{"workspace", workspace.meta.Key().Text()}});
+  RecordWarning(on_, workspace, "AnotherOperator", "WriteStatus", kText);
 }
 
 /// What only an administrator can mend is an Event too: the status may be what cannot be written.
@@ -378,6 +396,19 @@ base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspa
   return {};
 }
 
+/// The token of an agent whose Workspace goes away opens nothing any more, so this is tried once: a
+/// box that does not answer holds nothing up. Why it was left there, or nothing.
+std::string WorkspaceReconciler::TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
+                                          std::stop_token stop) {
+  auto box = BoxOf(on_, workspace);
+  if (!box) return "";
+  const base::FailpointScope failpoint("box.TakeToken");
+  const auto taken = turn.Timed([&] { return (*box)->WriteToken("", stop); });
+  if (taken || taken.error().reason == "PluginsPathNotPersistent") return "";
+  return "the token of its agent, which opens nothing any more, may be left in the box: " +
+         taken.error().message;
+}
+
 base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace& workspace,
                                                            SlowBoxes::Turn& turn,
                                                            std::stop_token stop) {
@@ -412,6 +443,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
   }
   if (!plan.release) plan = core::PlanCleanup(workspace, facts, *policy, on_.clock->Read());
   if (!plan.release) return Until(on_, plan.next_check);
+  if (plan.warning.empty() && !facts.box_gone) plan.warning = TakeBack(workspace, turn, stop);
   if (!plan.warning.empty())
     RecordWarning(on_, workspace, "CleanupIncomplete", "Delete", plan.warning);
   const auto latest = on_.workspaces.Get(workspace.meta.Key());

@@ -13,6 +13,7 @@
 #include "reconcile/instance_tokens.hpp"
 #include "reconcile/observe.hpp"
 #include "reconcile/slow_boxes.hpp"
+#include "reconcile/status_contests.hpp"
 #include "runtime/controller.hpp"
 
 namespace reconcile {
@@ -34,6 +35,8 @@ class WorkspaceReconciler final : public runtime::Reconciler {
                                           std::stop_token stop);
   base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                                         std::stop_token stop);
+  std::string TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
+                       std::stop_token stop);
   base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status RemoveFinalizer(const api::Workspace& workspace, std::stop_token stop);
   base::Status WriteTerminating(const api::Workspace& workspace, const core::Policy& policy,
@@ -41,6 +44,7 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   core::Outcome Act(Pass& pass, const core::WorkspaceDecision& decision, SlowBoxes::Turn& turn,
                     std::stop_token stop);
   base::Error Shown(const api::Workspace& workspace, base::Error error) const;
+  void WarnOfAnother(const api::Workspace& workspace) const;
   void Publish(const Pass& pass, const core::WorkspaceDecision& decision);
   void NoteWrite(const std::string& uid, const base::Error& error);
   base::Status CatchUp(const meta::ObjectKey& key, std::stop_token stop);
@@ -51,6 +55,7 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   const Dependencies on_;
   InstanceTokens tokens_;
   SlowBoxes slow_;
+  StatusContests contests_;
   std::mutex mutex_;
   std::map<std::string, core::WorkspaceMemory> memory_;  ///< By uid.
   std::map<std::string, base::MonoTime>

@@ -19,6 +19,11 @@ class LruMap {
     order_.splice(order_.begin(), order_, found->second);
     return &found->second->second;
   }
+  /// It counts as no use.
+  const V* Peek(const Key& key) const {
+    const auto found = index_.find(key);
+    return found == index_.end() ? nullptr : &found->second->second;
+  }
   V& Put(const Key& key, V value) {
     Erase(key);
     if (order_.size() >= limit_) {

@@ -228,6 +228,13 @@ TEST_CASE(
     CHECK(later->removals.size() == 1);
   }
   CHECK(fs::exists(own + "/helper/" + base::OwnProgramId() + "/workspace-operator"));
+  // Both are taken back; whatever else is there stays.
+  CHECK(box->WriteToken(next, {}));
+  std::ofstream(own + "/mine") << "x";
+  REQUIRE(box->WriteToken("", {}));
+  CHECK_FALSE(fs::exists(own + "/token"));
+  CHECK_FALSE(fs::exists(own + "/helper"));
+  CHECK(fs::exists(own + "/mine"));
 }
 
 TEST_CASE("a token that comes in part, or for which there is no shell or folder, is not written") {

@@ -104,6 +104,7 @@ def an_adopted_pod_with_an_agent_is_looked_after(w):
     w.k("delete", "workspaces.molecule.ai", "a", "--timeout=60s")
     expect("the Pod stays", w.pod("mine")["status"]["phase"], "Running")
     expect("our plugins are gone", w.in_pod("mine", "ls", "/configs/plugins", container="main").split(), [])
+    expect("and the token", "token" in w.in_pod("mine", "ls", "/configs/.molecule", container="main").split(), False)
 
 
 def an_adopted_pod_without_an_agent_is_served_by_a_shell_and_cannot_be_restarted(w):
@@ -119,6 +120,9 @@ def an_adopted_pod_without_an_agent_is_served_by_a_shell_and_cannot_be_restarted
     until(120, "alpha is delivered through sh and tar", lambda: "plugin.yaml" in w.in_pod("plain", "ls", "/configs/plugins/alpha", container="main"))
     shown(w, "a", "Failed", ("True", "BoxRunning"), "Reason: RestartUnsupported", "run `workspace-operator agent` in it, or set spec.restart.recreate to Allowed")
     holds(3, "it is not Ready", lambda: not is_ready(w.workspace("a")))
+    w.k("delete", "workspaces.molecule.ai", "a", "--timeout=60s")
+    left = set(w.in_pod("plain", "ls", "-A", "/configs/.molecule", container="main").split())
+    expect("what is left of token and helper", left & {"token", "helper"}, set())
 
 
 def an_adopted_pod_without_a_volume_is_never_delivered_to(w):

@@ -20,7 +20,7 @@ import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scenario"))
 import world as worlds  # noqa: E402
-from world import ROOT, Failed, World, is_ready, until, workspace  # noqa: E402
+from world import ROOT, Failed, World, condition, is_ready, until, workspace  # noqa: E402
 
 HERE, ELSEWHERE = "team-a", "team-b"
 OVERLAY = ROOT / "manifests/namespaced"
@@ -141,6 +141,9 @@ class Story:
         status, text = world.http("GET", f"/workspaces/{HERE}.w/plugins", self.persons_token)
         if not told(status, json.loads(text)):
             raise Failed(f"a person is told: {status} {text}")
+        until(30, "its Workspace says it", lambda: all(
+            "what it reports is refused: the API server forbids" in condition(world.workspace("pod"), kind).get("message", "") for kind in ("Ready", "AgentReporting")))
+        until(30, "and an Event", lambda: any(e["reason"] == "ReviewsForbidden" and "system:auth-delegator" in e["message"] for e in world.events("pod")))
 
     def who_is_on_call_sees_it(self):
         world = self.world
@@ -161,6 +164,7 @@ class Story:
         until(30, "the operator's account may", lambda: world.api.can("create", "tokenreviews.authentication.k8s.io", ACCOUNT))
         self.before = refused(world)[0]
         until(30, "the agent in the Pod is let in", lambda: beat(world, self.agents_token)[0] == 200)
+        until(30, "its Workspace says it no more", lambda: "refused" not in json.dumps(world.workspace("pod")["status"]["conditions"]))
         body = json.dumps({"name": "good", "source": "gitea://demo/good#tag:v1"}).encode()
         until(30, "a person may declare", lambda: world.http("POST", f"/workspaces/{HERE}.w/plugins", self.persons_token, body)[0] == 202)
         until(10, "/readyz is without it", lambda: readyz(world)[1]["ok"])

@@ -2,10 +2,11 @@
 `kubectl get` and `kubectl describe` of the Workspace.
 """
 import json
+import os
 import subprocess
 
-from node_world import DIR, a_box, agent_command, expect, overfill, owned, part, pod_template, shown, workspace
-from world import condition, is_ready, until
+from node_world import DIR, NODE, a_box, agent_command, expect, overfill, owned, part, pod_template, shown, workspace
+from world import Failed, condition, declared, is_ready, until
 
 
 def an_image_that_is_missing_shows_its_reason(w):
@@ -51,6 +52,52 @@ def a_pod_that_cannot_be_scheduled_or_crashes_says_so(w):
     shown(w, "a", "Provisioning", ("False", "Unschedulable"), "Insufficient cpu")
     shown(w, "b", "Degraded", ("True", "BoxRunning"), "the runtime cannot be started: run /bin/sh")
     shown(w, "c", "Provisioning", ("False", "CrashLoopBackOff"), "container main: it ended with 3 (Error) again and again; look at its log")
+
+
+def a_template_that_goes_or_goes_wrong_is_told_and_its_pod_kept(w):
+    source = w.plugin("alpha")
+    w.up()
+    w.objects(pod_template("big"), workspace("a", pod={"templateRef": {"name": "big"}}))
+    until(150, "Ready", lambda: is_ready(w.workspace("a")))
+    uid = w.pod("a-box")["metadata"]["uid"]
+    w.k("delete", "podtemplate", "big")
+    w.poke("a")
+    shown(w, "a", "Online", ("True", "PodTemplateMissing"), "the agent reports; PodTemplate", "Pod a-box is kept as it is")
+    until(20, "an Event", lambda: any(e["reason"] == "PodTemplateMissing" for e in w.events("a")))
+    w.objects(declared("alpha", source, "a"))
+    until(60, "plugins are delivered all the same", lambda: is_ready(w.workspace("a")) and w.workspace("a")["status"].get("plugins"))
+    w.objects(pod_template("big", {"volumes": [{"name": "mine", "emptyDir": {}}]}, volumeMounts=[{"name": "mine", "mountPath": "/opt/molecule/"}]))
+    shown(w, "a", "Online", ("True", "PodTemplateInvalid"), "template.spec.containers[0].volumeMounts[0].mountPath of the PodTemplate is /opt/molecule/")
+    w.objects(pod_template("big"))
+    shown(w, "a", "Online", ("True", "BoxRunning"))
+    expect("the Pod", w.pod("a-box")["metadata"]["uid"], uid)
+    expect("passes called failed", [line for line in w.log().splitlines() if "reconcile failed" in line], [])
+
+
+def two_operators_over_one_namespace_are_told_and_do_not_write_by_turns(w):
+    """The agent reports to one of them, so that each sees another Workspace; each has an authority of its own."""
+    with open(w.folder / "authority.pem", "w", encoding="utf-8") as file:
+        file.write("-----BEGIN CERTIFICATE-----\none\n")
+    w.settings["boxes"]["agentCAFile"] = str(w.folder / "authority.pem")
+    w.write_settings()
+    w.up()
+    w.objects(workspace("a", heartbeat={"periodSeconds": 1, "timeoutSeconds": 3}))
+    until(150, "Ready", lambda: is_ready(w.workspace("a")))
+    (w.folder / "other.pem").write_text("-----BEGIN CERTIFICATE-----\nother\n")
+    (w.folder / "other.yaml").write_text(json.dumps({**w.settings, "boxes": {**w.settings["boxes"], "agentCAFile": str(w.folder / "other.pem")}}))
+    with open(w.folder / "other.log", "wb") as log:
+        other = subprocess.Popen([w.program, "run", "--kubeconfig", os.environ["KUBECONFIG"], "--namespace", w.ns, "--data-dir", w.folder / "other",
+                                  "--settings", w.folder / "other.yaml", "--http-address", NODE, "--http-port", "0", "--no-leader-election"], stdout=log, stderr=log)
+    try:
+        until(30, "an Event", lambda: any(e["reason"] == "AnotherOperator" for e in w.events("a")))
+        until(120, "and a condition", lambda: condition(w.workspace("a"), "BoxRunning")["reason"] == "AnotherOperator")
+    finally:
+        other.kill()
+        other.wait()
+    logs = w.log() + (w.folder / "other.log").read_text()
+    given = logs.count("gave a Pod the operator's changed authority")
+    if not 2 <= given <= 6:
+        raise Failed(f"its authority was given {given} times")
 
 
 def a_pod_that_the_kubelet_evicts_says_so(w):

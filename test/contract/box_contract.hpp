@@ -207,6 +207,8 @@ inline void CheckRest(const MakeBoxUnderTest& make) {
   REQUIRE(t.box->WriteToken("token-1", {}));
   REQUIRE(t.box->WriteToken("token-1", {}));
   CHECK(t.read(".molecule/token") == "token-1");
+  for (int i = 0; i < 2; ++i) CHECK(t.box->WriteToken("", {}));
+  CHECK(t.read(".molecule/token") == "");
   std::stop_source stop;
   stop.request_stop();
   CHECK(t.box->Probe({"hello"}, {}, stop.get_token()).error().code == base::Code::kCancelled);

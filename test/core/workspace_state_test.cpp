@@ -124,6 +124,52 @@ TEST_SUITE("behaviour.md section 3: the ordered table") {
       CHECK(decision.message.ends_with(": no token for its agent: secrets are exhausted"));
     }
   }
+  TEST_CASE("4, 6: that nobody is heard is told from that nobody reports, and forgotten with it") {
+    World w;
+    std::string why = "no right";
+    const auto message = [&](const char* type) {
+      core::WorkspaceObservation o = w.Observe();
+      o.box.reports_refused = why;
+      const auto conditions = core::DecideWorkspace(o, w.ws.status, w.policy, w.now).Conditions(1);
+      return meta::FindCondition(conditions, type)->message;
+    };
+    const std::string said = "; what it reports is refused: no right";
+    w.agent_reports = false;
+    w.hb = {};
+    CHECK(message("Ready").ends_with(said));
+    CHECK(message("AgentReporting") == "the agent of this box has not reported yet" + said);
+    w.agent_reports = true;
+    w.Reboot();
+    w.Pass();
+    CHECK(message("Ready") == "the agent reports");
+    CHECK(message("AgentReporting") == "");
+    w.agent_reports = false;
+    w.Advance(181s);
+    CHECK(message("Ready").ends_with(said));
+    CHECK(message("AgentReporting").ends_with(said));
+    // The same after a start, whatever was written before it.
+    for (const bool written : {false, true})
+      for (const bool refused : {false, true}) {
+        CAPTURE(written);
+        CAPTURE(refused);
+        World after = w;
+        after.Pass();
+        if (written)
+          for (meta::Condition& c : after.ws.status.conditions)
+            if (c.type == "AgentReporting") c.message += "; what it reports is refused: earlier";
+        after.Restarted();
+        after.hb = {};
+        after.Advance(181s);
+        core::WorkspaceObservation o = after.Observe();
+        o.box.reports_refused = refused ? why : "";
+        const auto conditions =
+            core::DecideWorkspace(o, after.ws.status, after.policy, after.now).Conditions(1);
+        const std::string told = meta::FindCondition(conditions, "AgentReporting")->message;
+        CHECK(told.starts_with("no heartbeat since "));
+        CHECK(told.ends_with(said) == refused);
+        CHECK(told.find("earlier") == std::string::npos);
+      }
+  }
   TEST_CASE("4: an External workspace without a heartbeat awaits its agent, without a deadline") {
     World w;
     w.ws.spec.box.type = api::BoxType::kExternal;
@@ -417,6 +463,13 @@ TEST_CASE(
   o.box.cause = "image is a:1, not a:3";
   CHECK(core::NewBoxTrouble(now, decide()));
   CHECK_FALSE(core::NewBoxTrouble(now, w.ws.status.conditions));
+  // Whatever else is to be told of one that runs; its readiness goes up and down.
+  o.box.reason = "PodTemplateMissing";
+  CHECK(core::NewBoxTrouble(now, decide())->reason == "PodTemplateMissing");
+  CHECK(meta::FindCondition(decide(), "Ready")->message.ends_with("not a:3"));
+  o.box.reason = "ContainerNotReady";
+  CHECK_FALSE(core::NewBoxTrouble(now, decide()));
+  CHECK(meta::FindCondition(decide(), "Ready")->message == "the agent reports");
 }
 
 TEST_CASE("why a box does not run is told once for each reason") {

@@ -38,9 +38,18 @@ PodParts::PodParts(Needs needs, std::unique_ptr<kube::PodExec> exec)
       exec_(std::move(exec)),
       source_(MakeListWatch(needs_.client, kube::kPods, needs_.ns, box::kWorkspaceLabel)),
       pods_(needs_.informer, PodFormat(), *source_),
-      tokens_(needs_.client, needs_.reviews, needs_.table, needs_.find_workspace,
-              base::SystemClock::Get()) {
+      tokens_(
+          needs_.client, needs_.reviews, needs_.table, needs_.find_workspace, [this] { WakeAll(); },
+          base::SystemClock::Get()) {
   pods_.AddHandler([this](const runtime::ObjectEvent<kube::Pod>& event) { OnPod(event); });
+}
+
+/// What their Workspaces say of them has changed, and no Pod's event says it.
+void PodParts::WakeAll() {
+  pods_.Cache().ForEach([this](const kube::Pod& pod) {
+    const meta::ObjectKey workspace = PodTokens::WorkspaceOf(pod);
+    if (!workspace.name.empty()) needs_.wake(workspace);
+  });
 }
 
 void PodParts::OnPod(const runtime::ObjectEvent<kube::Pod>& event) {
@@ -62,6 +71,7 @@ box::PodMaker PodParts::Maker(const Settings& settings, std::string own_ca) cons
   box::PodDependencies out;
   out.client = &needs_.client;
   out.exec = exec_.get();
+  out.tokens_refused = [this] { return needs_.reviews.TokenProblem(); };
   out.find_pod = [this](const meta::ObjectKey& key) { return pods_.Get(key); };
   out.managed = {settings.agent_image, settings.agent_url, std::move(own_ca),
                  settings.command_by_runtime, settings.settings_file_by_runtime};
@@ -73,9 +83,7 @@ box::PodMaker PodParts::Maker(const Settings& settings, std::string own_ca) cons
       base::LogWarning("boxes.agentCAFile cannot be read: agents will trust their system's roots",
                        {{"error", pem.error().message}});
   }
-  out.helpers = helpers_;
-  out.remakes = remakes_;
-  out.nodes = nodes_;
+  out.memory = memory_.get();
   return box::PodBoxMaker(std::move(out));
 }
 

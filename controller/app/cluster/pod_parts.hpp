@@ -49,6 +49,7 @@ class PodParts {
 
  private:
   PodParts(Needs needs, std::unique_ptr<kube::PodExec> exec);
+  void WakeAll();
   void OnPod(const runtime::ObjectEvent<kube::Pod>& event);
 
   Needs needs_;
@@ -56,9 +57,7 @@ class PodParts {
   std::unique_ptr<runtime::ListWatch> source_;
   runtime::Informer<kube::Pod> pods_;
   PodTokens tokens_;
-  std::shared_ptr<box::HelperMemory> helpers_ = std::make_shared<box::HelperMemory>();
-  std::shared_ptr<box::PodRemakes> remakes_ = std::make_shared<box::PodRemakes>();
-  std::shared_ptr<box::NodeReports> nodes_ = std::make_shared<box::NodeReports>();
+  const std::unique_ptr<box::PodMemory> memory_ = std::make_unique<box::PodMemory>();
 };
 
 }  // namespace app

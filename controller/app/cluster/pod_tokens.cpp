@@ -96,6 +96,11 @@ std::optional<base::Error> PodTokens::Consider(std::string_view token) {
   return pending;
 }
 
+bool PodTokens::IsReviewing() {
+  const std::lock_guard lock(mutex_);
+  return !pending_.empty();
+}
+
 base::Status PodTokens::Run(std::stop_token stop) {
   while (!stop.stop_requested()) {
     std::string token;
@@ -115,7 +120,9 @@ void PodTokens::Review(const std::string& token, std::stop_token stop) {
   const auto verdict = Decide(token, stop);
   if (verdict) table_.AddReviewedToken(verdict->uid, hash, verdict->until);
   // That we may not ask is no fault of this token's: Reviews says it, once.
-  if (!verdict && verdict.error().reason != "ReviewsForbidden")
+  const bool refused = !verdict && verdict.error().reason == "ReviewsForbidden";
+  TellRefused(refused);
+  if (!verdict && !refused)
     base::LogWarning("a service account's token was not accepted",
                      {{"cause", verdict.error().message}});
   const std::lock_guard lock(mutex_);
@@ -124,6 +131,16 @@ void PodTokens::Review(const std::string& token, std::stop_token stop) {
   if (verdict || verdict.error().code != base::Code::kUnauthorized) return;
   if (denied_.size() >= kMostDenied) denied_.clear();
   denied_[hash] = clock_.Read().mono + kDeniedFor;
+}
+
+void PodTokens::TellRefused(bool refused) {
+  const base::MonoTime now = clock_.Read().mono;
+  if (!refused) {
+    if (!reviews_.TokenProblem()) told_refused_.reset();
+  } else if (!told_refused_ || now >= *told_refused_ + Reviews::kRemembered) {
+    told_refused_ = now;
+    refused_();
+  }
 }
 
 /// The live Pod that the token is bound to.

@@ -28,15 +28,24 @@ class PodTokens {
  public:
   using FindWorkspace =
       std::function<std::shared_ptr<const api::Workspace>(const meta::ObjectKey&)>;
+  /// `refused`: tokens cannot be checked, so that agents in Pods are not heard. When that is found
+  /// out, and every `Reviews::kRemembered` while it goes on; on the thread of Run.
   PodTokens(kube::Client& client, Reviews& reviews, fleet::HeartbeatTable& table,
-            FindWorkspace find, const base::Clock& clock)
-      : client_(client), reviews_(reviews), table_(table), find_(std::move(find)), clock_(clock) {}
+            FindWorkspace find, std::function<void()> refused, const base::Clock& clock)
+      : client_(client),
+        reviews_(reviews),
+        table_(table),
+        find_(std::move(find)),
+        refused_(std::move(refused)),
+        clock_(clock) {}
 
   /// Takes a token that nobody knows, and says what its bearer is told meanwhile: kUnavailable with
   /// reason TokenReviewPending (it is being found out) or ReviewsForbidden (it cannot be). Nothing:
   /// it cannot be one of these, or was denied a moment ago.
   std::optional<base::Error> Consider(std::string_view token);
   base::Status Run(std::stop_token stop);
+  /// Some token is not found out yet.
+  bool IsReviewing();
   /// The Workspace that a Pod belongs to: its owner's (managed), or its label's (adopted).
   static meta::ObjectKey WorkspaceOf(const kube::Pod& pod);
   /// Whether this Pod is the one that is the workspace's box. By its name as well: whoever may
@@ -49,6 +58,7 @@ class PodTokens {
     base::MonoTime until;
   };
   void Review(const std::string& token, std::stop_token stop);
+  void TellRefused(bool refused);
   base::Result<Verdict> Decide(const std::string& token, std::stop_token stop);
   base::Result<kube::Pod> BoundPod(const std::string& token, std::stop_token stop);
 
@@ -56,12 +66,14 @@ class PodTokens {
   Reviews& reviews_;
   fleet::HeartbeatTable& table_;
   const FindWorkspace find_;
+  const std::function<void()> refused_;
   const base::Clock& clock_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
   std::deque<std::string> waiting_;
   std::set<base::Sha256Digest> pending_;
   std::map<base::Sha256Digest, base::MonoTime> denied_;  ///< Until when.
+  std::optional<base::MonoTime> told_refused_;           ///< By the thread of Run.
 };
 
 }  // namespace app

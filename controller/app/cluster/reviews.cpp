@@ -75,6 +75,12 @@ std::optional<base::Error> Reviews::Refusal(Right& right) {
 
 std::optional<base::Error> Reviews::TokenRefusal() { return Refusal(token_); }
 
+std::optional<std::string> Reviews::TokenProblem() const {
+  const base::MonoTime now = clock_.Read().mono;
+  const std::lock_guard lock(mutex_);
+  return token_.Stands(now) ? std::optional(Missing(token_.resource)) : std::nullopt;
+}
+
 std::optional<std::string> Reviews::Problem() const {
   const base::MonoTime now = clock_.Read().mono;
   const std::lock_guard lock(mutex_);

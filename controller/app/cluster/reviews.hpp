@@ -27,6 +27,8 @@ class Reviews {
   /// Which right is missing, while somebody's token could not be checked for it: until that review
   /// is allowed, or nobody has needed it for `kRemembered`.
   std::optional<std::string> Problem() const;
+  /// The same of TokenReviews alone.
+  std::optional<std::string> TokenProblem() const;
   /// What whoever sent a token is told now, if no TokenReview would be asked for it.
   std::optional<base::Error> TokenRefusal();
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <utility>
 
 #include "base/program_files.hpp"
 #include "base/sha256.hpp"
@@ -21,6 +23,7 @@ constexpr char kIdentityVolume[] = "molecule-identity";
 constexpr char kConfigs[] = "/configs";
 constexpr char kConfigsVolume[] = "molecule-configs";
 constexpr char kAgentInit[] = "molecule-agent";
+constexpr char kUidVariable[] = "MOLECULE_POD_UID";
 
 base::Error Invalid(std::string message, const char* reason) {
   return base::MakeError(base::Code::kInvalid, std::move(message), reason);
@@ -119,14 +122,18 @@ Json IdentityVolume(const ManagedPodSettings& settings) {
   return {{"name", kIdentityVolume}, {"projected", {{"sources", std::move(sources)}}}};
 }
 
+/// However it is written. What most images have as a link is one path to them.
+std::string Normal(const std::string& path) {
+  std::string out = std::filesystem::path("/" + path).lexically_normal().string();
+  while (out.size() > 1 && out.back() == '/') out.pop_back();
+  return out.starts_with("/run/") ? "/var" + out : out;
+}
+
 bool MountsConfigs(const Json& container) {
   const Json& mounts = codec::GetMember(container, "volumeMounts");
-  for (const Json& mount : mounts) {
-    std::string path = codec::GetString(mount, "mountPath");
-    while (path.size() > 1 && path.back() == '/') path.pop_back();
-    if (path == kConfigs) return true;
-  }
-  return false;
+  return std::any_of(mounts.begin(), mounts.end(), [](const Json& mount) {
+    return Normal(codec::GetString(mount, "mountPath")) == kConfigs;
+  });
 }
 
 /// The agent's arguments; the runtime's own command follows.
@@ -136,7 +143,7 @@ Json AgentCommand(const api::Workspace& workspace, const ManagedPodSettings& set
   std::vector<std::string> argv = ManagedHelperArgv();
   argv.insert(argv.end(), {"agent", "--root", "/", "--operator-url", settings.agent_url,
                            "--workspace", workspace.meta.uid, "--token-file", identity + "/token",
-                           "--box-identity", "pod:$(MOLECULE_POD_UID)"});
+                           "--box-identity", fmt::format("pod:$({})", kUidVariable)});
   if (!settings.agent_ca_pem.empty()) argv.insert(argv.end(), {"--ca-file", identity + "/ca.crt"});
   if (!workspace.spec.runtime.empty())
     argv.insert(argv.end(), {"--runtime", workspace.spec.runtime});
@@ -210,6 +217,27 @@ base::Status CheckNames(const Json& spec, const Json& container) {
     if (HasNamed(spec, "volumes", name)) return clash("volume", name);
   if (!MountsConfigs(container) && HasNamed(spec, "volumes", kConfigsVolume))
     return clash("volume", kConfigsVolume);
+  return {};
+}
+
+/// The same of paths in the agent's container. What lies over ours hides it; below, the container
+/// cannot start, since ours is read-only.
+base::Status CheckPaths(const Json& container, size_t index) {
+  constexpr std::pair<const char*, const char*> kFields[] = {{"volumeMounts", "mountPath"},
+                                                             {"volumeDevices", "devicePath"}};
+  for (const auto& [list, field] : kFields) {
+    const Json& items = codec::GetMember(container, list);
+    for (size_t i = 0; items.is_array() && i < items.size(); ++i) {
+      const std::string path = codec::GetString(items[i], field);
+      for (const char* ours : {kAgentFolder, kIdentityFolder})
+        if ((Normal(path) + "/").starts_with(std::string(ours) + "/"))
+          return Invalid(
+              fmt::format("template.spec.containers[{}].{}[{}].{} of the PodTemplate is {}, but "
+                          "the operator mounts a volume of its own at {}; choose another path",
+                          index, list, i, field, path, ours),
+              "PodTemplateInvalid");
+    }
+  }
   return {};
 }
 
@@ -382,6 +410,7 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   const auto index = FindContainer(spec, box.container);
   if (!index) return index.error();
   if (auto free = CheckNames(spec, spec["containers"][*index]); !free) return free.error();
+  if (auto free = CheckPaths(spec["containers"][*index], *index); !free) return free.error();
   const auto command = RuntimeCommand(workspace, spec["containers"][*index], settings);
   if (!command) return command.error();
   if (box.storage && MountsConfigs(spec["containers"][*index]))
@@ -401,7 +430,11 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
   container.erase("args");
   Json& env = container["env"];
   if (!env.is_array()) env = Json::array();
-  env.insert(env.begin(), Json{{"name", "MOLECULE_POD_UID"},
+  // Of two with one name the later counts: the agent would not know its own Pod.
+  std::erase_if(env.get_ref<Json::array_t&>(), [](const Json& variable) {
+    return codec::GetString(variable, "name") == kUidVariable;
+  });
+  env.insert(env.begin(), Json{{"name", kUidVariable},
                                {"valueFrom", {{"fieldRef", {{"fieldPath", "metadata.uid"}}}}}});
   AddVolumes(spec, container, workspace, settings);
   RestrictPod(spec);

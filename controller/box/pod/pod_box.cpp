@@ -12,6 +12,8 @@ namespace {
 
 constexpr base::Millis kCall{30'000};
 constexpr base::Millis kNodeAgain{60'000};  ///< Nodes are not watched.
+constexpr base::Millis kTemplateFirst{1'000};
+constexpr base::Millis kTemplateLongest{60'000};
 constexpr char kBoxBoot[] = "box:";  ///< A container as one start, where no agent reports any.
 
 base::Error Unsupported(std::string message) {
@@ -74,6 +76,9 @@ class PodBox final : public ExecBox {
     auto pod = Look(stop);
     if (!pod) return std::move(pod).error();
     auto made = keeper_.Provide(pod->get(), may_end, stop);
+    const std::string& said = keeper_.Said().reason;
+    if (spec_.template_ref && (!made || (!said.empty() && said != kPodOutdated)))
+      template_wait_ = TemplateWait();
     if (!made) return std::move(made).error();
     if (*made) pod_ = *std::move(made);
     if (keeper_.Deleted()) MarkDeleted();
@@ -92,8 +97,10 @@ class PodBox final : public ExecBox {
     StateReport report = DecidePodState(pod->get(), container_, node ? &*node : nullptr);
     report.notes = keeper_.Notes();
     if (node) report.look_again = kNodeAgain;
-    if (const auto wait = keeper_.Wait())
-      report.look_again = std::min(*wait, report.look_again.value_or(*wait));
+    if (!spec_.pod_ref && on_.tokens_refused)
+      report.reports_refused = on_.tokens_refused().value_or("");
+    for (const auto& wait : {keeper_.Wait(), template_wait_})
+      if (wait) report.look_again = std::min(*wait, report.look_again.value_or(*wait));
     if (const std::string whose = spec_.pod_ref && *pod ? ForeignOwner(**pod) : "";
         !whose.empty()) {
       report = {BoxState::kStopped, whose, ""};
@@ -113,9 +120,9 @@ class PodBox final : public ExecBox {
           "another workspace-operator serves this Workspace, too: each gives Pod {} its own "
           "authority; let only one operator watch its namespace",
           key_.Text());
-    } else if (const std::string& outdated = keeper_.Outdated(); !outdated.empty()) {
-      if (report.state == BoxState::kRunning) report.reason = "PodOutdated";
-      report.cause += (report.cause.empty() ? "" : "; ") + outdated;
+    } else if (const PodKeeper::Remark& said = keeper_.Said(); !said.reason.empty()) {
+      if (report.state == BoxState::kRunning) report.reason = said.reason;
+      report.cause += (report.cause.empty() ? "" : "; ") + said.message;
     }
     return report;
   }
@@ -147,7 +154,8 @@ class PodBox final : public ExecBox {
         key_(parts.pod),
         container_(parts.container),
         restart_(parts.restart),
-        keeper_(workspace_, key_, {*on_.client, on_.managed, *on_.remakes, *on_.cas}) {}
+        keeper_(workspace_, key_,
+                {*on_.client, on_.managed, on_.memory->remakes, on_.memory->cas}) {}
 
   /// The Pod as of this pass: the informer's, else read from the API once. Null: there is none.
   base::Result<PodPointer> Look(std::stop_token stop) {
@@ -164,6 +172,16 @@ class PodBox final : public ExecBox {
     }
     pod_ = found;
     return found;
+  }
+
+  /// PodTemplates are not watched. As long again as it has lasted: a template that is applied just
+  /// behind its Workspace is found at once, and one that is forgotten is not asked for in a hurry.
+  base::Millis TemplateWait() const {
+    const auto* said = meta::FindCondition(workspace_.status.conditions, "BoxRunning");
+    if (said == nullptr) return kTemplateFirst;
+    const auto lasted = std::chrono::duration_cast<base::Millis>(
+        base::SystemClock::Get().Read().wall - said->last_transition_time);
+    return std::clamp(lasted, kTemplateFirst, kTemplateLongest);
   }
 
   /// The informer has all managed Pods: nobody is asked in vain for one that never was.
@@ -188,7 +206,8 @@ class PodBox final : public ExecBox {
   /// Its node, where the Pod alone does not say whether that reports.
   std::optional<kube::Node> NodeOf(const kube::Pod* pod, std::stop_token stop) {
     if (pod == nullptr || !NeedsNode(*pod)) return std::nullopt;
-    return on_.nodes->Ask(*on_.client, pod->node, base::SystemClock::Get().Read().mono, stop);
+    return on_.memory->nodes.Ask(*on_.client, pod->node, base::SystemClock::Get().Read().mono,
+                                 stop);
   }
 
   /// Nothing is delivered to a Pod that this pass has deleted.
@@ -258,6 +277,7 @@ class PodBox final : public ExecBox {
   const RequestRestart restart_;
   PodKeeper keeper_;
   std::optional<PodPointer> pod_;
+  std::optional<base::Millis> template_wait_;
 };
 
 }  // namespace
@@ -276,7 +296,7 @@ std::unique_ptr<Box> MakePodBox(const api::Workspace& workspace,
   options.helpers = {spec.pod_ref ? std::vector<std::string>{"workspace-operator"}
                                   : ManagedHelperArgv()};
   options.memory_key = parts.pod.Text();
-  options.memory = dependencies.helpers;
+  options.memory = dependencies.memory->helpers;
   auto channel = std::make_unique<PodChannel>(*dependencies.exec, parts.pod);
   return std::make_unique<PodBox>(parts, std::move(options), std::move(channel));
 }

@@ -17,6 +17,14 @@
 
 namespace box {
 
+/// What is remembered from one pass to the next, of all Pods of a process.
+struct PodMemory {
+  std::shared_ptr<HelperMemory> helpers = std::make_shared<HelperMemory>();
+  PodRemakes remakes;
+  CaHandings cas;
+  NodeReports nodes;
+};
+
 /// What Pod boxes need. Everything outlives them and is thread safe.
 struct PodDependencies {
   kube::Client* client = nullptr;
@@ -24,10 +32,10 @@ struct PodDependencies {
   /// A Pod of the label-restricted informer, or null: not there, or not labelled.
   std::function<std::shared_ptr<const kube::Pod>(const meta::ObjectKey&)> find_pod;
   ManagedPodSettings managed;
-  std::shared_ptr<HelperMemory> helpers = std::make_shared<HelperMemory>();
-  std::shared_ptr<PodRemakes> remakes = std::make_shared<PodRemakes>();
-  std::shared_ptr<CaHandings> cas = std::make_shared<CaHandings>();
-  std::shared_ptr<NodeReports> nodes = std::make_shared<NodeReports>();
+  /// Why the tokens of agents in managed Pods cannot be checked now; nothing: they can, or nobody
+  /// has needed it.
+  std::function<std::optional<std::string>()> tokens_refused = nullptr;
+  PodMemory* memory = nullptr;
 };
 
 /// A Pod of the workspace's namespace: managed (`image`, `templateRef`: made, and made again when

@@ -38,6 +38,13 @@ base::Error Later(std::string message, const std::string& reason, base::Millis w
   return error;
 }
 
+/// Trying again does not mend it: the template or the settings are to be changed.
+bool IsWrong(const base::Error& error) { return error.code == base::Code::kInvalid; }
+
+bool HasEnded(const kube::Pod& pod) {
+  return pod.phase == "Failed" || pod.phase == "Succeeded" || pod.meta.deletion_time.has_value();
+}
+
 bool HasInputs(const kube::Pod& pod, const ManagedPod& wanted) {
   const auto made_from = pod.meta.annotations.find(kPodInputsAnnotation);
   return made_from != pod.meta.annotations.end() && made_from->second == wanted.inputs;
@@ -85,6 +92,11 @@ base::Result<std::shared_ptr<const kube::Pod>> PodKeeper::Provide(const kube::Po
                                                                   const MayEnd& may_end,
                                                                   std::stop_token stop) {
   auto wanted = Wanted(stop);
+  if (!wanted && pod != nullptr && IsWrong(wanted.error()) && Owns(workspace_, pod->meta) &&
+      !HasEnded(*pod)) {
+    if (auto kept = KeepAsItIs(*pod, std::move(wanted).error(), stop); !kept) return kept.error();
+    return std::shared_ptr<const kube::Pod>();
+  }
   if (!wanted) return std::move(wanted).error();
   if (pod == nullptr) return Create(*wanted, stop);
   if (auto kept = Keep(*pod, *wanted, may_end, stop); !kept) return kept.error();
@@ -96,7 +108,7 @@ base::Result<ManagedPod> PodKeeper::Wanted(std::stop_token stop) {
   if (!from) return MakeManagedPod(workspace_, nullptr, on_.managed);
   auto bytes = on_.client.Get({kPodTemplates, key_.ns, from->name}, {kCall, stop});
   if (!bytes && bytes.error().code == base::Code::kNotFound)
-    return base::MakeError(base::Code::kNotFound,
+    return base::MakeError(base::Code::kInvalid,
                            fmt::format("PodTemplate {}/{} does not exist; create it or correct "
                                        "spec.box.pod.templateRef",
                                        key_.ns, from->name),
@@ -128,6 +140,13 @@ base::Result<std::shared_ptr<const kube::Pod>> PodKeeper::Create(const ManagedPo
   return std::make_shared<const kube::Pod>(*std::move(pod));
 }
 
+/// Whatever it was made from, it is no reason to end what runs.
+base::Status PodKeeper::KeepAsItIs(const kube::Pod& pod, base::Error why, std::stop_token stop) {
+  said_ = {why.reason, fmt::format("{}; Pod {} is kept as it is, and cannot be made again before",
+                                   why.message, pod.meta.name)};
+  return HandCa(pod, stop);
+}
+
 /// A Pod that is there: is it ours, alive, and as wanted?
 base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
                              std::stop_token stop) {
@@ -137,7 +156,7 @@ base::Status PodKeeper::Keep(const kube::Pod& pod, const ManagedPod& wanted, con
                                key_.Text()),
                    "PodForeign");
   if (pod.meta.deletion_time) return {};
-  if (pod.phase == "Failed" || pod.phase == "Succeeded") return MakeAgain(pod, stop);
+  if (HasEnded(pod)) return MakeAgain(pod, stop);
   // A claim in use is held by the API; one that went away before the Pod had a node keeps it from
   // ever getting one.
   if (!pod.scheduled && pod.node.empty())
@@ -161,13 +180,14 @@ base::Result<bool> PodKeeper::Replace(const kube::Pod& pod, const ManagedPod& wa
     return true;
   }
   if (workspace_.spec.restart.recreate != api::RecreatePolicy::kAllowed) {
-    outdated_ = fmt::format("{}; delete the Pod, or set spec.restart.recreate to Allowed", what);
+    said_ = {kPodOutdated,
+             fmt::format("{}; delete the Pod, or set spec.restart.recreate to Allowed", what)};
     return false;
   }
   const auto permit = Permit(pod, wanted, may_end, stop);
   if (!permit) return permit.error();
   if (!permit->granted) {
-    outdated_ = fmt::format("{}; before it is made anew: {}", what, permit->message);
+    said_ = {kPodOutdated, fmt::format("{}; before it is made anew: {}", what, permit->message)};
     wait_ = permit->wait;
     return false;
   }
@@ -202,7 +222,7 @@ base::Result<EndPermit> PodKeeper::Permit(const kube::Pod& pod, const ManagedPod
 base::Status PodKeeper::Renew(const kube::Pod& pod, const std::string& what, std::stop_token stop) {
   const base::Millis wait = on_.remakes.Ask(key_.Text(), base::SystemClock::Get().Read().mono);
   if (wait > base::Millis{0})
-    return Later(what + "; no container of it has ever run: it is made anew", "PodOutdated", wait);
+    return Later(what + "; no container of it has ever run: it is made anew", kPodOutdated, wait);
   const auto gone = Delete(pod, pod.meta.resource_version, stop);
   if (!gone || !deleted_) on_.remakes.Forget(key_.Text());
   if (!gone) return gone;

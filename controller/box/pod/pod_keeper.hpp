@@ -38,6 +38,8 @@ class PodRemakes {
   std::map<std::string, Remade> remade_;
 };
 
+inline constexpr char kPodOutdated[] = "PodOutdated";
+
 /// The objects of one managed Pod box: made, looked after, made again. For one pass.
 class PodKeeper {
  public:
@@ -47,14 +49,18 @@ class PodKeeper {
     PodRemakes& remakes;
     CaHandings& cas;
   };
+  struct Remark {
+    std::string reason, message;
+  };
   /// Everything outlives it.
   PodKeeper(const api::Workspace& workspace, meta::ObjectKey pod, Parts on)
       : workspace_(workspace), key_(std::move(pod)), on_(on) {}
 
   /// Makes the claim, then the Pod, or looks after the one that is there (null: none). The Pod that
-  /// it has made, or null. Errors beside those of MakeManagedPod: PodTemplateMissing; kInvalid
-  /// PodForeign, ClaimForeign (somebody else's object has the name); kUnavailable ClaimTerminating,
-  /// and with the Pod's own reason while a Pod that failed is made again.
+  /// it has made, or null. Errors beside those of MakeManagedPod, all where there is no Pod
+  /// to keep: kInvalid PodTemplateMissing, PodForeign, ClaimForeign (somebody else's object has the
+  /// name); kUnavailable ClaimTerminating, and with the Pod's own reason while a Pod that failed is
+  /// made again.
   base::Result<std::shared_ptr<const kube::Pod>> Provide(const kube::Pod* pod,
                                                          const MayEnd& may_end,
                                                          std::stop_token stop);
@@ -62,8 +68,9 @@ class PodKeeper {
   base::Status Delete(const kube::Pod& pod, std::stop_token stop) { return Delete(pod, "", stop); }
   /// Deletes the managed Pod that this Workspace had before it adopted the Pod of this keeper.
   base::Status RemoveFormer(const kube::Pod& former, std::stop_token stop);
-  /// What is to be said of a Pod that runs and differs from what is wanted by now; else empty.
-  const std::string& Outdated() const { return outdated_; }
+  /// What is to be said of a Pod that is kept although it differs from what is wanted by now
+  /// (PodOutdated), or nothing can be wanted by now (its template is gone). Else empty.
+  const Remark& Said() const { return said_; }
   /// How long that stands by itself; none: until somebody changes something.
   std::optional<base::Millis> Wait() const { return wait_; }
   /// True if somebody else changes what we put into this Pod: another operator serves it, too.
@@ -77,6 +84,7 @@ class PodKeeper {
   base::Result<ManagedPod> Wanted(std::stop_token stop);
   base::Result<std::shared_ptr<const kube::Pod>> Create(const ManagedPod& wanted,
                                                         std::stop_token stop);
+  base::Status KeepAsItIs(const kube::Pod& pod, base::Error why, std::stop_token stop);
   base::Status Keep(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
                     std::stop_token stop);
   base::Result<bool> Replace(const kube::Pod& pod, const ManagedPod& wanted, const MayEnd& may_end,
@@ -98,7 +106,7 @@ class PodKeeper {
   const api::Workspace& workspace_;
   const meta::ObjectKey key_;  ///< Of the Pod, and of the claim.
   const Parts on_;
-  std::string outdated_;
+  Remark said_;
   std::optional<base::Millis> wait_;
   std::vector<BoxNote> notes_;
   bool deleted_ = false;

@@ -27,6 +27,11 @@ base::Status InstalledPlugins::ClearRemovals(const std::string& boot_id) {
 }
 
 base::Status InstalledPlugins::WriteToken(const std::string& token) {
+  if (token.empty()) {
+    const auto configs = OpenConfigs(options_.configs_path, false);
+    if (!configs && configs.error().code == base::Code::kNotFound) return {};
+    return configs ? configs->Unlink(kTokenFile) : base::Status(configs.error());
+  }
   auto folders = BoxFolders::Make(options_.configs_path);
   if (!folders) return folders.error();
   const auto info = folders->configs.Stat(kTokenFile);

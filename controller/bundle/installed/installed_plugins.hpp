@@ -113,6 +113,7 @@ class InstalledPlugins {
   base::Status Remove(const std::string& name, const std::string& boot_id);
   /// Forgets removals whose boot id is not `boot_id`.
   base::Status ClearRemovals(const std::string& boot_id);
+  /// An empty one: there is none any more.
   base::Status WriteToken(const std::string& token);
 
  private:

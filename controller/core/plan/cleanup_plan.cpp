@@ -23,14 +23,6 @@ CleanupPlan PlanCleanup(const api::Workspace& workspace, const CleanupFacts& fac
     plan.release = true;
     return plan;
   }
-  if (facts.secret_missing) {
-    plan.release = true;
-    plan.warning =
-        fmt::format("{} plugins may be left in the box: the Secret that reaching it needs is gone",
-                    plan.remove.size());
-    plan.remove.clear();
-    return plan;
-  }
   const base::Millis allowed = facts.namespace_terminating || facts.box_gone
                                    ? policy.deletion_deadline_terminating_ns
                                    : policy.deletion_deadline;

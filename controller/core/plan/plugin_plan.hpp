@@ -157,7 +157,6 @@ struct CleanupPlan {
 };
 struct CleanupFacts {
   bool namespace_terminating = false;
-  bool secret_missing = false;  ///< A Secret that reaching the box needs is gone.
   bool box_gone = false;  ///< The box itself does not exist now. One that is about to be replaced
                           ///< (its volume stays) is waited for as long as in a namespace that ends.
   bool removed = false;   ///< A Remove of everything has succeeded.

@@ -8,43 +8,41 @@ namespace runtime {
 namespace {
 
 constexpr size_t kWritesPerKey = 8;
-constexpr size_t kKeys = 20'000;
 
 }  // namespace
 
 void OwnWrites::Add(const meta::ObjectKey& key, const std::string& version, base::MonoTime now) {
-  // Forgetting one only costs a needless wake-up by its echo.
-  if (pending_.size() >= kKeys && !pending_.contains(key)) pending_.erase(pending_.begin());
-  auto& writes = pending_[key];
+  auto* known = pending_.Find(key);
+  auto& writes = known != nullptr ? *known : pending_.Put(key, {});
   if (writes.size() >= kWritesPerKey) writes.erase(writes.begin());
   writes.push_back({version, now});
 }
 
 bool OwnWrites::Take(const meta::ObjectKey& key, const std::string& version) {
-  const auto found = pending_.find(key);
-  if (found == pending_.end()) return false;
+  const auto* known = pending_.Peek(key);
+  if (known == nullptr) return false;
   bool ours = false;
-  for (const Write& write : found->second) ours = ours || write.version == version;
-  std::erase_if(found->second, [&](const Write& write) { return AtLeast(version, write.version); });
-  if (found->second.empty()) pending_.erase(found);
+  for (const Write& write : *known) ours = ours || write.version == version;
+  auto& writes = *pending_.Find(key);
+  std::erase_if(writes, [&](const Write& write) { return AtLeast(version, write.version); });
+  if (writes.empty()) pending_.Erase(key);
   return ours;
 }
 
 bool OwnWrites::NewerThan(const meta::ObjectKey& key, const std::string& version,
                           base::MonoTime since) const {
-  const auto found = pending_.find(key);
-  if (found == pending_.end()) return false;
-  const auto& writes = found->second;
-  return std::any_of(writes.begin(), writes.end(), [&](const Write& write) {
+  const auto* writes = pending_.Peek(key);
+  if (writes == nullptr) return false;
+  return std::any_of(writes->begin(), writes->end(), [&](const Write& write) {
     return write.at >= since && !AtLeast(version, write.version);
   });
 }
 
 std::string OwnWrites::Newest(const meta::ObjectKey& key) const {
-  const auto found = pending_.find(key);
-  if (found == pending_.end()) return "";
+  const auto* writes = pending_.Peek(key);
+  if (writes == nullptr) return "";
   std::string newest;
-  for (const Write& write : found->second) {
+  for (const Write& write : *writes) {
     if (newest.empty() || AtLeast(write.version, newest)) newest = write.version;
   }
   return newest;
@@ -52,12 +50,10 @@ std::string OwnWrites::Newest(const meta::ObjectKey& key) const {
 
 std::vector<meta::ObjectKey> OwnWrites::Settle(const std::string& version) {
   std::vector<meta::ObjectKey> keys;
-  for (auto it = pending_.begin(); it != pending_.end();) {
-    const size_t settled = std::erase_if(
-        it->second, [&](const Write& write) { return AtLeast(version, write.version); });
-    if (settled > 0) keys.push_back(it->first);
-    it = it->second.empty() ? pending_.erase(it) : std::next(it);
-  }
+  for (auto& [key, writes] : pending_.All())
+    if (std::erase_if(writes, [&](const Write& w) { return AtLeast(version, w.version); }) > 0)
+      keys.push_back(key);
+  pending_.EraseIf([](const std::vector<Write>& writes) { return writes.empty(); });
   return keys;
 }
 

@@ -1,13 +1,16 @@
 #include "app/cluster/reviews.hpp"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <atomic>
+#include <thread>
 #include <vector>
 
 #include "app/cluster/access_review.hpp"
 #include "app/cluster/pod_tokens.hpp"
 #include "support/byte_server.hpp"
+#include "support/eventually.hpp"
 #include "support/fake_clock.hpp"
 
 namespace {
@@ -121,12 +124,38 @@ TEST_CASE("each of the two rights is missed on its own, and both come through to
 TEST_CASE("an agent in a Pod is told that its token cannot be checked, instead of: soon") {
   ReviewApi api;
   fleet::HeartbeatTable table({}, [](const meta::ObjectKey&) {});
+  std::atomic<int> refused{0};
   app::PodTokens tokens(
       *api.client, api.reviews, table,
-      [](const meta::ObjectKey&) { return std::shared_ptr<const api::Workspace>(); }, api.clock);
+      [](const meta::ObjectKey&) { return std::shared_ptr<const api::Workspace>(); },
+      [&] { ++refused; }, api.clock);
   CHECK_FALSE(tokens.Consider("no-jwt"));
   CHECK(tokens.Consider("eyJh.eyJi.c")->reason == "TokenReviewPending");
   CHECK_FALSE(api.reviews.Token({}));  // What the reviewer's thread finds.
   CHECK(tokens.Consider("eyJh.eyJi.c")->reason == "ReviewsForbidden");
   CHECK(tokens.Consider("eyJx.eyJi.c")->reason == "ReviewsForbidden");
+
+  // Whose agents they are is told, once; again when it goes on for long, or begins anew.
+  std::jthread reviewer([&](std::stop_token stop) { (void)tokens.Run(stop); });
+  CHECK(support::Eventually([&] { return !tokens.IsReviewing(); }));
+  int sent = 0;
+  const auto send = [&] {
+    const int before = api.asked;
+    api.clock.Advance(app::Reviews::kPause);
+    CHECK(tokens.Consider(fmt::format("eyJ{}.eyJi.c", ++sent))->reason == "TokenReviewPending");
+    return support::Eventually([&] { return api.asked > before; }) &&
+           support::Eventually([&] { return !tokens.IsReviewing(); });
+  };
+  for (int i = 0; i < 3; ++i) CHECK(send());
+  CHECK(refused == 1);
+  api.clock.Advance(app::Reviews::kRemembered);
+  CHECK(send());
+  CHECK(refused == 2);
+  CHECK(api.reviews.TokenProblem());
+  api.tokens = true;
+  CHECK(send());
+  CHECK_FALSE(api.reviews.TokenProblem());
+  api.tokens = false;
+  CHECK(send());
+  CHECK(refused == 3);
 }

@@ -233,6 +233,51 @@ TEST_CASE("a template that uses a name of ours is refused by that name") {
                 R"("volumes":[{"name":"molecule-configs","emptyDir":{}}])") == "");
 }
 
+TEST_CASE("a template that mounts something where we do is refused by its field") {
+  const auto refused = [](const std::string& more, const std::string& side = "") {
+    const Json given = Template((R"({"containers":[{"name":"s","image":"s")" + side +
+                                 R"(},{"name":"a","image":"i","command":["x"],)" + more + "}]}")
+                                    .c_str());
+    auto workspace = Workspace();
+    workspace.spec.box.pod->container = "a";
+    const auto made = box::MakeManagedPod(workspace, &given, Settings());
+    return made ? "" : made.error().reason + ": " + made.error().message;
+  };
+  const auto mounts = [](const std::string& path) {
+    return R"("volumeMounts":[{"name":"u","mountPath":"/u"},{"name":"v","mountPath":")" + path +
+           "\"}]";
+  };
+  CHECK(refused(mounts("/opt/molecule")) ==
+        "PodTemplateInvalid: template.spec.containers[1].volumeMounts[1].mountPath of the "
+        "PodTemplate is /opt/molecule, but the operator mounts a volume of its own at "
+        "/opt/molecule; choose another path");
+  for (const char* path : {"/opt/molecule/", "/opt//molecule", "/opt/molecule/bin",
+                           "/var/run/x/../molecule", "/run/molecule", "run/molecule/token"}) {
+    CAPTURE(path);
+    CHECK(refused(mounts(path)).find(std::string("].mountPath of the PodTemplate is ") + path) !=
+          std::string::npos);
+  }
+  CHECK(refused(R"("volumeDevices":[{"name":"v","devicePath":"/opt/molecule"}])")
+            .find("volumeDevices[0].devicePath") != std::string::npos);
+  for (const char* path : {"/opt", "/opt/molecules", "/var/run", "/run", "/configs/more"}) {
+    CAPTURE(path);
+    CHECK(refused(mounts(path)) == "");
+  }
+  CHECK(refused(mounts("/w"), "," + mounts("/opt/molecule")) == "");  // Another container's.
+}
+
+TEST_CASE("a template's own variable for the Pod's uid does not take the place of ours") {
+  const Json given = Template(
+      R"({"containers":[{"name":"a","image":"i","command":["x"],
+          "env":[{"name":"X","value":"1"},{"name":"MOLECULE_POD_UID","value":"mine"}]}]})");
+  const auto made = box::MakeManagedPod(Workspace(), &given, Settings());
+  REQUIRE(made);
+  const Json& env = made->pod["spec"]["containers"][0]["env"];
+  REQUIRE(env.size() == 2);
+  CHECK(env[0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid");
+  CHECK(env[1]["name"] == "X");
+}
+
 TEST_CASE(
     "the inputs change with what a user says, not with the operator's own version or address") {
   const auto inputs = [](const api::Workspace& w, const box::ManagedPodSettings& s) {

@@ -269,7 +269,6 @@ TEST_CASE("cleaning up ends by success, by its deadline, or at once when it cann
   CHECK(plan({.removed = true}).release);
   CHECK(plan({.removed = true}).warning.empty());
   CHECK(!plan({.box_gone = true}).release);  // It may be about to come back, with its volume.
-  CHECK(!plan({.secret_missing = true}).warning.empty());
   w.Advance(31s);
   CHECK(!plan({}).release);
   CHECK(plan({.namespace_terminating = true}).release);

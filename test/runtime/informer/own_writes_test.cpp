@@ -293,6 +293,15 @@ TEST_CASE("of own writes whose echo never comes only so many are remembered, the
   int known = 0;
   for (int i = 0; i < kAll; ++i) known += own.Any(Key(std::to_string(i)));
   CHECK(known == 20'000);
+  // Those that were written last: nothing older than them may be taken for the newest.
+  for (int i = kAll - 20'000; i < kAll; ++i) {
+    REQUIRE(own.Any(Key(std::to_string(i))));
+    REQUIRE(own.NewerThan(Key(std::to_string(i)), "4", {}));
+  }
+  own.Add(Key("5000"), "6", {});
+  own.Add(Key("one more"), "6", {});
+  CHECK(own.Any(Key("5000")));
+  CHECK_FALSE(own.Any(Key("5001")));
   runtime::OwnWrites of_one;
   for (int i = 1; i <= 100; ++i) of_one.Add(Key("a"), std::to_string(i), {});
   CHECK(of_one.Newest(Key("a")) == "100");

@@ -1,0 +1,63 @@
+#include "reconcile/status_contests.hpp"
+
+#include "base/sha256.hpp"
+
+namespace reconcile {
+namespace {
+
+constexpr base::Seconds kBetween{60};
+constexpr base::Seconds kRemembered{600};
+constexpr int kAtOnce = 3;  ///< By hand a status may be changed, too.
+constexpr size_t kWorkspaces = 200'000;
+
+/// What two views of one Workspace differ in, without the times and texts that change anyway.
+std::string DigestOf(const api::WorkspaceStatus& status) {
+  std::string text = status.state;
+  const auto add = [&](const std::string& part) { text += "\n" + part; };
+  for (const meta::Condition& c : status.conditions)
+    add(c.type + " " + std::to_string(static_cast<int>(c.status)) + " " + c.reason);
+  for (const api::PluginRow& row : status.plugins) add(row.name + " " + row.reason);
+  add(status.box ? status.box->identity : "");
+  add(status.agent ? status.agent->boot_id : "");
+  add(status.pending_restart ? status.pending_restart->boot_id : "");
+  return base::Hex(base::Sha256Of(text));
+}
+
+}  // namespace
+
+base::Millis StatusContests::Ask(const std::string& uid, const api::WorkspaceStatus& there,
+                                 const api::WorkspaceStatus& wanted, base::MonoTime now) const {
+  const std::string found = DigestOf(there);
+  const std::string wish = DigestOf(wanted);
+  const std::lock_guard lock(mutex_);
+  const auto last = last_.find(uid);
+  if (last == last_.end() || found == last->second.digest || wish != last->second.digest) return {};
+  if (last->second.put_back < kAtOnce || now - last->second.contested >= kRemembered) return {};
+  const auto since = now - last->second.when;
+  return since >= kBetween ? base::Millis{} : std::chrono::ceil<base::Millis>(kBetween - since);
+}
+
+bool StatusContests::Written(const std::string& uid, const api::WorkspaceStatus& there,
+                             const api::WorkspaceStatus& written, base::MonoTime now) {
+  const std::string found = DigestOf(there);
+  std::string wrote = DigestOf(written);
+  const std::lock_guard lock(mutex_);
+  if (last_.size() >= kWorkspaces) last_.clear();
+  Last& last = last_[uid];
+  const bool back = !last.digest.empty() && found != last.digest && wrote == last.digest;
+  if (back && now - last.contested >= kRemembered) last.put_back = 0;
+  if (back) {
+    ++last.put_back;
+    last.contested = now;
+  }
+  last.digest = std::move(wrote);
+  last.when = now;
+  return back && last.put_back >= kAtOnce;
+}
+
+void StatusContests::Forget(const std::string& uid) {
+  const std::lock_guard lock(mutex_);
+  last_.erase(uid);
+}
+
+}  // namespace reconcile
