@@ -75,6 +75,13 @@ base::Error FromStatus(int http_status, const codec::Json& status, const std::st
   return error;
 }
 
+/// An API server gives its refusals as a Status. What is overloaded or away between us need not.
+const char* NotAnApiServer(int status) {
+  return status >= 300 && status < 500 && status != 429
+             ? "; is this the address of a Kubernetes API server, with https and its port?"
+             : "";
+}
+
 }  // namespace
 
 std::optional<base::Millis> RetryAfter(const http::Response& response) {
@@ -101,10 +108,11 @@ base::Error ErrorOf(const http::Response& response, const std::string& what) {
     // A proxy's page or nothing at all: its text is not ours to repeat.
     error = base::MakeError(
         CodeOf(response.status, ""),
-        fmt::format("{}: HTTP {} without a Status ({} bytes of {})", what, response.status,
+        fmt::format("{}: HTTP {} without a Status ({} bytes of {}){}", what, response.status,
                     response.body.size(),
                     http::FindHeader(response.headers, "Content-Type").empty() ? "unknown type"
-                                                                               : "another type"));
+                                                                               : "another type",
+                    NotAnApiServer(response.status)));
   }
   if (const auto wait = RetryAfter(response)) error.retry_after = wait;
   return error;

@@ -135,6 +135,11 @@ TEST_CASE("answers become errors by status and reason, with their causes and wai
     CHECK(error.reason == row.reason);
     CHECK(error.message.starts_with("get x a/b: "));
     CHECK(error.message.find("<html>") == std::string::npos);
+    // Where no Status came with a refusal, it is hardly an API server that refused.
+    const bool doubted = row.reason == std::string_view() && row.status != 404 &&
+                         row.status >= 300 && row.status < 500;
+    CHECK((error.message.find("is this the address of a Kubernetes API server") !=
+           std::string::npos) == doubted);
     CHECK(error.retry_after.has_value() == (row.status == 429));
   }
   const base::Error invalid = kube::ErrorOf(
