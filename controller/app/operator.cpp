@@ -25,6 +25,7 @@
 #include "core/declared_set.hpp"
 #include "http/server/server.hpp"
 #include "reconcile/declared_plugin_reconciler.hpp"
+#include "reconcile/executor.hpp"
 #include "reconcile/workspace_reconciler.hpp"
 #include "runtime/manager.hpp"
 #include "runtime/metrics.hpp"
@@ -180,8 +181,7 @@ class Operator {
     const auto settings = settings_->Current();
     needs.request_restart = [this](const api::Workspace& workspace,
                                    const std::string& boot) -> base::Status {
-      fleet_->RequestRestart(workspace.meta.uid, boot);
-      return {};
+      return reconcile::AskForRestart(*fleet_, workspace.meta.uid, boot);
     };
     needs.inventory =
         [this](

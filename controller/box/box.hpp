@@ -25,6 +25,8 @@ struct EndPermit {
 using MayEnd = std::function<EndPermit(base::WallTime since)>;
 
 /// What was done to a box of which a person would want to know: an Event of its Workspace.
+inline constexpr char kBootChanged[] = "BootChanged";
+
 struct BoxNote {
   std::string reason;  ///< CamelCase, stable.
   std::string message;
@@ -138,7 +140,8 @@ class Box {
                                                        std::stop_token stop) = 0;
   /// Forgets tombstones whose boot id is not `boot_id` (a start has happened since).
   virtual base::Status ClearRemovals(const std::string& boot_id, std::stop_token stop) = 0;
-  /// A new boot id, by the lightest act. Does nothing when the boot is already another one.
+  /// A new boot id, by the lightest act. Does nothing when the boot is already another one; where
+  /// that is known only by who passes the request on to the agent, kConflict kBootChanged.
   /// kInvalid RestartUnsupported if it cannot. Pull boxes: asks for it in the next heartbeat's
   /// answer, and returns at once.
   virtual base::Status Restart(const std::string& expected_boot_id, std::stop_token stop) = 0;

@@ -57,7 +57,7 @@ class Executor {
         Finish(chosen, ForgetRemovals(plan_.steps[begin]));
         break;
       case StepKind::kRestart:
-        Finish(chosen, Restart(plan_.steps[begin]));
+        FinishRestart(chosen, Restart(plan_.steps[begin]));
         break;
     }
   }
@@ -124,6 +124,13 @@ class Executor {
                            status ? std::nullopt : std::optional<base::Error>(status.error())};
   }
 
+  /// A start that nobody asked for came first: it loads what was changed, or the next pass asks.
+  void FinishRestart(const std::vector<size_t>& chosen, const base::Status& status) {
+    const bool needless = !status && status.error().reason == box::kBootChanged;
+    Finish(chosen, needless ? base::Status{} : status);
+    for (const size_t i : chosen) outcome_.steps[i].needless = needless;
+  }
+
   void FinishEach(const std::vector<size_t>& chosen,
                   const base::Result<std::vector<box::StepResult>>& results) {
     if (!results) return Finish(chosen, results.error());
@@ -150,6 +157,15 @@ class Executor {
 core::Outcome RunPlan(const Dependencies& on, box::Box& box, const core::PluginPlan& plan,
                       std::stop_token stop) {
   return Executor(on, box, plan, std::move(stop)).Run();
+}
+
+base::Status AskForRestart(fleet::HeartbeatTable& fleet, const std::string& uid,
+                           const std::string& expected_boot_id) {
+  if (fleet.RequestRestart(uid, expected_boot_id)) return {};
+  return base::MakeError(
+      base::Code::kConflict,
+      fmt::format("ask for a restart of boot {}: another one reports already", expected_boot_id),
+      box::kBootChanged);
 }
 
 }  // namespace reconcile

@@ -13,4 +13,9 @@ namespace reconcile {
 core::Outcome RunPlan(const Dependencies& on, box::Box& box, const core::PluginPlan& plan,
                       std::stop_token stop);
 
+/// Has the agent asked in the answer to its next heartbeat. kConflict box::kBootChanged: it reports
+/// another start already.
+base::Status AskForRestart(fleet::HeartbeatTable& fleet, const std::string& uid,
+                           const std::string& expected_boot_id);
+
 }  // namespace reconcile

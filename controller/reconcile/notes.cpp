@@ -105,7 +105,7 @@ void RecordNotes(const Dependencies& on, const PassResult& pass) {
   for (size_t i = 0; i < pass.plan.steps.size() && i < pass.outcome.steps.size(); ++i) {
     const core::Step& step = pass.plan.steps[i];
     const core::StepOutcome& result = pass.outcome.steps[i];
-    if (!result.ran) continue;
+    if (!result.ran || result.needless) continue;
     if (result.error)
       RecordWarning(on, pass.before,
                     result.error->reason.empty() ? "StepFailed" : result.error->reason,

@@ -113,7 +113,8 @@ struct PluginPlan {
 /// false.
 struct StepOutcome {
   bool ran = false;
-  std::optional<base::Error> error;
+  std::optional<base::Error> error = {};
+  bool needless = false;  ///< The box had done it already: no one was asked for anything.
 };
 struct Outcome {
   std::vector<StepOutcome> steps;           ///< Parallel to plan.steps; missing ones were not run.

@@ -17,7 +17,7 @@ namespace simulation {
 /// plugins.
 class MachineBox final : public box::Box {
  public:
-  using Restarter = std::function<void(const std::string& expected_boot)>;
+  using Restarter = std::function<base::Status(const std::string& expected_boot)>;
   /// Called when something in the box is changed: the names (none: a restart is asked for).
   using Witness = std::function<void(const std::vector<std::string>& names)>;
 
@@ -97,9 +97,8 @@ class MachineBox final : public box::Box {
   base::Status Restart(const std::string& expected, std::stop_token) override {
     return Call("restart", expected, [&]() -> base::Status {
       Witnessed({});
-      if (on_.ask_agent)
-        on_.ask_agent(expected);
-      else if (on_.machine.Restart(expected))
+      if (on_.ask_agent) return on_.ask_agent(expected);
+      if (on_.machine.Restart(expected))
         on_.trace.Note(fmt::format("box {}: is now {}", on_.name, on_.machine.BootId()));
       return {};
     });

@@ -11,6 +11,7 @@
 #include "app/informer_format.hpp"
 #include "codec/resources.hpp"
 #include "reconcile/declared_plugin_reconciler.hpp"
+#include "reconcile/executor.hpp"
 #include "reconcile/simulation/api_client.hpp"
 #include "reconcile/simulation/machine_box.hpp"
 #include "reconcile/simulation/watch_source.hpp"
@@ -258,7 +259,7 @@ class Process {
     };
     if (workspace.spec.box.type == api::BoxType::kDirectory)
       parts.ask_agent = [this, uid = workspace.meta.uid](const std::string& boot) {
-        fleet.RequestRestart(uid, boot);
+        return reconcile::AskForRestart(fleet, uid, boot);
       };
     return std::unique_ptr<box::Box>(std::make_unique<MachineBox>(std::move(parts)));
   }
