@@ -44,7 +44,7 @@ TEST_CASE("a token that was replaced in its Secret is taken, and given to the bo
   REQUIRE(b.Opens(old));
   b.Replace(old, kNew);
   SUBCASE("within six hours") {
-    for (int i = 0; i < 13; ++i) b.Pass(base::Seconds{300});
+    for (int i = 0; i < 13; ++i) b.Pass(base::Seconds{1'800});
   }
   SUBCASE("at once when a reconcile is requested") {
     const Json asks{{"annotations", {{api::kReconcileRequestedAnnotation, "now"}}}};
