@@ -91,13 +91,14 @@ bool Declares(const api::DeclaredPlugin& object, const server::Declaration& want
 /// An object of that name is there. The same request again finds its own: that is success.
 base::Status CheckFound(const reconcile::Dependencies& on, const server::Declaration& wanted,
                         const std::string& plugin, const std::string& name) {
-  auto bytes = on.client.Get({kube::kDeclaredPlugins, wanted.workspace.key.ns, name});
-  if (!bytes && bytes.error().code == base::Code::kNotFound)
-    return base::MakeError(base::Code::kUnavailable,
-                           "DeclaredPlugin " + name + " was there and is gone; try again");
-  if (!bytes) return std::move(bytes).error();
-  const auto object = codec::DecodeDeclaredPlugin(*bytes);
-  if (!object) return object.error();
+  const auto object = on.plugins.Get({wanted.workspace.key.ns, name});
+  if (!object) {
+    // Somebody has made it this moment, or it has just gone.
+    auto unseen = base::MakeError(base::Code::kUnavailable,
+                                  "DeclaredPlugin " + name + " is not in the cache yet");
+    unseen.retry_after = base::Seconds{1};
+    return unseen;
+  }
   if (Declares(*object, wanted, plugin)) return {};
   return base::MakeError(
       base::Code::kConflict,
@@ -127,8 +128,6 @@ base::Result<server::Declared> Declare(const reconcile::Dependencies& on,
       !entitled)
     return std::move(entitled).error();
   const auto declared = reconcile::DeclaredFor(on, *workspace);
-  for (const auto& d : declared)
-    if (Declares(*d, wanted, plugin)) return server::Declared{d->meta.Key()};
   const core::DeclaredSet desired = [&] {
     std::vector<const api::DeclaredPlugin*> pointers;
     for (const auto& d : declared) pointers.push_back(d.get());
@@ -152,8 +151,13 @@ base::Result<server::Declared> Declare(const reconcile::Dependencies& on,
   auto made =
       on.client.Create({kube::kDeclaredPlugins, wanted.workspace.key.ns}, codec::Dump(body));
   if (!made && made.error().code != base::Code::kAlreadyExists) return std::move(made).error();
-  if (!made)
-    if (auto own = CheckFound(on, wanted, plugin, name); !own) return std::move(own).error();
+  if (made) {
+    // The next request finds it, whether or not the watch has told of it.
+    if (auto object = codec::DecodeDeclaredPlugin(*made))
+      on.plugins.ObserveWrite(*std::move(object));
+  } else if (auto own = CheckFound(on, wanted, plugin, name); !own) {
+    return std::move(own).error();
+  }
   return server::Declared{{wanted.workspace.key.ns, name}};
 }
 
@@ -179,6 +183,8 @@ base::Result<server::Declared> Withdraw(const reconcile::Dependencies& on,
         on.client.Delete({kube::kDeclaredPlugins, plugin->meta.ns, plugin->meta.name}, options);
     if (!deleted && deleted.error().code != base::Code::kNotFound)
       return std::move(deleted).error();
+    if (plugin->meta.finalizers.empty())
+      on.plugins.ObserveDelete(plugin->meta.Key(), plugin->meta.uid);
     deleted_one = server::Declared{plugin->meta.Key()};
   }
   if (deleted_one) return *deleted_one;

@@ -67,4 +67,9 @@ TEST_CASE("a plugin that is withdrawn is declared by none of those that name the
   REQUIRE(b.Declared() == 2);
   CHECK(b.ports.withdraw_plugin(b.Wanted("a", "c", "")));
   CHECK(b.Declared() == 0);
+  // Before the watch has told of that.
+  CHECK(b.Declare("a", "c", "gitea://demo/x#tag:v2") == "a.c");
+  CHECK(b.Declared() == 1);
+  b.Hear();
+  CHECK(b.process->plugins.Get().Cache().Size() == 1);
 }
