@@ -13,7 +13,8 @@ void AgentKeeper::Look(const api::Workspace& workspace) {
   const auto& box = workspace.spec.box;
   const bool ours = box.type == api::BoxType::kDirectory && box.directory &&
                     box.directory->run == api::DirectoryRun::kOperator;
-  if (!ours || workspace.meta.deletion_time || workspace.spec.suspend) return Forget(workspace);
+  if (!ours || workspace.meta.deletion_time) return Forget(workspace);
+  if (workspace.spec.suspend) return;  // The box is left alone: nothing is started nor ended.
   const auto settings = settings_();
   // What the box's own adapter refuses (and says in the status) gets no agent either.
   const auto root = box::DirectoryPath(workspace, settings->directory_roots);

@@ -68,12 +68,43 @@ base::Result<server::PluginList> ListPlugins(const reconcile::Dependencies& on,
   return list;
 }
 
-/// One fixed name for a plugin of a workspace, so that a repeated request finds the same object.
+/// One fixed name for a plugin of a workspace, so that a repeated request finds the same object;
+/// no other plugin's of any workspace, and one that the API takes, whatever the two are called.
 std::string ObjectName(const std::string& workspace, const std::string& plugin) {
-  std::string name = workspace + "." + plugin;
-  if (name.size() > 253)
-    name = workspace.substr(0, 180) + "." + base::Hex(base::Sha256Of(name)).substr(0, 32);
-  return name;
+  const std::string name = workspace + "." + plugin;
+  const bool plain =
+      workspace.find('.') == std::string::npos &&
+      plugin.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+  if (plain && name.size() <= 253) return name;
+  std::string head = workspace.substr(0, 180);
+  while (head.back() == '.' || head.back() == '-') head.pop_back();
+  return head + "." + base::Hex(base::Sha256Of(workspace + "\n" + plugin)).substr(0, 32);
+}
+
+bool Declares(const api::DeclaredPlugin& object, const server::Declaration& wanted,
+              const std::string& plugin) {
+  return !object.meta.deletion_time && object.spec.workspace_ref &&
+         object.spec.workspace_ref->name == wanted.workspace.key.name &&
+         core::PluginNameOf(object) == plugin && object.spec.source == wanted.source;
+}
+
+/// An object of that name is there. The same request again finds its own: that is success.
+base::Status CheckFound(const reconcile::Dependencies& on, const server::Declaration& wanted,
+                        const std::string& plugin, const std::string& name) {
+  const auto object = on.plugins.Get({wanted.workspace.key.ns, name});
+  if (!object) {
+    // Somebody has made it this moment, or it has just gone.
+    auto unseen = base::MakeError(base::Code::kUnavailable,
+                                  "DeclaredPlugin " + name + " is not in the cache yet");
+    unseen.retry_after = base::Seconds{1};
+    return unseen;
+  }
+  if (Declares(*object, wanted, plugin)) return {};
+  return base::MakeError(
+      base::Code::kConflict,
+      fmt::format("DeclaredPlugin {} is there and declares something else: plugin {} from {}", name,
+                  core::PluginNameOf(*object), object->spec.source),
+      "Conflict");
 }
 
 base::Result<server::Declared> Declare(const reconcile::Dependencies& on,
@@ -84,7 +115,8 @@ base::Result<server::Declared> Declare(const reconcile::Dependencies& on,
   if (!core::IsPluginName(plugin))
     return base::MakeError(
         base::Code::kInvalid,
-        fmt::format("plugin name `{}` must be 1 to 63 of a-z, 0-9 and -, not at the ends -",
+        fmt::format("plugin name `{}` must be 1 to 63 letters, digits, `.`, `_` and `-`, with a "
+                    "letter or digit at both ends",
                     plugin),
         "InvalidName");
   const auto workspace = on.workspaces.Get(wanted.workspace.key);
@@ -95,8 +127,8 @@ base::Result<server::Declared> Declare(const reconcile::Dependencies& on,
           core::CheckEntitlement(workspace->spec.kind, plugin, wanted.source, "", *on.policy());
       !entitled)
     return std::move(entitled).error();
+  const auto declared = reconcile::DeclaredFor(on, *workspace);
   const core::DeclaredSet desired = [&] {
-    const auto declared = reconcile::DeclaredFor(on, *workspace);
     std::vector<const api::DeclaredPlugin*> pointers;
     for (const auto& d : declared) pointers.push_back(d.get());
     return core::BuildDeclaredSet(*workspace, pointers, *on.policy());
@@ -118,8 +150,14 @@ base::Result<server::Declared> Declare(const reconcile::Dependencies& on,
                     {"source", wanted.source}}}};
   auto made =
       on.client.Create({kube::kDeclaredPlugins, wanted.workspace.key.ns}, codec::Dump(body));
-  // The same request again finds its own object: that is success.
   if (!made && made.error().code != base::Code::kAlreadyExists) return std::move(made).error();
+  if (made) {
+    // The next request finds it, whether or not the watch has told of it.
+    if (auto object = codec::DecodeDeclaredPlugin(*made))
+      on.plugins.ObserveWrite(*std::move(object));
+  } else if (auto own = CheckFound(on, wanted, plugin, name); !own) {
+    return std::move(own).error();
+  }
   return server::Declared{{wanted.workspace.key.ns, name}};
 }
 
@@ -130,6 +168,7 @@ base::Result<server::Declared> Withdraw(const reconcile::Dependencies& on,
     return base::MakeError(base::Code::kNotFound,
                            "there is no workspace " + wanted.workspace.key.Text());
   bool shared = false;
+  std::optional<server::Declared> deleted_one;
   for (const api::InlinePlugin& plugin : workspace->spec.plugins)
     shared = shared || plugin.name == wanted.name;
   for (const auto& plugin : reconcile::DeclaredFor(on, *workspace)) {
@@ -144,8 +183,11 @@ base::Result<server::Declared> Withdraw(const reconcile::Dependencies& on,
         on.client.Delete({kube::kDeclaredPlugins, plugin->meta.ns, plugin->meta.name}, options);
     if (!deleted && deleted.error().code != base::Code::kNotFound)
       return std::move(deleted).error();
-    return server::Declared{plugin->meta.Key()};
+    if (plugin->meta.finalizers.empty())
+      on.plugins.ObserveDelete(plugin->meta.Key(), plugin->meta.uid);
+    deleted_one = server::Declared{plugin->meta.Key()};
   }
+  if (deleted_one) return *deleted_one;
   if (shared)
     return base::MakeError(
         base::Code::kConflict,

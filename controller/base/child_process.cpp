@@ -269,6 +269,13 @@ std::optional<int> ChildProcess::Poll() {
   return exit_code_;
 }
 
+bool ChildProcess::HasEnded() const {
+  siginfo_t info{};
+  return exit_code_ ||
+         ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+         info.si_pid == pid_;
+}
+
 void ChildProcess::Signal(int signal_number) {
   if (!exit_code_) ::kill(-pid_, signal_number);
 }

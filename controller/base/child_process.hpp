@@ -60,6 +60,8 @@ class ChildProcess {
   pid_t Pid() const { return pid_; }
   /// The exit code if it has ended (128 + signal), without waiting.
   std::optional<int> Poll();
+  /// Whether it has ended, without reaping it: Terminate() then still finds what it left behind.
+  bool HasEnded() const;
   /// SIGTERM to the group, then SIGKILL after `grace`; waits until it is gone; returns the exit
   /// code.
   int Terminate(Millis grace);

@@ -28,6 +28,13 @@ struct Slot {
   base::Millis backoff{};
 };
 
+/// An agent that was told to end.
+struct Ending {
+  std::string key;
+  std::unique_ptr<base::ChildProcess> child;
+  SteadyTime until{};  ///< Then it is killed.
+};
+
 bool SameAgent(const AgentSupervisor::Agent& a, const AgentSupervisor::Agent& b) {
   return a.command.argv == b.command.argv && a.command.environment == b.command.environment &&
          a.command.working_directory == b.command.working_directory &&
@@ -41,11 +48,17 @@ struct AgentSupervisor::State {
   void Work(std::stop_token stop);
   void Tick(const std::string& key, Slot& slot, SteadyTime now);
   void Start(const std::string& key, Slot& slot, SteadyTime now);
+  void End(const std::string& key, std::unique_ptr<base::ChildProcess> child);
+  void EndThose(SteadyTime now);
+  bool IsEnding(const std::string& key) const {
+    return std::any_of(ending.begin(), ending.end(), [&](const Ending& e) { return e.key == key; });
+  }
 
   Options options;
   mutable std::mutex mutex;
   std::condition_variable_any changed;
   std::map<std::string, Slot> slots;
+  std::vector<Ending> ending;
   std::jthread thread;
 };
 
@@ -74,7 +87,7 @@ void AgentSupervisor::State::Start(const std::string& key, Slot& slot, SteadyTim
 
 void AgentSupervisor::State::Tick(const std::string& key, Slot& slot, SteadyTime now) {
   if (!slot.child) {
-    if (now >= slot.next_start) Start(key, slot, now);
+    if (now >= slot.next_start && !IsEnding(key)) Start(key, slot, now);
     return;
   }
   const auto code = slot.child->Poll();
@@ -92,13 +105,30 @@ void AgentSupervisor::State::Tick(const std::string& key, Slot& slot, SteadyTime
                     {"afterMillis", std::to_string(slot.backoff.count())}});
 }
 
+void AgentSupervisor::State::End(const std::string& key,
+                                 std::unique_ptr<base::ChildProcess> child) {
+  if (!child) return;
+  child->Signal(SIGTERM);
+  ending.push_back({key, std::move(child), std::chrono::steady_clock::now() + options.grace});
+}
+
+void AgentSupervisor::State::EndThose(SteadyTime now) {
+  std::erase_if(ending, [&](Ending& one) {
+    if (now < one.until && !one.child->HasEnded()) return false;
+    one.child->Terminate(base::Millis(0));
+    return true;
+  });
+}
+
 void AgentSupervisor::State::Work(std::stop_token stop) {
   std::unique_lock lock(mutex);
+  const auto idle = [this] { return slots.empty() && ending.empty(); };
   while (!stop.stop_requested()) {
     const auto now = std::chrono::steady_clock::now();
+    EndThose(now);
     for (auto& [key, slot] : slots) Tick(key, slot, now);
-    if (slots.empty())
-      changed.wait(lock, stop, [this] { return !slots.empty(); });
+    if (idle())
+      changed.wait(lock, stop, [&] { return !idle(); });
     else
       changed.wait_for(lock, stop, options.poll, [] { return false; });
   }
@@ -118,45 +148,36 @@ AgentSupervisor::~AgentSupervisor() {
   const auto end = std::chrono::steady_clock::now() + state_->options.grace;
   for (auto& [key, slot] : state_->slots)
     if (slot.child) slot.child->Signal(SIGTERM);
+  const auto end_one = [end](base::ChildProcess& child) {
+    child.Terminate(std::max(base::Millis(0), std::chrono::duration_cast<base::Millis>(
+                                                  end - std::chrono::steady_clock::now())));
+  };
   for (auto& [key, slot] : state_->slots)
-    if (slot.child)
-      slot.child->Terminate(std::max(base::Millis(0), std::chrono::duration_cast<base::Millis>(
-                                                          end - std::chrono::steady_clock::now())));
+    if (slot.child) end_one(*slot.child);
+  for (Ending& one : state_->ending) end_one(*one.child);
 }
 
 void AgentSupervisor::Ensure(const std::string& key, Agent agent) {
-  std::unique_ptr<base::ChildProcess> old;
   {
     const std::lock_guard lock(state_->mutex);
     Slot& slot = state_->slots[key];
     if (SameAgent(slot.agent, agent)) return;
-    old = std::move(slot.child);
+    state_->End(key, std::move(slot.child));
     slot = Slot{};
     slot.agent = std::move(agent);
-    if (old) slot.next_start = std::chrono::steady_clock::now() + state_->options.grace;
-  }
-  if (old) {
-    old->Terminate(state_->options.grace);
-    const std::lock_guard lock(state_->mutex);
-    if (const auto found = state_->slots.find(key); found != state_->slots.end())
-      found->second.next_start = {};
   }
   state_->changed.notify_all();
 }
 
 void AgentSupervisor::Remove(const std::string& key) {
-  std::unique_ptr<base::ChildProcess> old;
-  {
-    const std::lock_guard lock(state_->mutex);
-    const auto found = state_->slots.find(key);
-    if (found == state_->slots.end()) return;
-    if (found->second.view.adopted)
-      base::LogWarning("an agent that this operator did not start is left running",
-                       {{"workspace", key}});
-    old = std::move(found->second.child);
-    state_->slots.erase(found);
-  }
-  if (old) old->Terminate(state_->options.grace);
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->slots.find(key);
+  if (found == state_->slots.end()) return;
+  if (found->second.view.adopted)
+    base::LogWarning("an agent that this operator did not start is left running",
+                     {{"workspace", key}});
+  state_->End(key, std::move(found->second.child));
+  state_->slots.erase(found);
 }
 
 std::optional<AgentSupervisor::View> AgentSupervisor::Find(const std::string& key) const {

@@ -41,9 +41,13 @@ class AgentSupervisor {
   explicit AgentSupervisor(Options options);
   ~AgentSupervisor();  ///< Stops all agents it started (in parallel) and joins.
 
-  /// Starts it unless it runs; another command or path for the same key replaces the old one.
+  // Both are called where nobody may be kept waiting (handlers of informers): an agent that is to
+  // end gets its SIGTERM at once and its grace on the supervisor's thread.
+
+  /// Starts it unless it runs; another command or path for the same key replaces the old one, once
+  /// that has ended.
   void Ensure(const std::string& key, Agent agent);
-  /// Stops and forgets it. Returns when it is gone.
+  /// Forgets it and has it ended.
   void Remove(const std::string& key);
   std::optional<View> Find(const std::string& key) const;
 

@@ -1,6 +1,7 @@
 #include "box/box_factory.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -28,6 +29,21 @@ bool IsBeneath(std::string_view path, std::string_view root) {
   while (root.size() > 1 && root.back() == '/') root.remove_suffix(1);
   return root == "/" || path == root ||
          (path.size() > root.size() && path.starts_with(root) && path[root.size()] == '/');
+}
+
+/// The first folder on the way from `root` to `path` that is a link; empty: none. What the admin
+/// names may be one, but whoever owns a box must not lead us out of it. Where all of the file
+/// system is allowed there is no way out.
+std::string LinkBeneath(std::string_view root, const std::string& path) {
+  if (root == "/") return "";
+  while (root.size() > 1 && root.back() == '/') root.remove_suffix(1);
+  for (size_t at = root.size(); at < path.size();) {
+    at = std::min(path.find('/', at + 1), path.size());
+    std::string folder = path.substr(0, at);
+    struct stat info {};
+    if (::lstat(folder.c_str(), &info) == 0 && S_ISLNK(info.st_mode)) return folder;
+  }
+  return "";
 }
 
 std::string SettingsFileOf(const api::Workspace& workspace, const BoxDependencies& dependencies) {
@@ -83,14 +99,19 @@ base::Result<std::string> DirectoryPath(const api::Workspace& workspace,
     return Invalid(fmt::format("spec.box.directory.path `{}` must be absolute and plain",
                                bundle::Printable(path)),
                    "SpecInvalid");
-  if (std::none_of(roots.begin(), roots.end(),
-                   [&](const std::string& root) { return IsBeneath(path, root); }))
-    return Invalid(
-        fmt::format("spec.box.directory.path `{}` is not beneath a folder that the admin allows "
-                    "for boxes (setting boxes.directoryRoots)",
-                    bundle::Printable(path)),
-        "BoxPathNotAllowed");
-  return path;
+  std::string link;
+  for (const std::string& root : roots) {
+    if (!IsBeneath(path, root)) continue;
+    link = LinkBeneath(root, path);
+    if (link.empty()) return path;
+  }
+  const std::string why =
+      link.empty() ? "is not beneath a folder that the admin allows for boxes (setting "
+                     "boxes.directoryRoots)"
+                   : fmt::format("leads through a symbolic link, `{}`; name the folder itself",
+                                 bundle::Printable(link));
+  return Invalid(fmt::format("spec.box.directory.path `{}` {}", bundle::Printable(path), why),
+                 "BoxPathNotAllowed");
 }
 
 MadeBox MakeBox(const api::Workspace& workspace, const BoxDependencies& dependencies) {

@@ -87,6 +87,22 @@ struct ArtifactStore::State {
   std::string BlobPath(const std::string& root, const std::string& digest) const {
     return root + "/blobs/" + digest.substr(7) + ".tar";
   }
+  std::string KeyPath(const std::string& root, const std::string& key_text) const {
+    return fmt::format("{}/keys/{}.json", root, base::Hex(base::Sha256Of(key_text)));
+  }
+  /// With `mutex` held: the bytes, and all that leads to them.
+  void Drop(const std::string& root, const std::string& digest) {
+    const auto blob = blobs.find(digest);
+    if (blob == blobs.end()) return;
+    total -= blob->second.size;
+    blobs.erase(blob);
+    ::unlink(BlobPath(root, digest).c_str());
+    std::erase_if(index, [&](const auto& entry) {
+      if (entry.second.digest != digest) return false;
+      ::unlink(KeyPath(root, entry.first).c_str());
+      return true;
+    });
+  }
 };
 
 ArtifactStore::ArtifactStore(const Options& options)
@@ -179,9 +195,7 @@ base::Result<OpenArtifact> ArtifactStore::OpenVerified(const std::string& digest
   if (found != state_->blobs.end()) {
     base::LogError("an artifact in the store is damaged or gone; it is dropped and fetched again",
                    {{"digest", digest}});
-    state_->total -= found->second.size;
-    state_->blobs.erase(found);
-    ::unlink(path.c_str());
+    state_->Drop(options_.directory, digest);
   }
   return missing();
 }
@@ -221,8 +235,7 @@ base::Result<Artifact> ArtifactStore::Adopt(const FetchKey& key, Artifact artifa
                           {"digest", artifact.digest},
                           {"plugin", artifact.plugin_name},
                           {"reloadNone", artifact.reload_none}};
-  const std::string key_path =
-      fmt::format("{}/keys/{}.json", options_.directory, base::Hex(base::Sha256Of(key_text)));
+  const std::string key_path = state_->KeyPath(options_.directory, key_text);
   if (auto ok = base::WriteFileAtomic(key_path, codec::Dump(entry), 0600); !ok)
     base::LogWarning("the store's index could not be written; a restart will fetch this again",
                      {{"error", ok.error().message}});
@@ -239,9 +252,7 @@ void ArtifactStore::Evict() {
   const auto recent = std::chrono::steady_clock::now() - kRecent;
   for (const auto& [used, digest] : order) {
     if (state_->total <= options_.max_bytes || used > recent) return;
-    state_->total -= state_->blobs[digest].size;
-    state_->blobs.erase(digest);
-    ::unlink(state_->BlobPath(options_.directory, digest).c_str());
+    state_->Drop(options_.directory, digest);
   }
 }
 

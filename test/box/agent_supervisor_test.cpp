@@ -63,8 +63,32 @@ TEST_CASE(
   CHECK(second != first);
   CHECK(::kill(first, 0) != 0);
   supervisor.Remove("a");
-  CHECK(::kill(second, 0) != 0);
   CHECK_FALSE(supervisor.Find("a"));
+  CHECK(Await([&] { return ::kill(second, 0) != 0; }));
+}
+
+TEST_CASE("nobody waits for an agent that takes its time to end, but its successor") {
+  support::TempFolder temp;
+  auto options = Fast();
+  options.grace = base::Millis(600);
+  AgentSupervisor supervisor(options);
+  const auto deaf = [&](const std::string& word) {
+    return Script(temp, "trap '' TERM; echo " + word + "; while :; do sleep 0.1; done");
+  };
+  const auto says = [&](const std::string& word) {
+    return support::ReadText(temp / "log").find(word) != std::string::npos;
+  };
+  supervisor.Ensure("a", deaf("one"));
+  REQUIRE(Await([&] { return says("one"); }));
+  const pid_t first = supervisor.Find("a")->pid;
+  supervisor.Ensure("a", deaf("two"));
+  CHECK(::kill(first, 0) == 0);  // Before its grace is over.
+  REQUIRE(Await([&] { return says("two"); }));
+  CHECK(::kill(first, 0) != 0);
+  const pid_t second = supervisor.Find("a")->pid;
+  supervisor.Remove("a");
+  CHECK(::kill(second, 0) == 0);
+  CHECK(Await([&] { return ::kill(second, 0) != 0; }));
 }
 
 TEST_CASE("an agent that outlived its operator is adopted; when it ends a new one is started") {

@@ -39,6 +39,27 @@ TEST_CASE("a directory box must be beneath a folder that the admin allows") {
   CHECK(ReasonOf(missing, dependencies) == "SpecInvalid");
 }
 
+TEST_CASE(
+    "whoever owns a box leads nobody out of it by a link; the admin's own links are followed") {
+  support::TempFolder temp;
+  namespace fs = std::filesystem;
+  fs::create_directories(temp / "disk/a/deep");
+  fs::create_directories(temp / "victim/deep");
+  fs::create_directory_symlink(temp / "disk", temp / "boxes");
+  fs::create_directory_symlink(temp / "victim", temp / "disk/a/link");
+  box::BoxDependencies dependencies;
+  dependencies.directory_roots = {temp / "boxes"};
+  CHECK(ReasonOf(Directory(temp / "boxes"), dependencies) == "");
+  CHECK(ReasonOf(Directory(temp / "boxes/a/deep"), dependencies) == "");
+  CHECK(ReasonOf(Directory(temp / "boxes/a/new/one"), dependencies) == "");
+  CHECK(ReasonOf(Directory(temp / "boxes/a/link"), dependencies) == "BoxPathNotAllowed");
+  CHECK(ReasonOf(Directory(temp / "boxes/a/link/deep"), dependencies) == "BoxPathNotAllowed");
+  dependencies.directory_roots = {temp / "boxes", temp / "boxes/a/link/"};
+  CHECK(ReasonOf(Directory(temp / "boxes/a/link/deep"), dependencies) == "");
+  dependencies.directory_roots = {"/"};
+  CHECK(ReasonOf(Directory(temp / "boxes/a/link"), dependencies) == "");
+}
+
 TEST_CASE("types that are not served say so by name") {
   for (const auto type : {api::BoxType::kPod, api::BoxType::kDocker, api::BoxType::kSSH}) {
     api::Workspace workspace;

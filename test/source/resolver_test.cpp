@@ -346,6 +346,27 @@ TEST_CASE("bytes are hashed again at use: a damaged file is dropped and fetched 
   CHECK(f.store->Find("sha256:../../etc/passwd").error().reason == "DigestInvalid");
 }
 
+TEST_CASE("what makes room for others leaves nothing behind") {
+  Fixture f;
+  REQUIRE(f.store->FetchOnce(Key("c1"), Maker("1"), {}));
+  REQUIRE(f.store->FetchOnce(Key("c1", "team-a/git"), Maker("1"), {}));
+  f.resolver.reset();
+  f.store.reset();
+  auto small = source::ArtifactStore::Open({.directory = f.temp / "store", .max_bytes = 1});
+  REQUIRE(small);
+  const auto kept = (*small)->FetchOnce(Key("c2"), Maker("2"), {});
+  REQUIRE(kept);
+  CHECK((*small)->TotalBytes() == kept->size_bytes);
+  const auto files = [&](const char* folder) {
+    const std::filesystem::directory_iterator all(f.temp / folder);
+    return std::distance(begin(all), end(all));
+  };
+  CHECK(files("store/blobs") == 1);
+  CHECK(files("store/keys") == 1);
+  CHECK((*small)->FindByKey(Key("c2")));
+  CHECK_FALSE((*small)->FindByKey(Key("c1")));
+}
+
 TEST_CASE(
     "two sources with equal bytes share one file; a failed fetch leaves nothing behind and is not "
     "remembered") {

@@ -45,8 +45,12 @@ class ApiClient final : public kube::Client {
                                    const kube::WriteOptions&) override {
     return Missing();
   }
-  base::Result<std::string> Delete(const kube::ObjectRef&, const kube::DeleteOptions&) override {
-    return Missing();
+  base::Result<std::string> Delete(const kube::ObjectRef& ref,
+                                   const kube::DeleteOptions&) override {
+    return Call("delete " + ref.Text(), ref.resource, "", [&]() -> base::Result<Json> {
+      if (auto deleted = store_.Delete(ref); !deleted) return deleted.error();
+      return Json::object();
+    });
   }
   base::Result<std::string> GetRaw(const std::string&, const kube::CallOptions&) override {
     return Missing();

@@ -194,6 +194,7 @@ class Process {
   void PassOfWorkspace() { workspace_line.RunOne(first_passes_, in_.trace); }
   void PassOfPlugin() { plugin_line.RunOne(plugin_reconciler_, in_.trace); }
   void Wake(const meta::ObjectKey& key) { workspace_line.Add(key); }
+  const reconcile::Dependencies& On() const { return on_; }
   bool HasEvents() const { return events_.GetStats().queued > 0; }
   void SendEvents() {
     std::stop_source stopped;
