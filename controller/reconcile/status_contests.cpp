@@ -23,10 +23,16 @@ std::string DigestOf(const api::WorkspaceStatus& status) {
   return base::Hex(base::Sha256Of(text));
 }
 
+/// Somebody waits for this write: it answers a reconcile request.
+bool Answers(const api::WorkspaceStatus& there, const api::WorkspaceStatus& wanted) {
+  return there.last_handled_reconcile_at != wanted.last_handled_reconcile_at;
+}
+
 }  // namespace
 
 base::Millis StatusContests::Ask(const std::string& uid, const api::WorkspaceStatus& there,
                                  const api::WorkspaceStatus& wanted, base::MonoTime now) const {
+  if (Answers(there, wanted)) return {};
   const std::string found = DigestOf(there);
   const std::string wish = DigestOf(wanted);
   const std::lock_guard lock(mutex_);
@@ -44,7 +50,8 @@ bool StatusContests::Written(const std::string& uid, const api::WorkspaceStatus&
   const std::lock_guard lock(mutex_);
   if (last_.size() >= kWorkspaces) last_.clear();
   Last& last = last_[uid];
-  const bool back = !last.digest.empty() && found != last.digest && wrote == last.digest;
+  const bool back = !last.digest.empty() && found != last.digest && wrote == last.digest &&
+                    !Answers(there, written);
   if (back && now - last.contested >= kRemembered) last.put_back = 0;
   if (back) {
     ++last.put_back;

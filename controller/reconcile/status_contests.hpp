@@ -16,7 +16,7 @@ namespace reconcile {
 class StatusContests {
  public:
   /// Zero: this may be written. Else how long it has to wait: what was put back three times within
-  /// ten minutes is put back once a minute.
+  /// ten minutes is put back once a minute. What answers a reconcile request never waits.
   base::Millis Ask(const std::string& uid, const api::WorkspaceStatus& there,
                    const api::WorkspaceStatus& wanted, base::MonoTime now) const;
   /// It was written in the place of `there`. True: somebody else puts his own back again and again.

@@ -79,6 +79,17 @@ TEST_CASE("who changes his mind, or is alone, waits for nobody") {
   CHECK(two.Turn(two.ours, Status("Online")));
 }
 
+TEST_CASE("what answers a reconcile request is written at once, and is no contest") {
+  Two two;
+  for (int i = 0; i < 20; ++i) {
+    two.there = Status("Nonsense");
+    api::WorkspaceStatus wanted = Status("Online");
+    wanted.last_handled_reconcile_at = std::to_string(i);
+    CHECK(two.Turn(two.ours, wanted));
+  }
+  CHECK_FALSE(two.told);
+}
+
 TEST_CASE("rows, box, agent and debt that are taken back are a contest, too") {
   const std::function<void(api::WorkspaceStatus&)> changes[] = {
       [](auto& s) { s.plugins.emplace_back().name = "p"; },
