@@ -75,7 +75,7 @@ RecoveryState DecideRecovery(const WorkspaceObservation& observation, const Gate
                       IsLoaded(observation, view) && !CurrentBootId(observation).empty();
   const auto recovery = CountedRecovery(observation);
   state.stalled =
-      state.restart_due && recovery && recovery->attempts >= policy.recovery_stall_after;
+      state.restart_due && recovery && recovery->restarts >= policy.recovery_stall_after;
   if (observation.workspace.spec.restart.policy == api::RestartPolicy::kManual &&
       !Requested(observation)) {
     Refuse(&state, reason::kRecoveryBlockedByPolicy,
