@@ -280,6 +280,19 @@ TEST_CASE("restart policy Manual blocks recovery visibly until it is asked for")
   CHECK(w.ws.status.state == "Online");
 }
 
+TEST_CASE("a request for a time that has not come does not allow recovery under Manual") {
+  Platform w;
+  w.ws.spec.restart.policy = api::RestartPolicy::kManual;
+  w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall + 1h);
+  w.Run(5);
+  CHECK(w.Count(StepKind::kActivate) == 0);
+  CHECK(meta::FindCondition(w.ws.status.conditions, "Ready")->message.find("that has not come") !=
+        std::string::npos);
+  w.Advance(3600s);
+  w.Run(3);
+  CHECK(w.ws.status.state == "Online");
+}
+
 TEST_CASE("an attempt whose stamp had no answer is made at the next pass, and counted once") {
   for (const int unheard : {1, 2, 20}) {
     for (const bool later : {false, true}) {
