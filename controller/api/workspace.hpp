@@ -175,6 +175,7 @@ struct PendingRestart {
 struct RecoveryStatus {
   std::optional<base::WallTime> last_attempt_time;
   int32_t attempts = 0;
+  int32_t restarts = 0;  ///< The last ones of these that were restarts for want of tools.
   bool operator==(const RecoveryStatus&) const = default;
 };
 struct WorkspaceStatus {

@@ -188,7 +188,7 @@ WO_FIELDS(api::PendingRestart, F("plugins", &S::plugins, kShared, 256),
           F("bootID", &S::boot_id, kUid, 128), F("since", &S::since), F("deadline", &S::deadline),
           F("epoch", &S::epoch, kAlways));
 WO_FIELDS(api::RecoveryStatus, F("lastAttemptTime", &S::last_attempt_time),
-          F("attempts", &S::attempts, kAlways));
+          F("attempts", &S::attempts, kAlways), F("restarts", &S::restarts));
 WO_FIELDS(api::WorkspaceStatus, F("conditions", &S::conditions, kPlain, 16),
           F("observedGeneration", &S::observed_generation), F("state", &S::state, kShared),
           F("box", &S::box), F("agent", &S::agent), F("plugins", &S::plugins, kPlain, 256),

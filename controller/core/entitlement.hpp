@@ -11,10 +11,11 @@ namespace core {
 
 /// The one choke point (SC-7): used when a declared set is built, and again by the plan (with the
 /// digest) before anything is delivered. A plugin is privileged if its name, its source's origin
-/// (the URI without its ref), or its digest is one of policy.privileged; it is then accepted only
-/// on a Platform workspace, under exactly the listed name and source and, once `digest` is known,
-/// with a listed digest. Everything that is not privileged is accepted. Errors: kForbidden with
-/// reason NotEntitled; the message says which rule and the remedy.
+/// (what is fetched, whatever the spelling, the scheme and the ref), or its digest is one of
+/// policy.privileged; it is then accepted only on a Platform workspace, under exactly the listed
+/// name and source and, once `digest` is known, with a listed digest. Everything that is not
+/// privileged is accepted. Errors: kForbidden with reason NotEntitled; the message says which rule
+/// and the remedy.
 base::Status CheckEntitlement(api::WorkspaceKind kind, std::string_view plugin_name,
                               std::string_view source, std::string_view digest,
                               const Policy& policy);

@@ -44,6 +44,8 @@ struct Policy {
   base::Millis deletion_deadline = base::Seconds(600);
   base::Millis deletion_deadline_terminating_ns = base::Seconds(30);
   bool allow_unpinned = false;  ///< Sources without a ref.
+  std::string gitea_base_url;   ///< What gitea:// and github:// stand for: the same repository
+  std::string github_base_url = "https://github.com";  ///< under its own address is no other.
   std::vector<PrivilegedPlugin> privileged;
 
   /// The entry marked `management`, or null.

@@ -18,11 +18,8 @@ void Refuse(RecoveryState* state, const char* why, std::string message) {
 }
 
 /// A request to restart, made since the last attempt and since the gate began to fail.
-bool Requested(const WorkspaceObservation& observation) {
-  const auto& annotations = observation.workspace.meta.annotations;
-  const auto found = annotations.find(api::kRestartRequestedAnnotation);
-  if (found == annotations.end()) return false;
-  const auto at = base::ParseTime(found->second);
+bool Requested(const WorkspaceObservation& observation, base::Now now) {
+  const auto at = RestartRequestTime(observation, now);
   if (!at) return false;
   const meta::Condition* gate =
       meta::FindCondition(observation.workspace.status.conditions, "GatePassed");
@@ -75,14 +72,15 @@ RecoveryState DecideRecovery(const WorkspaceObservation& observation, const Gate
                       IsLoaded(observation, view) && !CurrentBootId(observation).empty();
   const auto recovery = CountedRecovery(observation);
   state.stalled =
-      state.restart_due && recovery && recovery->attempts >= policy.recovery_stall_after;
+      state.restart_due && recovery && recovery->restarts >= policy.recovery_stall_after;
   if (observation.workspace.spec.restart.policy == api::RestartPolicy::kManual &&
-      !Requested(observation)) {
-    Refuse(&state, reason::kRecoveryBlockedByPolicy,
-           fmt::format(
-               "{}; recovery needs a restart and spec.restart.policy is Manual: set the annotation "
-               "{} to the current time to allow it",
-               gate.message, api::kRestartRequestedAnnotation));
+      !Requested(observation, now)) {
+    Refuse(
+        &state, reason::kRecoveryBlockedByPolicy,
+        fmt::format(
+            "{}; recovery needs a restart and spec.restart.policy is Manual: set the annotation "
+            "{} to the current time to allow it{}",
+            gate.message, api::kRestartRequestedAnnotation, RestartRequestFault(observation, now)));
     return state;
   }
   const base::Millis cooldown =

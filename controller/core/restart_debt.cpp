@@ -28,25 +28,41 @@ bool RestartedFor(const WorkspaceObservation& observation, const std::string& pl
          pending->boot_id != current;
 }
 
-/// The user's request counts for the debt that existed when it was made, not for a later one.
-bool Requested(const WorkspaceObservation& observation,
-               const std::optional<api::PendingRestart>& pending) {
+/// How far a user's clock may be ahead of ours.
+constexpr base::Seconds kClockSkew{300};
+
+const std::string* RestartRequest(const WorkspaceObservation& observation) {
   const auto& annotations = observation.workspace.meta.annotations;
   const auto found = annotations.find(api::kRestartRequestedAnnotation);
-  if (found == annotations.end() || !pending || !pending->since) return false;
-  const auto at = base::ParseTime(found->second);
+  return found == annotations.end() ? nullptr : &found->second;
+}
+
+/// The user's request counts for the debt that existed when it was made, not for a later one.
+bool Requested(const WorkspaceObservation& observation,
+               const std::optional<api::PendingRestart>& pending, base::Now now) {
+  if (!pending || !pending->since) return false;
+  const auto at = RestartRequestTime(observation, now);
   return at && std::chrono::ceil<base::Seconds>(*at) >= *pending->since;
 }
 
-/// What is wrong with a request that cannot be read; nothing without one.
-const char* NoTime(const WorkspaceObservation& observation) {
-  const auto& annotations = observation.workspace.meta.annotations;
-  const auto found = annotations.find(api::kRestartRequestedAnnotation);
-  if (found == annotations.end() || base::ParseTime(found->second)) return "";
-  return "; its value now is no such time (2026-01-31T12:00:00Z is one)";
+}  // namespace
+
+std::optional<base::WallTime> RestartRequestTime(const WorkspaceObservation& observation,
+                                                 base::Now now) {
+  const std::string* request = RestartRequest(observation);
+  if (request == nullptr) return std::nullopt;
+  const auto at = base::ParseTime(*request);
+  if (!at || *at > now.wall + kClockSkew) return std::nullopt;
+  return *at;
 }
 
-}  // namespace
+const char* RestartRequestFault(const WorkspaceObservation& observation, base::Now now) {
+  const std::string* request = RestartRequest(observation);
+  if (request == nullptr || RestartRequestTime(observation, now)) return "";
+  return base::ParseTime(*request)
+             ? "; its value now is a time that has not come, and does not count until then"
+             : "; its value now is no such time (2026-01-31T12:00:00Z is one)";
+}
 
 bool StartedSince(const WorkspaceObservation& observation, const std::string& plugin,
                   const std::string& act_boot_id) {
@@ -146,14 +162,15 @@ RestartPermit PermitRestart(const WorkspaceObservation& observation,
                             const std::optional<api::PendingRestart>& pending, base::Now now) {
   const api::RestartSpec& spec = observation.workspace.spec.restart;
   RestartPermit permit;
-  permit.granted = spec.policy == api::RestartPolicy::kImmediate || Requested(observation, pending);
+  permit.granted =
+      spec.policy == api::RestartPolicy::kImmediate || Requested(observation, pending, now);
   if (permit.granted) return permit;
   if (spec.policy == api::RestartPolicy::kManual) {
     permit.reason = reason::kAwaitingRestartRequest;
     permit.message = fmt::format(
         "spec.restart.policy is Manual: set the annotation {} to the current time (RFC 3339) to "
         "allow the restart{}",
-        api::kRestartRequestedAnnotation, NoTime(observation));
+        api::kRestartRequestedAnnotation, RestartRequestFault(observation, now));
     return permit;
   }
   const bool idle = HeartbeatIsFresh(observation, now) && observation.heartbeat.active_tasks == 0;

@@ -26,6 +26,13 @@ std::vector<std::string> OwedFor(const WorkspaceObservation& observation);
 /// Tombstones that a start has settled since.
 bool HasSettledRemovals(const WorkspaceObservation& observation);
 
+/// When the user asked for a restart; nothing if never, or at what is no time that has come (some
+/// minutes are left to the user's clock): a time far ahead would allow every restart until then.
+std::optional<base::WallTime> RestartRequestTime(const WorkspaceObservation& observation,
+                                                 base::Now now);
+/// What is wrong with a request that does not count, to follow a message; nothing without one.
+const char* RestartRequestFault(const WorkspaceObservation& observation, base::Now now);
+
 /// The debt to be written, for these names. Keeps since and deadline of the written one as long as
 /// the debt (or the wait for it) goes on.
 std::optional<api::PendingRestart> NextPendingRestart(const WorkspaceObservation& observation,

@@ -159,3 +159,37 @@ TEST_CASE(
     if (!status) CHECK(status.error().reason == "NotEntitled");
   }
 }
+
+TEST_CASE("entitlement: another spelling of a privileged plugin's origin is no other origin") {
+  struct Row {
+    std::string listed, declared;
+    bool same;
+  };
+  const Row rows[] = {
+      {"github://o/mgmt#tag:v1", "git+https://github.com/o/mgmt#tag:v2", true},
+      {"github://o/mgmt#tag:v1", "git+https://github.com/o/mgmt.git#tag:v2", true},
+      {"github://o/mgmt#tag:v1", "git+https://GitHub.com:443/O/Mgmt.git#tag:v1", true},
+      {"github://o/mgmt#tag:v1", "git+ssh://github.com./o/mgmt.git#tag:v1", true},
+      {"git+https://github.com/o/mgmt.git#tag:v1", "github://o/mgmt#tag:v2", true},
+      {"gitea://o/mgmt#tag:v1", "git+https://git.example.org/forge/o/mgmt#tag:v1", true},
+      {"gitea://o/mgmt#tag:v1", "git+http://git.example.org:3000/forge/o/mgmt.git#tag:v1", true},
+      {"gitea://o/mgmt/skill#tag:v1", "git+https://git.example.org/forge/o/mgmt//skill#v1", true},
+      {"git+https://[::1]/o/mgmt#tag:v1", "git+https://[0:0::0:1]:443/o/mgmt#tag:v1", true},
+      {"git+https://127.0.0.1/o/mgmt#tag:v1", "git+https://127.1/o/mgmt#tag:v1", true},
+      {"oci://registry.example.org/o/mgmt:v1", "oci://Registry.example.org:443/o/mgmt:v2", true},
+      {"github://o/mgmt#tag:v1", "git+https://example.org/o/mgmt#tag:v1", false},
+      {"github://o/mgmt#tag:v1", "gitea://o/mgmt#tag:v1", false},
+      {"github://o/mgmt#tag:v1", "git+https://github.com/o/mgmt//other#tag:v1", false},
+      {"gitea://o/mgmt#tag:v1", "git+https://git.example.org/o/mgmt#tag:v1", false},
+      {"oci://git.example.org/o/mgmt:v1", "git+https://git.example.org/o/mgmt#tag:v1", false},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.listed);
+    CAPTURE(row.declared);
+    core::Policy policy;
+    policy.gitea_base_url = "https://Git.example.org:443/%66orge/";
+    policy.privileged = {{"mgmt", row.listed, {Digest('f')}, true, {}}};
+    CHECK(core::CheckEntitlement(api::WorkspaceKind::kAgent, "notes", row.declared, "", policy)
+              .has_value() != row.same);
+  }
+}

@@ -222,6 +222,33 @@ TEST_CASE(
   CHECK(w.ws.status.recovery->attempts == 0);
 }
 
+TEST_CASE("deliveries are not counted as restarts that have not loaded the tools") {
+  Platform w;
+  w.tools_load = false;
+  while (!w.ws.status.recovery || w.ws.status.recovery->attempts < 4) {
+    w.Live();
+    w.Pass();
+    if (w.ws.status.recovery && w.ws.status.recovery->attempts < 4) w.box.clear();
+    w.Advance(40s);
+  }
+  REQUIRE(w.box.contains("mgmt"));
+  CHECK(w.ws.status.recovery->restarts == 0);
+  const auto delivered = w.now.mono;
+  std::vector<base::MonoTime> at;
+  for (int i = 0; i < 140 && at.size() < 4; ++i) {
+    w.Live();
+    w.Pass();
+    if (w.plan.recovery_attempt) at.push_back(w.now.mono);
+    if (at.size() < 3) CHECK(w.Condition("Stalled") == "False");
+    w.Advance(40s);
+  }
+  REQUIRE(at.size() == 4);
+  CHECK(at[0] - delivered <= base::Seconds(340));
+  CHECK(at[2] - at[1] <= base::Seconds(340));
+  CHECK(at[3] - at[2] >= base::Seconds(3600));
+  CHECK(w.ws.status.recovery->attempts == 8);
+}
+
 TEST_CASE("a runtime that still loads fails the gate, but is not restarted for it") {
   Platform w;
   w.Run(4);
@@ -249,6 +276,19 @@ TEST_CASE("restart policy Manual blocks recovery visibly until it is asked for")
       meta::FindCondition(w.ws.status.conditions, "Ready")->message.find("restart-requested-at") !=
       std::string::npos);
   w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall);
+  w.Run(3);
+  CHECK(w.ws.status.state == "Online");
+}
+
+TEST_CASE("a request for a time that has not come does not allow recovery under Manual") {
+  Platform w;
+  w.ws.spec.restart.policy = api::RestartPolicy::kManual;
+  w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall + 1h);
+  w.Run(5);
+  CHECK(w.Count(StepKind::kActivate) == 0);
+  CHECK(meta::FindCondition(w.ws.status.conditions, "Ready")->message.find("that has not come") !=
+        std::string::npos);
+  w.Advance(3600s);
   w.Run(3);
   CHECK(w.ws.status.state == "Online");
 }

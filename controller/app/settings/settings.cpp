@@ -198,6 +198,8 @@ base::Result<Settings> ParseSettings(std::string_view yaml, const Settings& defa
                            {"recoveredBelowErrorRate", Number(p.recovered_below, 0, 1)}})}});
   if (!read) return std::move(read).error();
   p.allow_unpinned = s.allow_unpinned;
+  p.gitea_base_url = s.gitea_base_url;
+  p.github_base_url = s.github_base_url;
   return out;
 }
 

@@ -449,14 +449,17 @@ class Planner {
   }
 
   void FinishRecovery() {
-    if (gate_.applies && gate_.Passed() && plan_.recovery) plan_.recovery->attempts = 0;
+    if (gate_.applies && gate_.Passed() && plan_.recovery)
+      plan_.recovery->attempts = plan_.recovery->restarts = 0;
     plan_.recovery_stalled = recovery_.stalled;
     if (!recovery_.active) return;
     plan_.recovery_attempt = plan_.ChangesBox();
     if (plan_.recovery_attempt) {
-      const int32_t before = plan_.recovery ? plan_.recovery->attempts : 0;
-      // Rounded up: the next one is never early.
-      plan_.recovery = api::RecoveryStatus{std::chrono::ceil<base::Seconds>(now_.wall), before + 1};
+      const api::RecoveryStatus before = plan_.recovery.value_or(api::RecoveryStatus{});
+      // Rounded up: the next one is never early. Deliveries say nothing of what restarts can mend.
+      plan_.recovery =
+          api::RecoveryStatus{std::chrono::ceil<base::Seconds>(now_.wall), before.attempts + 1,
+                              recovery_.restart_due ? before.restarts + 1 : 0};
       return;
     }
     if (!recovery_.may_act) {

@@ -16,6 +16,14 @@ TEST_CASE("what the settings file leaves out keeps its default, and what it sets
   CHECK(app::ParseSettings("", defaults)->log_level == std::nullopt);
 }
 
+TEST_CASE("what a scheme stands for is known to those who decide what is privileged") {
+  const auto read = app::ParseSettings(
+      "sources: {giteaURL: 'https://git.example.org', githubURL: 'https://hub.example.org'}\n", {});
+  REQUIRE(read);
+  CHECK(read->policy.gitea_base_url == "https://git.example.org");
+  CHECK(read->policy.github_base_url == "https://hub.example.org");
+}
+
 TEST_CASE("a wrong setting is named by its path, with what would be right") {
   const struct {
     const char* yaml;
