@@ -74,14 +74,15 @@ void Reporter::AddInventory(protocol::Heartbeat& heartbeat, const SharedState::V
     // Bytes that arrived after this start are not what is loaded, whatever the runtime lists.
     const bool newer = plugin.receipt && plugin.receipt->activated_boot_id == view.boot_id;
     const bool loaded = report && report->plugins.contains(plugin.name) && !newer;
-    items.push_back(
-        {plugin.name, plugin.receipt ? plugin.receipt->revision : "", plugin.digest, loaded});
+    items.push_back({plugin.name, plugin.receipt ? plugin.receipt->revision : "", plugin.digest,
+                     loaded, newer});
   }
   heartbeat.inventory_digest = bundle::InventoryDigest(items);
   if (heartbeat.inventory_digest == acknowledged_inventory_) return;
   heartbeat.inventory.emplace();
   for (const auto& item : items) {
-    heartbeat.inventory->push_back({item.name, item.revision, item.digest, item.loaded});
+    heartbeat.inventory->push_back(
+        {item.name, item.revision, item.digest, item.loaded, item.activated_this_boot});
   }
 }
 

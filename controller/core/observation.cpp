@@ -119,8 +119,10 @@ ProbeView ProbeFromInventory(const HeartbeatView& heartbeat,
     view.revision = item.revision;
     view.digest = item.digest;
     view.receipt_digest = item.digest;
-    // Only "this boot or an earlier one" is known; no boot id has this form.
-    view.activated_boot_id = item.loaded ? "(earlier)" : heartbeat.boot_id;
+    // Only "this boot or an earlier one" is known; no boot id has this form. What is not loaded may
+    // be both: an agent that does not say which waits for a restart at most once, see IsLoaded.
+    const bool this_boot = !item.loaded && item.activated_this_boot.value_or(true);
+    view.activated_boot_id = this_boot ? heartbeat.boot_id : "(earlier)";
     probe.plugins.push_back(std::move(view));
   }
   for (const std::string& name : names) {

@@ -37,6 +37,7 @@ struct InventoryItem {
   std::string revision;
   std::string digest;
   bool loaded = false;
+  std::optional<bool> activated_this_boot = {};  ///< Absent: its agent does not say.
   bool operator==(const InventoryItem&) const = default;
 };
 

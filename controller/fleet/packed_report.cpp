@@ -22,6 +22,9 @@ enum Present : uint32_t {
   kBootInstall = 1U << 11,
 };
 
+/// Of an inventory's item, beside 1 for loaded.
+constexpr unsigned kNewerKnown = 2, kNewer = 4;
+
 constexpr std::string_view kSha256 = "sha256:";
 
 constexpr std::string_view kDigits = "0123456789abcdef";
@@ -229,7 +232,9 @@ PackedInventory PackInventory(const std::optional<std::vector<protocol::Inventor
     writer.Text(item.name);
     writer.Text(item.revision);
     writer.Digest(item.digest);
-    writer.Number(item.loaded ? 1 : 0);
+    const auto& newer = item.activated_this_boot;
+    writer.Number((item.loaded ? 1U : 0U) | (newer ? kNewerKnown : 0U) |
+                  (newer.value_or(false) ? kNewer : 0U));
     packed->push_back(pool.Share(bytes));
   }
   return packed;
@@ -244,7 +249,9 @@ std::optional<std::vector<protocol::InventoryItem>> UnpackInventory(const Packed
     reader.Text(item.name);
     reader.Text(item.revision);
     reader.Digest(item.digest);
-    item.loaded = reader.Number() != 0;
+    const uint64_t flags = reader.Number();
+    item.loaded = (flags & 1) != 0;
+    if ((flags & kNewerKnown) != 0) item.activated_this_boot = (flags & kNewer) != 0;
   }
   return inventory;
 }

@@ -34,6 +34,10 @@ struct InventoryItem {
   std::string revision;  ///< From the receipt; empty without one.
   std::string digest;    ///< sha256:..., of the bytes now there; empty: not computed.
   bool loaded = false;   ///< The runtime's own report of the current boot lists it.
+  /// Wire activatedThisBoot: its bytes came after this start of the runtime, which cannot have
+  /// loaded them. False while not loaded: nothing of it has been reported, and another start would
+  /// change nothing. Absent: an older agent, which does not tell the two apart.
+  std::optional<bool> activated_this_boot = {};
   bool operator==(const InventoryItem&) const = default;
 };
 

@@ -233,6 +233,11 @@ constexpr Row kInventoryRows[] = {
        t.heartbeat.inventory->back().loaded = *loaded;
        return true;
      }},
+    {"activatedThisBoot",
+     [](Reader& r, od::value v, Target& t) {
+       return r.Bool(v, "inventory[].activatedThisBoot",
+                     t.heartbeat.inventory->back().activated_this_boot);
+     }},
 };
 
 bool ReadInventory(Reader& reader, od::value value, Target& target) {

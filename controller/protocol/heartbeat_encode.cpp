@@ -48,6 +48,7 @@ std::string EncodeInventory(const std::vector<InventoryItem>& items) {
     writer.Text("revision", item.revision);
     writer.Text("digest", item.digest);
     writer.Raw("loaded", item.loaded ? "true" : "false");
+    writer.Optional("activatedThisBoot", item.activated_this_boot);
     out += writer.Finish();
   }
   return out + "]";

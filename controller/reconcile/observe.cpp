@@ -50,7 +50,8 @@ core::HeartbeatView HeartbeatOf(const fleet::SlotSnapshot& slot) {
   if (last.inventory) {
     view.inventory.emplace();
     for (const auto& item : *last.inventory)
-      view.inventory->push_back({item.name, item.revision, item.digest, item.loaded});
+      view.inventory->push_back(
+          {item.name, item.revision, item.digest, item.loaded, item.activated_this_boot});
   }
   view.inventory_digest = last.inventory_digest;
   return view;

@@ -266,7 +266,8 @@ TEST_CASE_FIXTURE(
   REQUIRE(box.Activate("greeter", boot).has_value());
   REQUIRE(Eventually([&] {
     const auto beats = operator_.Beats();
-    return Find(beats, "greeter") != nullptr;
+    const auto* item = Find(beats, "greeter");
+    return item != nullptr && item->activated_this_boot == true;
   }));
   CHECK_FALSE(Loaded(operator_, "greeter"));
   // Listed by the runtime (its older bytes were loaded), but replaced since: still not loaded.
@@ -323,6 +324,24 @@ TEST_CASE_FIXTURE(Fixture,
   StartAgent();
   REQUIRE(Eventually([&] { return BootIds().size() == 2; }));
   CHECK(operator_.Downloads() == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "what boot-install brought is told from what came after the start also while the "
+                  "runtime has reported nothing (SC-1)") {
+  options_.boot_install = true;
+  options_.runtime_argv = {"/bin/sh", "-c",
+                           "echo $MOLECULE_BOOT_ID >> " + Starts() + "; exec sleep 600"};
+  Serve();
+  operator_.Answer({.plugins_known = true, .plugins = {Greeter()}});
+  StartAgent();
+  REQUIRE(Eventually([&] {
+    const auto beats = operator_.Beats();
+    const auto* item = Find(beats, "greeter");
+    return BootIds().size() == 1 && beats.back().boot_id == BootIds().front() && item != nullptr &&
+           item->activated_this_boot == false;
+  }));
+  CHECK_FALSE(Loaded(operator_, "greeter"));
 }
 
 TEST_CASE_FIXTURE(

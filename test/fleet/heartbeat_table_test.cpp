@@ -285,7 +285,9 @@ TEST_CASE_FIXTURE(Fixture, "a report comes back from the table as it was sent") 
   full.loaded_tools = {{"a", "", "b"}};
   full.boot_install = {protocol::BootInstallState::kFailed, "why"};
   full.inventory = {{"p", "c", "sha256:" + std::string(64, 'a'), true},
-                    {"q", "", "sha256:A", false}};
+                    {"q", "", "sha256:A", false},
+                    {"s", "", "", false, false},
+                    {"t", "", "", false, true}};
   // What looks like a digest and is none, and digests of other lengths.
   for (const char* digest : {"", "sha256:", "sha256:0", "sha256:0f", "sha256:0F", "sha256:0g",
                              "sha256:g0", "sha256:00ff00/0", "sha256:\xff\xff", "sha512:00"})

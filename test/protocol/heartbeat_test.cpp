@@ -24,7 +24,9 @@ protocol::Register Full() {
   h.model_present = false;
   h.loaded_tools = {"a", "b"};
   h.boot_install = protocol::BootInstall{protocol::BootInstallState::kFailed, "no network"};
-  h.inventory = {{"one", "c0ffee", "sha256:aa", true}, {"two", "", "", false}};
+  h.inventory = {{"one", "c0ffee", "sha256:aa", true, false},
+                 {"two", "", "", false},
+                 {"three", "", "", false, true}};
   h.inventory_digest = "sha256:ff";
   h.box_identity = "box-1";
   body.pull = true;

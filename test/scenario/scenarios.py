@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The scenarios of the specification, end to end: scenarios.py PROGRAM [NAME...]. Prints one line each; ends with 'N passed, N failed'."""
+import base64
 import datetime
 import inspect
 import os
@@ -12,7 +13,7 @@ import sys
 import time
 import traceback
 
-from world import World, Failed, condition, declared, holds, is_ready, parts_in_order, row, until, workspace
+from world import RUNTIME, World, Failed, condition, declared, holds, is_ready, parts_in_order, row, until, workspace
 
 
 def expect(what, got, wanted):
@@ -37,6 +38,30 @@ def sc1_a_plugin_that_is_on_the_box_is_recorded_and_causes_no_restart(w):
     expect("starts of the runtime", agent.boots(), 1)
     expect("the folder is the one that boot made", (box / "configs/plugins/alpha").stat().st_ino, before)
     expect("debt", w.workspace("a")["status"].get("pendingRestart"), None)
+
+
+def sc1_an_external_box_whose_runtime_is_slow_to_report_is_not_restarted(w):
+    source = w.plugin("alpha")
+    w.up()
+    box = w.box("a")
+    w.apply({**workspace("a", box, [("alpha", source)]), "spec": {"runtime": "sample", "box": {"type": "External"}, "plugins": [{"name": "alpha", "source": source}],
+                                                                   "heartbeat": {"periodSeconds": 1, "timeoutSeconds": 5}}})
+    token = until(10, "the agent's token", lambda: w.kubectl("get", "secret", "workspace-a-token", "-o", "jsonpath={.data.current}").stdout)
+    (box / "configs/.molecule").mkdir(parents=True)
+    (box / "configs/.molecule/token").write_bytes(base64.b64decode(token))
+    slow, go = w.folder / "slow-runtime", w.folder / "go"
+    slow.write_text(f"#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.1; done\nexec {RUNTIME} \"$@\"\n")
+    slow.chmod(0o755)
+    agent = w.agent("a", flags=["--pull"], boot_install=True, runtime=slow)
+    until(20, "installed, and nothing of it reported", lambda: row(w.workspace("a"), "alpha").get("reason") == "ReportedNotLoaded")
+    for _ in range(3):  # Passes enough for a restart, had one been owed.
+        w.poke("a")
+    go.touch()
+    until(20, "Ready", lambda: is_ready(w.workspace("a")))
+    expect("starts that came so far as to load", agent.boots(), 1)
+    told = agent.log.read_text()
+    expect("starts of the runtime", told.count("runtime started"), 1)
+    expect("restarts asked for", told.count("restart asked for"), 0)
 
 
 def sc2_convergence_depends_on_state_not_on_having_seen_a_transition(w):

@@ -308,11 +308,11 @@ class World:
         root.mkdir(exist_ok=True)
         return root
 
-    def agent(self, name, root=None, flags=(), boot_install=False, period=0.3):
+    def agent(self, name, root=None, flags=(), boot_install=False, period=0.3, runtime=RUNTIME):
         root = root or self.box(name)
         until(10, f"token in the box of {name}", lambda: (root / "configs/.molecule/token").exists())
         arguments = [self.program, "agent", "--root", root, "--operator-url", self.url, "--workspace", f"{self.namespace}.{name}", "--runtime", "sample",
-                     "--period", str(period), *([] if boot_install else ["--no-boot-install"]), *flags, "--", RUNTIME, root / "runtime-starts"]
+                     "--period", str(period), *([] if boot_install else ["--no-boot-install"]), *flags, "--", runtime, root / "runtime-starts"]
         agent = Agent(self, name, root, [str(a) for a in arguments])
         self.agents.append(agent)
         return agent

@@ -114,7 +114,10 @@ std::string InventoryDigest(std::vector<InventoryItem> items) {
             [](const auto& a, const auto& b) { return a.name < b.name; });
   base::Sha256 hash;
   for (const InventoryItem& item : items)
-    hash.Update(fmt::format("{}\n{}\n{}\n", item.name, item.digest, item.loaded ? "loaded" : "-"));
+    hash.Update(fmt::format("{}\n{}\n{}\n", item.name, item.digest,
+                            item.loaded                ? "loaded"
+                            : item.activated_this_boot ? "newer"
+                                                       : "-"));
   return base::DigestText(hash.Finish());
 }
 

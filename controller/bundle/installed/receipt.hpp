@@ -63,9 +63,10 @@ struct InventoryItem {
   std::string revision;  ///< Not part of the digest.
   std::string digest;
   bool loaded = false;
+  bool activated_this_boot = false;
 };
-/// sha256:... over name, digest and loaded, sorted by name: equal inventories have equal digests on
-/// the agent and on the operator.
+/// sha256:... over name, digest, loaded and activated_this_boot, sorted by name: equal inventories
+/// have equal digests on the agent and on the operator.
 std::string InventoryDigest(std::vector<InventoryItem> items);
 
 }  // namespace bundle

@@ -124,7 +124,10 @@ TEST_CASE("equal inventories have equal digests in any order") {
   const bundle::InventoryItem a{"a", "r1", "sha256:1", true}, b{"b", "r2", "sha256:2", false};
   bundle::InventoryItem loaded = b;
   loaded.loaded = true;
+  bundle::InventoryItem newer = b;  // Put there anew: the operator has to hear of it.
+  newer.activated_this_boot = true;
   CHECK(bundle::InventoryDigest({a, b}) == bundle::InventoryDigest({b, a}));
   CHECK(bundle::InventoryDigest({a, b}) != bundle::InventoryDigest({a, loaded}));
+  CHECK(bundle::InventoryDigest({a, b}) != bundle::InventoryDigest({a, newer}));
   CHECK(bundle::InventoryDigest({a}) != bundle::InventoryDigest({}));
 }

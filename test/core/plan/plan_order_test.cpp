@@ -85,6 +85,42 @@ TEST_SUITE("behaviour.md section 4: who goes first") {
     CHECK(w.Condition("Ready") == "True");
   }
   TEST_CASE(
+      "an External box whose runtime is slow to report what boot-install brought is not restarted "
+      "(SC-1)") {
+    World w;
+    w.ws.spec.box.type = api::BoxType::kExternal;
+    w.box_state = core::BoxState::kUnknown;
+    w.Declare("p", 'a');
+    const auto has = [&](bool loaded, bool newer) {
+      w.hb.inventory = {{"p", std::string(40, 'a'), Digest('a'), loaded, newer}};
+    };
+    SUBCASE("the operator has seen the bytes come") {
+      w.hb.boot_install = api::BootInstallStatus{"Running", ""};
+      has(false, true);
+      w.Pass();
+    }
+    SUBCASE("it has not") {}
+    w.Reboot();  // Of itself: the runtime starts.
+    const int started = w.boot;
+    w.hb.boot_install = api::BootInstallStatus{"Done", ""};
+    has(false, false);
+    w.Settle(3, 2s);
+    CHECK(w.boot == started);
+    CHECK(w.Row("p")->loaded);
+    CHECK(w.Reason("p") == "ReportedNotLoaded");
+    CHECK_FALSE(w.ws.status.pending_restart.has_value());
+    has(true, false);
+    w.Settle(2, 2s);
+    CHECK(w.boot == started);
+    CHECK(w.Condition("Ready") == "True");
+    // Other bytes that came after that start owe one.
+    has(false, true);
+    w.hb.inventory->front().digest = Digest('b');
+    w.Publish(World::Source("p"), 'b');
+    w.Settle(3, 2s);
+    CHECK(w.boot == started + 1);
+  }
+  TEST_CASE(
       "an External box pulls: nothing is delivered, the row and the pull list say so (SC-6)") {
     World w;
     w.ws.spec.box.type = api::BoxType::kExternal;
