@@ -24,9 +24,10 @@ struct EndPermit {
 /// By spec.restart.policy, for a change that was noticed at that time.
 using MayEnd = std::function<EndPermit(base::WallTime since)>;
 
-/// What was done to a box of which a person would want to know: an Event of its Workspace.
+/// Reason of a kConflict: the box has started since, so the restart is not owed any more.
 inline constexpr char kBootChanged[] = "BootChanged";
 
+/// What was done to a box of which a person would want to know: an Event of its Workspace.
 struct BoxNote {
   std::string reason;  ///< CamelCase, stable.
   std::string message;

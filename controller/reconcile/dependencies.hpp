@@ -13,7 +13,7 @@
 #include "fleet/heartbeat_table.hpp"
 #include "kube/client.hpp"
 #include "reconcile/download_table.hpp"
-#include "reconcile/source_lookup.hpp"
+#include "reconcile/sources/source_lookup.hpp"
 #include "runtime/controller.hpp"
 #include "runtime/event_recorder.hpp"
 #include "runtime/informer/informer.hpp"

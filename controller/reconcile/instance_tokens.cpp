@@ -8,6 +8,7 @@
 #include "box/pod/managed_pod.hpp"
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
+#include "core/status_text.hpp"
 
 namespace reconcile {
 namespace {
@@ -17,12 +18,6 @@ using codec::Json;
 /// Secrets are not watched: that would need the right to list them all. 20,000 workspaces are one
 /// request a second by it.
 constexpr base::Seconds kReadAgain{6 * 3'600};
-
-std::string ReconcileRequest(const api::Workspace& workspace) {
-  const auto& annotations = workspace.meta.annotations;
-  const auto found = annotations.find(api::kReconcileRequestedAnnotation);
-  return found == annotations.end() ? std::string() : found->second;
-}
 
 std::string NewToken() {
   const std::string bytes = base::RandomBytes(32);
@@ -129,7 +124,7 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
   bool give = box != nullptr && !identity.empty() && identity != known.box_with_token;
   fleet::SlotSettings slot = SettingsOf(workspace);
   const base::MonoTime now = on_.clock->Read().mono;
-  const std::string request = ReconcileRequest(workspace);
+  const std::string request = core::ReconcileRequest(workspace.meta.annotations).value_or("");
   const bool current =
       known.slot.token_hash && now - known.read < kReadAgain && request == known.read_at_request;
   if (current && !give) {

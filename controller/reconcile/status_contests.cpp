@@ -1,7 +1,5 @@
 #include "reconcile/status_contests.hpp"
 
-#include "base/sha256.hpp"
-
 namespace reconcile {
 namespace {
 
@@ -11,7 +9,7 @@ constexpr int kAtOnce = 3;  ///< By hand a status may be changed, too.
 constexpr size_t kWorkspaces = 200'000;
 
 /// What two views of one Workspace differ in, without the times and texts that change anyway.
-std::string DigestOf(const api::WorkspaceStatus& status) {
+base::Sha256Digest DigestOf(const api::WorkspaceStatus& status) {
   std::string text = status.state;
   const auto add = [&](const std::string& part) { text += "\n" + part; };
   for (const meta::Condition& c : status.conditions)
@@ -20,7 +18,7 @@ std::string DigestOf(const api::WorkspaceStatus& status) {
   add(status.box ? status.box->identity : "");
   add(status.agent ? status.agent->boot_id : "");
   add(status.pending_restart ? status.pending_restart->boot_id : "");
-  return base::Hex(base::Sha256Of(text));
+  return base::Sha256Of(text);
 }
 
 /// Somebody waits for this write: it answers a reconcile request.
@@ -33,31 +31,31 @@ bool Answers(const api::WorkspaceStatus& there, const api::WorkspaceStatus& want
 base::Millis StatusContests::Ask(const std::string& uid, const api::WorkspaceStatus& there,
                                  const api::WorkspaceStatus& wanted, base::MonoTime now) const {
   if (Answers(there, wanted)) return {};
-  const std::string found = DigestOf(there);
-  const std::string wish = DigestOf(wanted);
   const std::lock_guard lock(mutex_);
-  const auto last = last_.find(uid);
-  if (last == last_.end() || found == last->second.digest || wish != last->second.digest) return {};
-  if (last->second.put_back < kAtOnce || now - last->second.contested >= kRemembered) return {};
-  const auto since = now - last->second.when;
+  const auto found = last_.find(uid);
+  if (found == last_.end()) return {};
+  const Last& last = found->second;
+  if (last.put_back < kAtOnce || now - last.contested >= kRemembered) return {};
+  if (DigestOf(there) == last.digest || DigestOf(wanted) != last.digest) return {};
+  const auto since = now - last.when;
   return since >= kBetween ? base::Millis{} : std::chrono::ceil<base::Millis>(kBetween - since);
 }
 
 bool StatusContests::Written(const std::string& uid, const api::WorkspaceStatus& there,
                              const api::WorkspaceStatus& written, base::MonoTime now) {
-  const std::string found = DigestOf(there);
-  std::string wrote = DigestOf(written);
+  const base::Sha256Digest wrote = DigestOf(written);
   const std::lock_guard lock(mutex_);
   if (last_.size() >= kWorkspaces) last_.clear();
-  Last& last = last_[uid];
-  const bool back = !last.digest.empty() && found != last.digest && wrote == last.digest &&
-                    !Answers(there, written);
+  const auto [found, first] = last_.try_emplace(uid);
+  Last& last = found->second;
+  const bool back =
+      !first && wrote == last.digest && !Answers(there, written) && DigestOf(there) != last.digest;
   if (back && now - last.contested >= kRemembered) last.put_back = 0;
   if (back) {
     ++last.put_back;
     last.contested = now;
   }
-  last.digest = std::move(wrote);
+  last.digest = wrote;
   last.when = now;
   return back && last.put_back >= kAtOnce;
 }

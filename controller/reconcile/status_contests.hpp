@@ -6,6 +6,7 @@
 
 #include "api/workspace.hpp"
 #include "base/clock.hpp"
+#include "base/sha256.hpp"
 
 namespace reconcile {
 
@@ -26,7 +27,7 @@ class StatusContests {
 
  private:
   struct Last {
-    std::string digest;
+    base::Sha256Digest digest{};
     base::MonoTime when;
     base::MonoTime contested{};  ///< When it was put back last.
     int put_back = 0;            ///< In a row, none ten minutes after the one before.

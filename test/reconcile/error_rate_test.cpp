@@ -10,14 +10,7 @@ TEST_CASE("a report that crosses the error rate of the settings wakes the worksp
   policy->degraded_at = 0.2;
   policy->recovered_below = 0.1;
   b.in.policy = policy;
-  b.MakeWorkspace();
-  b.Lead();
-  for (int pass = 0; pass < 2; ++pass) {
-    b.clock.Advance(base::Seconds{2});
-    b.process->PassOfWorkspace();
-    while (b.process->workspaces.Source().Next() != nullptr)
-      b.process->workspaces.Source().DeliverNext();
-  }
+  b.Begin();
   const auto slot =
       b.process->fleet.Authenticate(b.machines.at("pod")->Token(), b.clock.Read().mono);
   REQUIRE(slot);

@@ -8,18 +8,7 @@ namespace {
 
 /// A workspace whose box is somebody else's Pod; who reports for it is written here.
 struct Bench : OneBox {
-  Bench() {
-    MakeWorkspace();
-    Lead();
-    Pass();  // The finalizer.
-    Pass();
-  }
-  void Pass() {
-    clock.Advance(base::Seconds{2});
-    process->PassOfWorkspace();
-    while (process->workspaces.Source().Next() != nullptr)
-      process->workspaces.Source().DeliverNext();
-  }
+  Bench() { Begin(); }
   /// What the state is after such a report, and the pass that follows.
   std::string After(const std::string& box, const std::string& boot) {
     protocol::Heartbeat said;
@@ -30,7 +19,6 @@ struct Bench : OneBox {
     const auto slot = process->fleet.Authenticate(machines.at("pod")->Token(), clock.Read().mono);
     REQUIRE(slot);
     REQUIRE(process->fleet.Record(*slot, said, clock.Read()));
-    process->Resync();
     Pass();
     return Stored().status.state;
   }

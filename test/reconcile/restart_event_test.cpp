@@ -24,12 +24,8 @@ struct Bench : OneBox {
     Lead();
     for (int i = 0; i < 40 && asked == 0; ++i) {
       if (!machines.at("pod")->Token().empty()) Report(machines.at("pod")->BootId());
-      clock.Advance(base::Seconds{2});
-      process->Resync();
-      process->PassOfWorkspace();
+      Pass();
       process->resolver.RunDue({});
-      while (process->workspaces.Source().Next() != nullptr)
-        process->workspaces.Source().DeliverNext();
     }
     process->SendEvents();
   }

@@ -9,19 +9,7 @@ using namespace simulation;
 namespace {
 
 struct Bench : OneBox {
-  Bench() {
-    MakeWorkspace();
-    Lead();
-    Pass();  // The finalizer.
-    Pass();
-  }
-  void Pass(base::Millis later = base::Seconds{2}) {
-    while (process->workspaces.Source().Next() != nullptr)
-      process->workspaces.Source().DeliverNext();
-    clock.Advance(later);
-    process->Resync();
-    process->PassOfWorkspace();
-  }
+  Bench() { Begin(); }
   /// As docs/how-to/install.md says.
   void Replace(const std::string& old, const std::string& token) {
     const Json data{{"current", base::EncodeBase64(token)}, {"previous", base::EncodeBase64(old)}};

@@ -32,6 +32,13 @@ kube::Pod Waiting(const std::string& reason) {
   return pod;
 }
 
+/// Somebody has deleted it, and it is there still.
+kube::Pod Ending() {
+  kube::Pod pod = Running();
+  pod.meta.deletion_time = base::WallTime{};
+  return pod;
+}
+
 struct Row {
   const char* what;
   kube::Pod pod;
@@ -63,41 +70,29 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
        BoxState::kUnknown, "NodeNotReady", "node-1"},
       {"phase Unknown", With(Running(), [](kube::Pod& p) { p.phase = "Unknown"; }),
        BoxState::kUnknown, "NodeNotReady", "node-1"},
-      {"is being deleted",
-       With(Running(), [](kube::Pod& p) { p.meta.deletion_time = base::WallTime{}; }),
-       BoxState::kUnknown, "PodTerminating", "deleted"},
+      {"is being deleted", Ending(), BoxState::kUnknown, "PodTerminating", "deleted"},
       {"is being deleted, and ends",
-       With(Running(),
+       With(Ending(),
             [](kube::Pod& p) {
-              p.meta.deletion_time = base::WallTime{};
               p.ready = false;
               p.ready_reason = "ContainersNotReady";
               p.statuses[0].ready = false;
             }),
        BoxState::kUnknown, "PodTerminating", "deleted"},
       {"is being deleted, and held",
-       With(Running(),
+       With(Ending(),
             [](kube::Pod& p) {
-              p.meta.deletion_time = base::WallTime{};
               p.meta.finalizers = {"x.example/a", "x.example/b"};
               p.statuses[0].state = p.statuses[1].state = "terminated";
               p.statuses[0].ready = false;
             }),
        BoxState::kUnknown, "PodTerminating", "held by the finalizers x.example/a, x.example/b"},
       {"is being deleted, but its node does not report",
-       With(Running(),
-            [](kube::Pod& p) {
-              p.meta.deletion_time = base::WallTime{};
-              p.ready = false;
-            }),
-       BoxState::kUnknown, "NodeNotReady", "node-1 does not report; when that node is surely off"},
+       With(Ending(), [](kube::Pod& p) { p.ready = false; }), BoxState::kUnknown, "NodeNotReady",
+       "node-1 does not report; when that node is surely off"},
       {"is being deleted, in phase Unknown",
-       With(Running(),
-            [](kube::Pod& p) {
-              p.meta.deletion_time = base::WallTime{};
-              p.phase = "Unknown";
-            }),
-       BoxState::kUnknown, "NodeNotReady", "kubectl delete pod w-box --force"},
+       With(Ending(), [](kube::Pod& p) { p.phase = "Unknown"; }), BoxState::kUnknown,
+       "NodeNotReady", "kubectl delete pod w-box --force"},
       {"was evicted",
        With(Running(),
             [](kube::Pod& p) {

@@ -33,6 +33,26 @@ struct OneBox {
     process = std::make_unique<Process>(in, 1, folder / "store");
     process->Lead();
   }
+  /// Up to its first decision: the finalizer, then the status.
+  void Begin(api::BoxType type = api::BoxType::kPod) {
+    MakeWorkspace(type);
+    Lead();
+    Pass();
+    Pass();
+  }
+  /// What the watch has to tell.
+  void Hear() {
+    while (process->workspaces.Source().Next() != nullptr)
+      process->workspaces.Source().DeliverNext();
+  }
+  /// A pass of the Workspace so much later, and what it wrote is heard of.
+  void Pass(base::Millis later = base::Seconds{2}) {
+    Hear();
+    clock.Advance(later);
+    process->Resync();
+    process->PassOfWorkspace();
+    Hear();
+  }
   api::Workspace Stored() const {
     const auto object = codec::DecodeWorkspace(codec::Dump(*store.Find(WorkspaceRef("pod"))));
     REQUIRE(object);

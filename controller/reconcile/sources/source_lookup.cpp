@@ -1,4 +1,4 @@
-#include "reconcile/source_lookup.hpp"
+#include "reconcile/sources/source_lookup.hpp"
 
 #include <fmt/format.h>
 

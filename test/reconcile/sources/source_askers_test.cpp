@@ -1,4 +1,4 @@
-#include "reconcile/source_askers.hpp"
+#include "reconcile/sources/source_askers.hpp"
 
 #include <doctest/doctest.h>
 

@@ -12,7 +12,7 @@
 #include "core/declared_set.hpp"
 #include "core/source_uri.hpp"
 #include "kube/client.hpp"
-#include "reconcile/source_askers.hpp"
+#include "reconcile/sources/source_askers.hpp"
 #include "source/resolver.hpp"
 
 namespace reconcile {
