@@ -1,7 +1,5 @@
 #include "contract/box_contract.hpp"
 
-#include <optional>
-
 #include "box/box_factory.hpp"
 
 namespace fs = std::filesystem;
@@ -33,19 +31,7 @@ contract::BoxUnderTest Make(const support::TempFolder& temp, api::BoxType type) 
 contract::BoxUnderTest MakeDirectory(const support::TempFolder& temp) {
   contract::BoxUnderTest out = Make(temp, api::BoxType::kDirectory);
   out.type = "Directory";
-  const std::string root = temp / "root";
-  auto lock = std::make_shared<std::optional<bundle::AgentLock>>();
-  out.start_agent = [=] {
-    auto taken = bundle::AgentLock::Acquire(root + "/configs");
-    REQUIRE(taken);
-    lock->emplace(*std::move(taken));
-  };
-  out.stop_agent = [=] { lock->reset(); };
-  out.make_unreachable = [=] { fs::rename(root, root + ".away"); };
-  out.write = [=](const std::string& path, const std::string& text) {
-    support::WriteText(root + "/configs/" + path, text);
-  };
-  out.read = [=](const std::string& path) { return support::ReadText(root + "/configs/" + path); };
+  contract::UseFolder(out, temp / "root");
   return out;
 }
 

@@ -4,8 +4,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <optional>
-
 #include "base/child_process.hpp"
 #include "base/program_files.hpp"
 #include "bundle/installed/installed_plugins.hpp"
@@ -108,19 +106,7 @@ contract::BoxUnderTest MakeLocal(const support::TempFolder& temp) {
   out.type = "a box that is reached by running the helper in it";
   out.box = local.Make({{WO_PROGRAM}});
   out.restarts = [restarts = local.restarts] { return *restarts; };
-  const std::string root = local.root;
-  auto lock = std::make_shared<std::optional<bundle::AgentLock>>();
-  out.start_agent = [=] {
-    auto taken = bundle::AgentLock::Acquire(root + "/configs");
-    REQUIRE(taken);
-    lock->emplace(*std::move(taken));
-  };
-  out.stop_agent = [=] { lock->reset(); };
-  out.make_unreachable = [=] { fs::rename(root, root + ".away"); };
-  out.write = [=](const std::string& path, const std::string& text) {
-    support::WriteText(root + "/configs/" + path, text);
-  };
-  out.read = [=](const std::string& path) { return support::ReadText(root + "/configs/" + path); };
+  contract::UseFolder(out, local.root);
   return out;
 }
 

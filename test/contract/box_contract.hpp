@@ -2,12 +2,15 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "box/box.hpp"
+#include "bundle/installed/installed_plugins.hpp"
 #include "support/plugin_tar.hpp"
 
 namespace contract {
@@ -26,6 +29,22 @@ struct BoxUnderTest {
   std::function<std::vector<std::string>()>
       restarts;  ///< Expected boot ids of the restarts asked for so far.
 };
+
+/// The world around a box that is a folder of this machine: its agent is who holds the lock.
+inline void UseFolder(BoxUnderTest& box, const std::string& root) {
+  auto lock = std::make_shared<std::optional<bundle::AgentLock>>();
+  box.start_agent = [=] {
+    auto taken = bundle::AgentLock::Acquire(root + "/configs");
+    REQUIRE(taken);
+    lock->emplace(*std::move(taken));
+  };
+  box.stop_agent = [=] { lock->reset(); };
+  box.make_unreachable = [=] { std::filesystem::rename(root, root + ".away"); };
+  box.write = [=](const std::string& path, const std::string& text) {
+    support::WriteText(root + "/configs/" + path, text);
+  };
+  box.read = [=](const std::string& path) { return support::ReadText(root + "/configs/" + path); };
+}
 
 using MakeBoxUnderTest = std::function<BoxUnderTest(const support::TempFolder&)>;
 

@@ -190,6 +190,19 @@ class Candidate {
   std::jthread thread_;
 };
 
+struct OneCandidate {
+  FakeClock clock;
+  LeaseServer server{clock};
+  Candidate a{server, "a"};
+};
+
+struct Leader : OneCandidate {
+  Leader() {
+    a.Start();
+    REQUIRE(Eventually([&] { return a.Leads(); }));
+  }
+};
+
 /// Moves time in small steps until `holds`, at most `limit` of it; how much it took, or nothing.
 std::optional<Millis> AdvanceUntil(FakeClock& clock, Millis limit,
                                    const std::function<bool()>& holds, Millis step = Millis{50}) {
@@ -225,12 +238,7 @@ TEST_CASE("timings that cannot work are refused, and the message names the flags
   CHECK_FALSE(runtime::ValidateLeaderElection(options));
 }
 
-TEST_CASE("a lease that nobody has made is made and led at once") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader, "a lease that nobody has made is made and led at once") {
   const LeaseRecord stored = *server.Stored();
   CHECK(stored.holder == "a");
   CHECK(stored.address == "http://a");
@@ -242,10 +250,7 @@ TEST_CASE("a lease that nobody has made is made and led at once") {
         std::string::npos);
 }
 
-TEST_CASE("nothing is written before the caches are warm") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
+TEST_CASE_FIXTURE(OneCandidate, "nothing is written before the caches are warm") {
   a.Start(false);
   REQUIRE(AdvanceUntil(
       clock, Millis{60'000}, [&] { return server.Gets() >= 5; }, Millis{500}));
@@ -273,10 +278,8 @@ TEST_CASE("a lease that is free is not taken either before the caches are warm")
   CHECK(AdvanceUntil(clock, Millis{10'000}, [&] { return a.Leads(); }));
 }
 
-TEST_CASE("the fence counts from when a renewal was sent, not from when it was answered") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
+TEST_CASE_FIXTURE(OneCandidate,
+                  "the fence counts from when a renewal was sent, not from when it was answered") {
   a.lock.FailWrites({{.slow = Millis{4'000}}});
   a.Start();
   REQUIRE(Eventually([&] { return a.Leads(); }));
@@ -296,12 +299,8 @@ TEST_CASE("the fence counts from when a renewal was sent, not from when it was a
   CHECK_FALSE(a.Leads());
 }
 
-TEST_CASE("a lease that was deleted is not made again once the deadline has passed") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader,
+                  "a lease that was deleted is not made again once the deadline has passed") {
   const size_t writes = server.Writes();
   server.Remove();
   a.lock.look_takes = 11'000;  // The look that finds it gone takes longer than the leader has.
@@ -370,12 +369,7 @@ TEST_CASE("looks are spread by jitter and never further apart than the retry per
   CHECK(gaps.size() >= 4);
 }
 
-TEST_CASE("a renewal moves its stamp alone") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader, "a renewal moves its stamp alone") {
   const LeaseRecord first = *server.Stored();
   REQUIRE(AdvanceUntil(clock, Millis{30'000}, [&] { return server.Writes() >= 4; }));
   const LeaseRecord later = *server.Stored();
@@ -384,12 +378,7 @@ TEST_CASE("a renewal moves its stamp alone") {
   CHECK(later.renewed >= first.renewed + Millis{3 * 2'000});
 }
 
-TEST_CASE("one renewal that hangs does not lose the lease") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader, "one renewal that hangs does not lose the lease") {
   a.lock.FailWrites({{.code = base::Code::kTimeout, .hangs = true}});
   const size_t before = server.Writes();
   REQUIRE(AdvanceUntil(clock, Millis{30'000}, [&] { return server.Writes() > before; }));
@@ -399,12 +388,7 @@ TEST_CASE("one renewal that hangs does not lose the lease") {
         std::string::npos);
 }
 
-TEST_CASE("a renewal whose answer was lost is recognised as ours") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader, "a renewal whose answer was lost is recognised as ours") {
   a.lock.FailWrites({{.code = base::Code::kTimeout, .happens = true}});
   const size_t before = server.Writes();
   REQUIRE(AdvanceUntil(clock, Millis{30'000}, [&] { return server.Writes() >= before + 3; }));
@@ -412,10 +396,8 @@ TEST_CASE("a renewal whose answer was lost is recognised as ours") {
   CHECK_FALSE(a.over);
 }
 
-TEST_CASE("an acquisition whose answer was lost is completed, not waited out") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
+TEST_CASE_FIXTURE(OneCandidate,
+                  "an acquisition whose answer was lost is completed, not waited out") {
   a.lock.FailWrites({{.code = base::Code::kTimeout, .happens = true}});
   a.Start();
   const auto took = AdvanceUntil(clock, Millis{30'000}, [&] { return a.Leads(); });
@@ -424,12 +406,8 @@ TEST_CASE("an acquisition whose answer was lost is completed, not waited out") {
   CHECK(server.Stored()->transitions == 0);
 }
 
-TEST_CASE("without a renewal for the deadline the fence closes first and the process must end") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(
+    Leader, "without a renewal for the deadline the fence closes first and the process must end") {
   a.lock.FailAll(true);
   const size_t writes = server.Writes();
   const auto took = AdvanceUntil(clock, Millis{30'000}, [&] { return !a.Leads(); });
@@ -446,12 +424,7 @@ TEST_CASE("without a renewal for the deadline the fence closes first and the pro
         std::string::npos);
 }
 
-TEST_CASE("another holder ends the leader at its next renewal") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader, "another holder ends the leader at its next renewal") {
   server.Foreign("b", Millis{15'000}, clock.Read().wall);
   REQUIRE(AdvanceUntil(clock, Millis{5'000}, [&] { return a.over.load(); }));
   CHECK(a.ended.error().reason == "LeaseLost");
@@ -459,10 +432,8 @@ TEST_CASE("another holder ends the leader at its next renewal") {
   CHECK(server.Stored()->holder == "b");
 }
 
-TEST_CASE("a process that was paused refuses writes in the moment it goes on") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
+TEST_CASE_FIXTURE(OneCandidate,
+                  "a process that was paused refuses writes in the moment it goes on") {
   a.Start();
   REQUIRE(Eventually([&] { return a.Leads() && server.Writes() >= 1; }));
   CHECK(*a.elector->MayWrite() <= Millis{15'000});
@@ -485,12 +456,7 @@ TEST_CASE("a process that was paused refuses writes in the moment it goes on") {
   }
 }
 
-TEST_CASE("a paused leader sends no renewal after it goes on") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader, "a paused leader sends no renewal after it goes on") {
   REQUIRE(clock.AwaitWaiters(1));
   const size_t writes = server.Writes();
   clock.Advance(Millis{60'000});
@@ -499,10 +465,8 @@ TEST_CASE("a paused leader sends no renewal after it goes on") {
   CHECK(a.ended.error().reason == "LeaseLost");
 }
 
-TEST_CASE("the lease is given back at the stop, over a conflict with our own renewal too") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
+TEST_CASE_FIXTURE(OneCandidate,
+                  "the lease is given back at the stop, over a conflict with our own renewal too") {
   Candidate b(server, "b");
   a.Start();
   REQUIRE(Eventually([&] { return a.Leads(); }));
@@ -547,22 +511,14 @@ TEST_CASE("a process that never led stops without a write") {
   CHECK(server.Writes() == 0);
 }
 
-TEST_CASE("a lease that is deleted under its holder is made again") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
-  a.Start();
-  REQUIRE(Eventually([&] { return a.Leads(); }));
+TEST_CASE_FIXTURE(Leader, "a lease that is deleted under its holder is made again") {
   server.Remove();
   REQUIRE(AdvanceUntil(clock, Millis{9'000}, [&] { return server.Stored().has_value(); }));
   CHECK(server.Stored()->holder == "a");
   CHECK(a.Leads());
 }
 
-TEST_CASE("of two that make a deleted lease exactly one leads") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
+TEST_CASE_FIXTURE(OneCandidate, "of two that make a deleted lease exactly one leads") {
   Candidate b(server, "b");
   a.Start();
   REQUIRE(Eventually([&] { return a.Leads(); }));
@@ -609,10 +565,7 @@ TEST_CASE("many candidates with failing calls never lead two at a time") {
   CHECK(leaders.size() >= 2);
 }
 
-TEST_CASE("liveness fails when a leader has neither renewed nor ended") {
-  FakeClock clock;
-  LeaseServer server(clock);
-  Candidate a(server, "a");
+TEST_CASE_FIXTURE(OneCandidate, "liveness fails when a leader has neither renewed nor ended") {
   CHECK(a.elector->Healthy().has_value());
   a.Start();
   REQUIRE(Eventually([&] { return a.Leads(); }));

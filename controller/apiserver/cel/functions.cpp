@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
+#include <limits>
+#include <type_traits>
 
 #include "apiserver/cel/expression.hpp"
 
@@ -12,8 +15,9 @@ using F = CelFunction;
 
 CelValue Overflow() { return CelValue::Fail("integer overflow"); }
 
-CelValue IntegerArithmetic(F function, int64_t a, int64_t b) {
-  int64_t result = 0;
+template <std::integral Integer>
+CelValue WholeArithmetic(F function, Integer a, Integer b) {
+  Integer result = 0;
   switch (function) {
     case F::kAdd:
       return __builtin_add_overflow(a, b, &result) ? Overflow() : CelValue(result);
@@ -26,24 +30,8 @@ CelValue IntegerArithmetic(F function, int64_t a, int64_t b) {
   }
   if (b == 0)
     return CelValue::Fail(function == F::kModulo ? "modulus by zero" : "division by zero");
-  if (a == INT64_MIN && b == -1) return function == F::kModulo ? CelValue(int64_t{0}) : Overflow();
-  return function == F::kModulo ? a % b : a / b;
-}
-
-CelValue UnsignedArithmetic(F function, uint64_t a, uint64_t b) {
-  uint64_t result = 0;
-  switch (function) {
-    case F::kAdd:
-      return __builtin_add_overflow(a, b, &result) ? Overflow() : CelValue(result);
-    case F::kSubtract:
-      return __builtin_sub_overflow(a, b, &result) ? Overflow() : CelValue(result);
-    case F::kMultiply:
-      return __builtin_mul_overflow(a, b, &result) ? Overflow() : CelValue(result);
-    default:
-      break;
-  }
-  if (b == 0)
-    return CelValue::Fail(function == F::kModulo ? "modulus by zero" : "division by zero");
+  if (std::is_signed_v<Integer> && a == std::numeric_limits<Integer>::min() && b == Integer(-1))
+    return function == F::kModulo ? CelValue(Integer{0}) : Overflow();
   return function == F::kModulo ? a % b : a / b;
 }
 
@@ -101,9 +89,9 @@ CelValue Arithmetic(const CelExpression& call, const CelValue& a, const CelValue
                     CelBudget& budget) {
   const F function = call.function;
   if (const int64_t* x = a.As<int64_t>(), *y = b.As<int64_t>(); x && y)
-    return IntegerArithmetic(function, *x, *y);
+    return WholeArithmetic(function, *x, *y);
   if (const uint64_t* x = a.As<uint64_t>(), *y = b.As<uint64_t>(); x && y)
-    return UnsignedArithmetic(function, *x, *y);
+    return WholeArithmetic(function, *x, *y);
   if (const double* x = a.As<double>(), *y = b.As<double>(); x && y)
     return RealArithmetic(function, *x, *y);
   if (function == F::kAdd) {
