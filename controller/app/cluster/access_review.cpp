@@ -16,6 +16,15 @@ base::Error CannotSay(const char* what, const base::Error& error) {
   return base::MakeError(base::Code::kUnavailable, what + error.message);
 }
 
+/// The spec of a SubjectAccessReview: all that authorizers go by. Scopes of a token, for instance,
+/// stand in `extra` alone, and a webhook may decide by the uid.
+Json AskedOf(const Json& user, Json spec) {
+  spec["user"] = codec::GetString(user, "username");
+  for (const char* field : {"uid", "groups", "extra"})
+    if (const Json& value = codec::GetMember(user, field); !value.is_null()) spec[field] = value;
+  return spec;
+}
+
 }  // namespace
 
 base::Status ReviewAccess(Reviews& reviews, const std::string& token, const Json& asked,
@@ -28,11 +37,7 @@ base::Status ReviewAccess(Reviews& reviews, const std::string& token, const Json
   if (!codec::GetBool(*who, "authenticated"))
     return base::MakeError(base::Code::kUnauthorized, "the token is not valid");
   const Json& user = codec::GetMember(*who, "user");
-  Json spec = asked;
-  spec["user"] = codec::GetString(user, "username");
-  if (const Json& groups = codec::GetMember(user, "groups"); groups.is_array())
-    spec["groups"] = groups;
-  const auto may = reviews.Access(std::move(spec));
+  const auto may = reviews.Access(AskedOf(user, asked));
   if (!may) return CannotSay("access cannot be checked now: ", may.error());
   if (codec::GetBool(*may, "allowed")) return {};
   return base::MakeError(base::Code::kForbidden, what + " is needed");

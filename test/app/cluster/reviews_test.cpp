@@ -21,22 +21,27 @@ using support::ByteRequest;
 constexpr char kForbidden[] =
     R"({"kind":"Status","reason":"Forbidden","code":403,"message":"no, not you"})";
 
+constexpr char kWho[] =
+    R"({"status":{"authenticated":true,"user":{"username":"u","uid":"0-1","groups":["g"],)"
+    R"("extra":{"scopes.example.com/names":["read"]}}}})";
+
 /// An API server that forbids what it is told to, over a real connection.
 struct ReviewApi {
   std::atomic<bool> tokens{false}, access{false};  ///< Allowed.
   std::atomic<int> asked{0}, failing{0};
+  std::string last_body;  ///< Written before the answer that a test waits for.
   support::ByteServer server{[this](ByteConnection& to, const ByteRequest& in) {
     ++asked;
     if (failing != 0) {
       to.Answer(500, "");
       return;
     }
+    last_body = in.body;
     const bool token = in.target == "/apis/authentication.k8s.io/v1/tokenreviews";
     const bool allowed = token ? tokens : access;
-    to.Answer(allowed ? 201 : 403,
-              !allowed ? kForbidden
-              : token  ? R"({"status":{"authenticated":true,"user":{"username":"u"}}})"
-                       : R"({"status":{"allowed":true}})");
+    to.Answer(allowed ? 201 : 403, !allowed ? kForbidden
+                                   : token  ? kWho
+                                            : R"({"status":{"allowed":true}})");
   }};
   std::unique_ptr<kube::Client> client = [this] {
     kube::ClientConfig config;
@@ -119,6 +124,18 @@ TEST_CASE("each of the two rights is missed on its own, and both come through to
   api.clock.Advance(app::Reviews::kPause);
   CHECK(asked());
   CHECK_FALSE(api.reviews.Problem());
+}
+
+TEST_CASE("authorizers are asked about the whole user that the token stands for") {
+  ReviewApi api;
+  api.tokens = api.access = true;
+  REQUIRE(
+      app::ReviewAccess(api.reviews, "t", {{"nonResourceAttributes", {{"verb", "get"}}}}, "it"));
+  const auto review = codec::ParseJson(api.last_body);
+  REQUIRE(review);
+  CHECK(codec::Dump(codec::GetMember(*review, "spec")) ==
+        R"({"extra":{"scopes.example.com/names":["read"]},"groups":["g"],)"
+        R"("nonResourceAttributes":{"verb":"get"},"uid":"0-1","user":"u"})");
 }
 
 TEST_CASE("an agent in a Pod is told that its token cannot be checked, instead of: soon") {
