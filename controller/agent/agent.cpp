@@ -114,16 +114,27 @@ class Agent {
     const std::string boot_id = shared_.Get().boot_id;
     if (options_.pull && answer.plugins_known) {
       InstallAll(answer, boot_id, stop);
-      for (const auto& name : answer.remove) {
-        if (auto status = installed_.Remove(name, boot_id); !status) {
-          base::LogWarning("plugin not removed",
-                           {{"plugin", name}, {"error", status.error().message}});
-        }
-      }
+      RemoveAll(answer, boot_id);
     }
     if (!answer.restart_expected_boot_id || *answer.restart_expected_boot_id != boot_id) return;
     base::LogInfo("restart asked for by the operator", {{"bootID", boot_id}});
     runtime_.Restart(MonoNow());
+  }
+
+  void RemoveAll(const protocol::HeartbeatAnswer& answer, const std::string& boot_id) {
+    const auto warn = [](const std::string& plugin, const base::Error& error) {
+      base::LogWarning("plugin not removed", {{"plugin", plugin}, {"error", error.message}});
+    };
+    for (const auto& name : answer.remove) {
+      const auto status = installed_.Remove(name, boot_id);
+      if (!status)
+        warn(name, status.error());
+      else
+        base::LogInfo("plugin removed", {{"plugin", name}});
+    }
+    // Nobody else comes by to forget those that the runtime has been started since.
+    if (const auto status = installed_.ClearRemovals(boot_id); !status)
+      warn("(removed before)", status.error());
   }
 
   /// Tries each plugin; the failures as one text, empty if there is none.

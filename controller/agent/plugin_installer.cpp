@@ -13,7 +13,11 @@ base::Status PluginInstaller::Ensure(const protocol::PluginToFetch& plugin,
   const auto inventory = installed_.Probe({plugin.name}, stop);
   if (!inventory) return inventory.error();
   const auto& there = inventory->plugins.front();
-  if (there.found == bundle::Found::kPresent && there.digest == plugin.digest) return {};
+  if (there.found == bundle::Found::kPresent && there.digest == plugin.digest) {
+    // An image has brought it: recorded, so that a removal knows it as ours.
+    if (there.receipt) return {};
+    return installed_.Adopt({plugin.name, plugin.source, plugin.revision, plugin.digest, ""});
+  }
   if (auto made = base::MakeDirectories(scratch_, 0700); !made) return made;
   const std::string tar = scratch_ + "/incoming.tar";
   base::Status status = link_.Download(plugin.path, plugin.digest, tar, stop);

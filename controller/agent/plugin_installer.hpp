@@ -16,8 +16,8 @@ class PluginInstaller {
   PluginInstaller(OperatorLink& link, bundle::InstalledPlugins& installed, std::string scratch)
       : link_(link), installed_(installed), scratch_(std::move(scratch)) {}
 
-  /// Present with the wanted digest: success, nothing is fetched. Else download, verify, stage,
-  /// activate (recorded with `boot_id`).
+  /// Present with the wanted digest: nothing is fetched; without a receipt it gets one. Else
+  /// download, verify, stage, activate (recorded with `boot_id`).
   base::Status Ensure(const protocol::PluginToFetch& plugin, const std::string& boot_id,
                       std::stop_token stop);
 

@@ -122,6 +122,12 @@ struct UnheardRecovery {
 /// What one process remembers of a workspace between passes. Losing it (restart, new leader) is
 /// safe: stamps in status take over, or something harmless is done once more. Made by Remember();
 /// start with a default one.
+/// One report of an agent.
+struct ReportMark {
+  std::string boot_id;
+  int64_t sequence = 0;
+};
+
 struct WorkspaceMemory {
   std::map<std::string, int>
       unknown_streak;  ///< Consecutive Unknown probes of a plugin on a Running box.
@@ -155,6 +161,9 @@ struct WorkspaceMemory {
   std::optional<base::MonoTime> unreported_since;  ///< Of the first of the boxes in a row of which
                                                    ///< none has ever reported.
   int64_t generation = 0;                          ///< The workspace's, at the last pass.
+  /// External boxes: the last report before this process first saw that a plugin is no longer
+  /// declared, by plugin.
+  std::map<std::string, ReportMark> undeclared;
 };
 
 /// Everything observed about one workspace.

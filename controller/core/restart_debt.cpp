@@ -88,9 +88,26 @@ bool IsLoaded(const WorkspaceObservation& observation, const PluginView& view) {
   return StartedSince(observation, view.name, view.activated_boot_id);
 }
 
-std::vector<std::string> OwedFor(const WorkspaceObservation& observation) {
+namespace {
+
+/// Removals of an External box that its runtime has not been restarted for: an inventory has no
+/// tombstones, so it is what was written down as owed and is not there any more.
+std::vector<std::string> RemovedByAgent(const WorkspaceObservation& observation) {
+  const auto& debt = observation.workspace.status.pending_restart;
   std::vector<std::string> names;
-  if (!observation.probe.made || CurrentBootId(observation).empty()) return names;
+  if (observation.workspace.spec.box.type != api::BoxType::kExternal || !debt ||
+      debt->boot_id != CurrentBootId(observation))
+    return names;
+  for (const std::string& name : debt->plugins)
+    if (FindPlugin(observation.probe, name).presence != Presence::kPresent) names.push_back(name);
+  return names;
+}
+
+}  // namespace
+
+std::vector<std::string> OwedFor(const WorkspaceObservation& observation) {
+  if (!observation.probe.made || CurrentBootId(observation).empty()) return {};
+  std::vector<std::string> names = RemovedByAgent(observation);
   for (const PluginView& view : observation.probe.plugins)
     if (view.presence == Presence::kPresent && !IsLoaded(observation, view))
       names.push_back(view.name);

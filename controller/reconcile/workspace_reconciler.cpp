@@ -60,6 +60,14 @@ bool ViewMayBeOld(const base::Error& error) {
          error.code == base::Code::kConflict;
 }
 
+/// What belongs on the box, which an update policy may hold at an older revision than the source
+/// has.
+std::optional<core::Revision> WantedOf(const core::PluginPlan& plan, const std::string& plugin) {
+  for (const core::RowDecision& row : plan.rows)
+    if (row.name == plugin) return row.wanted;
+  return std::nullopt;
+}
+
 }  // namespace
 
 /// Everything of one pass.
@@ -314,27 +322,33 @@ void WorkspaceReconciler::Publish(const Pass& pass, const core::WorkspaceDecisio
   answer.message = decision.message;
   answer.gate_failing = !decision.gate.Passed();
   answer.restart_waits = pass.plan.restart_waits || pass.seen.end_waits;
-  answer.plugins_known = true;
+  answer.plugins_known = !(pulls && workspace.spec.suspend);  // Such a box is left alone.
   const core::PrivilegedPlugin* management =
       workspace.spec.kind == api::WorkspaceKind::kPlatform ? pass.policy->Management() : nullptr;
   std::map<std::string, std::string> downloads;
   for (const core::DesiredPlugin& plugin : pass.seen.desired.plugins) {
     if (!plugin.blocked_reason.empty() || plugin.suspended) continue;
     const core::ResolutionView& known = plugin.resolution;
-    if (known.digest.empty()) {
+    const auto wanted = WantedOf(pass.plan, plugin.name);
+    if (!wanted) {
       answer.plugins_known =
-          answer.plugins_known && known.state == core::ResolutionView::State::kFailed;
+          answer.plugins_known &&
+          (workspace.spec.suspend || known.state == core::ResolutionView::State::kFailed);
       continue;
     }
-    if (!core::CheckEntitlement(workspace.spec.kind, plugin.name, plugin.source, known.digest,
+    if (!core::CheckEntitlement(workspace.spec.kind, plugin.name, plugin.source, wanted->digest,
                                 *pass.policy))
       continue;
-    if (!known.manifest_name.empty() && known.manifest_name != plugin.name) continue;
-    downloads[plugin.name] = known.digest;
+    if (wanted->digest == known.digest) {
+      if (!known.manifest_name.empty() && known.manifest_name != plugin.name) continue;
+    } else if (!on_.artifacts.Find(wanted->digest)) {
+      continue;  // An older revision that is not at hand: what must be put back is fetched first.
+    }
+    downloads[plugin.name] = wanted->digest;
     answer.plugins.push_back(
-        {plugin.name, known.commit, known.digest,
+        {plugin.name, wanted->commit, wanted->digest,
          fmt::format("/workspaces/{}/plugins/{}/download", workspace.meta.uid, plugin.name),
-         plugin.source, management != nullptr && management->name == plugin.name});
+         wanted->source, management != nullptr && management->name == plugin.name});
   }
   if (pulls)
     for (const core::RowDecision& row : pass.plan.rows)

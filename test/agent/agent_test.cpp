@@ -137,6 +137,8 @@ class Operator {
   std::unique_ptr<http::Server> server_;
 };
 
+constexpr char kManifest[] = "name: greeter\nversion: 1.0.0\n";
+
 /// A box in a temporary folder with the real sample runtime, and a plugin `greeter` as a canonical
 /// tar.
 class Fixture {
@@ -157,7 +159,7 @@ class Fixture {
     options_.back_off_limit = Millis{100};
     options_.boot_install = false;
     UseUrl(operator_.Port());
-    const std::string yaml = "name: greeter\nversion: 1.0.0\n";
+    const std::string yaml = kManifest;
     auto packed = bundle::WriteTarFile(
         {{"plugin.yaml", yaml.size(), false}}, {},
         [&](const bundle::FileEntry&, const bundle::ByteSink& sink) { return sink(yaml); },
@@ -489,6 +491,28 @@ TEST_CASE_FIXTURE(Fixture, "a pull box installs and removes after boot too") {
   operator_.Answer({.plugins_known = true, .plugins = {Greeter()}});
   REQUIRE(
       Eventually([&] { return fs::exists(root_ + "/box/configs/plugins/greeter/plugin.yaml"); }));
+  operator_.Answer({.plugins_known = true, .remove = {"greeter"}});
+  CHECK(Eventually([&] { return !fs::exists(root_ + "/box/configs/plugins/greeter"); }));
+  // It is remembered until the runtime has started anew, which nobody else looks after here.
+  const std::string removals = root_ + "/box/configs/.molecule/removals";
+  CHECK_FALSE(fs::is_empty(removals));
+  const auto boot = operator_.Last()->boot_id;
+  operator_.Answer({.plugins_known = true, .restart_expected_boot_id = boot});
+  REQUIRE(Eventually([&] { return operator_.Last()->boot_id != boot; }));
+  operator_.Answer({.plugins_known = true});
+  CHECK(Eventually([&] { return fs::is_empty(removals); }));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a pull box removes what its image has brought, once it was declared") {
+  options_.pull = true;
+  fs::create_directories(root_ + "/box/configs/plugins/greeter");
+  std::ofstream(root_ + "/box/configs/plugins/greeter/plugin.yaml") << kManifest;
+  StartAgent();
+  Serve();
+  operator_.Answer({.plugins_known = true, .plugins = {Greeter()}});
+  const std::string receipt = root_ + "/box/configs/.molecule/receipts/greeter.json";
+  REQUIRE(Eventually([&] { return fs::exists(receipt); }));
+  CHECK(operator_.Downloads() == 0);
   operator_.Answer({.plugins_known = true, .remove = {"greeter"}});
   CHECK(Eventually([&] { return !fs::exists(root_ + "/box/configs/plugins/greeter"); }));
 }

@@ -40,15 +40,20 @@ def sc1_a_plugin_that_is_on_the_box_is_recorded_and_causes_no_restart(w):
     expect("debt", w.workspace("a")["status"].get("pendingRestart"), None)
 
 
-def sc1_an_external_box_whose_runtime_is_slow_to_report_is_not_restarted(w):
-    source = w.plugin("alpha")
-    w.up()
-    box = w.box("a")
+def apply_external(w, box, source):
+    """The Workspace `a`, External, with the plugin alpha, and its token in the box as an admin copies it."""
     w.apply({**workspace("a", box, [("alpha", source)]), "spec": {"runtime": "sample", "box": {"type": "External"}, "plugins": [{"name": "alpha", "source": source}],
                                                                    "heartbeat": {"periodSeconds": 1, "timeoutSeconds": 5}}})
     token = until(10, "the agent's token", lambda: w.kubectl("get", "secret", "workspace-a-token", "-o", "jsonpath={.data.current}").stdout)
     (box / "configs/.molecule").mkdir(parents=True)
     (box / "configs/.molecule/token").write_bytes(base64.b64decode(token))
+
+
+def sc1_an_external_box_whose_runtime_is_slow_to_report_is_not_restarted(w):
+    source = w.plugin("alpha")
+    w.up()
+    box = w.box("a")
+    apply_external(w, box, source)
     slow, go = w.folder / "slow-runtime", w.folder / "go"
     slow.write_text(f"#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.1; done\nexec {RUNTIME} \"$@\"\n")
     slow.chmod(0o755)
@@ -62,6 +67,26 @@ def sc1_an_external_box_whose_runtime_is_slow_to_report_is_not_restarted(w):
     told = agent.log.read_text()
     expect("starts of the runtime", told.count("runtime started"), 1)
     expect("restarts asked for", told.count("restart asked for"), 0)
+
+
+def sc6_an_external_box_is_rid_of_what_is_no_longer_declared_and_holds_what_is_pinned(w):
+    alpha, beta = w.plugin("alpha"), w.plugin("beta")
+    w.up()
+    box = w.box("a")
+    apply_external(w, box, alpha)
+    w.apply({**declared("beta", beta, "a"), "spec": {"workspaceRef": {"name": "a"}, "source": beta, "update": {"policy": "Manual", "intervalSeconds": 60}}})
+    agent = w.agent("a", flags=["--pull"], boot_install=True)
+    until(30, "Ready with both", lambda: is_ready(w.workspace("a")) and row(w.workspace("a"), "beta").get("loaded"))
+    held, starts = (box / "configs/plugins/beta/plugin.yaml").read_text(), agent.boots()
+    w.plugin("beta", files={"more": "what nobody has asked for"})
+    w.kubectl("annotate", "declaredplugins.molecule.ai", "beta", "molecule.ai/reconcile-requested-at=now")
+    until(30, "an update is seen", lambda: row(w.workspace("a"), "beta").get("reason") == "UpdateAvailable")
+    w.kubectl("patch", "workspaces.molecule.ai", "a", "--type=merge", "-p", '{"spec":{"plugins":[]}}')
+    until(30, "alpha is gone", lambda: not (box / "configs/plugins/alpha").exists())
+    until(30, "Ready without it", lambda: is_ready(w.workspace("a")) and not row(w.workspace("a"), "alpha") and not w.workspace("a")["status"].get("pendingRestart"))
+    expect("starts of the runtime", agent.boots(), starts + 1)
+    expect("files of what Manual holds", sorted(p.name for p in (box / "configs/plugins/beta").iterdir() if p.name == "more"), [])
+    expect("its manifest", (box / "configs/plugins/beta/plugin.yaml").read_text(), held)
 
 
 def sc2_convergence_depends_on_state_not_on_having_seen_a_transition(w):

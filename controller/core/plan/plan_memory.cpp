@@ -76,10 +76,24 @@ class Rememberer {
     if (plan_.recovery_attempt) NoteRecovery();
     memory_.probe_again = plan_.probe_again;
     NoteVerified(desired);
+    NoteUndeclared(desired);
     return std::move(memory_);
   }
 
  private:
+  void NoteUndeclared(const DeclaredSet& desired) {
+    std::map<std::string, ReportMark> still;
+    if (o_.workspace.spec.box.type == api::BoxType::kExternal)
+      for (const RowDecision& d : plan_.rows) {
+        if (desired.Find(d.name) != nullptr) continue;
+        const auto before = memory_.undeclared.find(d.name);
+        still[d.name] = before != memory_.undeclared.end()
+                            ? before->second
+                            : ReportMark{o_.heartbeat.boot_id, o_.heartbeat.sequence};
+      }
+    memory_.undeclared = std::move(still);
+  }
+
   void NoteBox() {
     const std::string identity = CurrentIdentity(o_);
     if (memory_.box_identity != identity) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/box_obstacle.hpp"
+#include "core/plan/pull_box.hpp"
 #include "core/plan/row_decision.hpp"
 #include "core/reasons.hpp"
 #include "core/recovery.hpp"
@@ -24,6 +25,7 @@ struct Work {
   bool change = false;                    ///< The table wants the box changed.
   bool possible = false;  ///< Nothing but the permit to change files stands in the way.
   bool act = false;       ///< It is done in this pass.
+  bool asked = false;     ///< A removal that is left to the agent of an External box.
   std::optional<RowDecision> before_backoff;  ///< Nothing but a back-off stands in the way.
   RowDecision& row() { return table.decision; }
   const RowDecision& row() const { return table.decision; }
@@ -89,6 +91,7 @@ class Planner {
       RowDecision d;
       d.name = row.name;
       d.row = row;
+      if (!row.digest.empty()) d.wanted = Revision{row.source, row.revision, row.digest};
       d.health = row.loaded && row.attempts == 0 ? RowHealth::kConverged : RowHealth::kPending;
       plan_.rows.push_back(std::move(d));
     }
@@ -105,13 +108,17 @@ class Planner {
       if (desired_.Find(row.name) != nullptr) continue;
       Work work;
       work.table.decision = DecideUndeclared(row, o_);
+      if (External()) CheckAt(AwaitReports(o_, now_, &work.row()));
       work_.push_back(std::move(work));
     }
     owed_ = OwedFor(o_);
     FindObstacles();
     DecideDebt();
     for (Work& work : work_)
-      if (work.possible) Permit(&work);
+      if (work.possible)
+        Permit(&work);
+      else if (work.asked)
+        CheckAt(AskForRemoval(o_, permit_, policy_, now_, &work.row()));
     AddSteps();
     AddRestart();
     FinishRecovery();
@@ -191,15 +198,8 @@ class Planner {
   }
 
   void PullInstead(Work* work) {
-    RowDecision& d = work->row();
-    d.action = RowAction::kPull;
-    if (d.health != RowHealth::kStalled)
-      Explain(&d, RowHealth::kPending, reason::kAwaitingPull,
-              "the operator cannot reach an External box: its agent pulls GET "
-              "/workspaces/{id}/plugins/{name}/download");
-    if (work->plugin != nullptr && work->plugin->blocked_reason.empty())
-      plan_.pull.push_back({d.name, work->table.deliver_source, work->table.deliver_revision,
-                            work->table.deliver_digest});
+    work->asked = work->row().action == RowAction::kRemove;
+    LeaveToAgent(&work->row());
   }
 
   bool InBackoff(Work* work) {
@@ -249,8 +249,8 @@ class Planner {
     };
     for (const Work& work : work_) {
       const RowDecision& d = work.row();
-      if (work.change && !d.reload_none && (work.possible || was_pending(d.name)))
-        names.insert(d.name);
+      const bool comes = work.possible || work.asked || was_pending(d.name);
+      if (work.change && !d.reload_none && comes) names.insert(d.name);
     }
     if (before) {
       const std::string boot = CurrentBootId(o_);

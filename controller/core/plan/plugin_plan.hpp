@@ -61,6 +61,13 @@ enum class RowAction {
 /// How far a plugin is, in the order of how bad it is.
 enum class RowHealth { kConverged, kPending, kFailing, kStalled };
 
+/// Bytes of a plugin, and where they come from.
+struct Revision {
+  std::string source;
+  std::string commit;
+  std::string digest;
+};
+
 struct RowDecision {
   std::string name;
   RowAction action = RowAction::kKeep;
@@ -72,14 +79,9 @@ struct RowDecision {
                              ///< it before a probe has answered.
   std::string mends;  ///< The found digest that this delivery mends; empty: it is no mending.
   bool request_waits = false;  ///< A request counts once it is known what the source has.
-};
-
-/// What a pull box is to fetch; goes into the heartbeat's answer.
-struct PullItem {
-  std::string name;
-  std::string source;
-  std::string revision;
-  std::string digest;  ///< Empty: not fetched yet.
+  /// The bytes that belong on the box, by its update policy too: what the box's own agent may
+  /// install. Nothing: not known yet, or none do.
+  std::optional<Revision> wanted = {};
 };
 
 struct PluginPlan {
@@ -87,7 +89,6 @@ struct PluginPlan {
   std::vector<RowDecision> rows;
   std::vector<RejectedDeclaration> rejected;
   std::vector<std::string> conflicts;
-  std::vector<PullItem> pull;
   /// To be written (compare-and-swap) before the first step that changes the box; see IntentStatus.
   std::optional<api::PendingRestart> pending_restart;
   std::optional<api::RecoveryStatus> recovery;

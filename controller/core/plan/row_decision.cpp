@@ -312,6 +312,20 @@ void DecidePresent(const Facts& f, TableDecision* out) {
   if (record && d.action == RowAction::kKeep) d.action = RowAction::kRecord;
 }
 
+std::optional<Revision> Wanted(const Facts& f, const TableDecision& out) {
+  const api::PluginRow& row = out.decision.row;
+  if (!out.deliver_digest.empty())
+    return Revision{out.deliver_source, out.deliver_revision, out.deliver_digest};
+  const bool kept =
+      out.decision.action == RowAction::kKeep || out.decision.action == RowAction::kRecord;
+  if (kept && f.view.presence == Presence::kPresent && !row.digest.empty())
+    return Revision{row.source, row.revision, row.digest};
+  if (auto approved = Approved(f)) return approved;
+  const ResolutionView& r = f.plugin.resolution;
+  if (r.digest.empty()) return std::nullopt;
+  return Revision{f.plugin.source, r.commit, r.digest};
+}
+
 struct Refusal {
   std::string why, message;
 };
@@ -418,6 +432,7 @@ TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObserva
       DecidePresent(f, &out);
       break;
   }
+  d.wanted = Wanted(f, out);
   return out;
 }
 

@@ -24,16 +24,9 @@ TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObserva
 /// kPull.
 RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservation& observation);
 
-/// Bytes that are not those of the plugin's source as it is now, and belong on the box all the
-/// same.
-struct Revision {
-  std::string source;
-  std::string commit;
-  std::string digest;
-};
-/// What is to be put back where the box has lost it or changed its files: what Pin and Manual have
-/// approved, or what was activated last. Nothing: the box has it, or the source's own revision is
-/// what it should have.
+/// What is to be put back where the box has lost it or changed its files, if that is not what the
+/// source has now: what Pin and Manual have approved, or what was activated last. Nothing: the box
+/// has it, or the source's own revision is what it should have.
 std::optional<Revision> ToPutBack(const DesiredPlugin& plugin,
                                   const WorkspaceObservation& observation);
 

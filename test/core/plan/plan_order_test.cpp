@@ -129,8 +129,9 @@ TEST_SUITE("behaviour.md section 4: who goes first") {
     w.Declare("p", 'a');
     w.Pass();
     CHECK(w.plan.steps.empty());
-    REQUIRE(w.plan.pull.size() == 1);
-    CHECK(w.plan.pull[0].digest == Digest('a'));
+    REQUIRE(w.plan.rows.size() == 1);
+    REQUIRE(w.plan.rows[0].wanted);
+    CHECK(w.plan.rows[0].wanted->digest == Digest('a'));
     CHECK(w.Reason("p") == "AwaitingPull");
     w.hb.inventory =
         std::vector<core::InventoryItem>{{"p", std::string(40, 'a'), Digest('a'), false}};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -9,6 +10,7 @@
 #include "base/result.hpp"
 #include "box/box.hpp"
 #include "bundle/installed/receipt.hpp"
+#include "protocol/answer.hpp"
 #include "protocol/heartbeat.hpp"
 #include "reconcile/simulation/sources.hpp"
 
@@ -106,13 +108,26 @@ class Machine {
     for (const auto& [plugin, digest] : trees_) {
       const std::string revision =
           receipts_.contains(plugin) ? receipts_.at(plugin).revision : std::string();
-      items.push_back({plugin, revision, digest, Lists(plugin)});
-      said.inventory->push_back({plugin, revision, digest, Lists(plugin)});
+      items.push_back({plugin, revision, digest, Lists(plugin), IsNewer(plugin)});
+      said.inventory->push_back({plugin, revision, digest, Lists(plugin), IsNewer(plugin)});
     }
     said.inventory_digest = bundle::InventoryDigest(items);
     said.management_present = loaded_.contains("mgmt");
     if (loaded_.contains("mgmt")) said.loaded_tools->push_back("mcp__mgmt__list");
     return said;
+  }
+
+  /// What its agent does in an External box with the answer to a report. `lost`: whether a download
+  /// fails.
+  void Pull(const protocol::HeartbeatAnswer& answer, const std::function<bool()>& lost) {
+    ClearRemovals(BootId());
+    if (!answer.plugins_known) return;
+    for (const protocol::PluginToFetch& wanted : answer.plugins) {
+      if ((HasReceipt(wanted.name) && DigestOf(wanted.name) == wanted.digest) || lost()) continue;
+      Stage({wanted.name, wanted.revision, wanted.digest, wanted.source, ""});
+      if (staged_.contains(wanted.name)) (void)Activate(wanted.name);
+    }
+    for (const std::string& plugin : answer.remove) (void)Remove(plugin);
   }
 
   // What the operator does: port box::Box, without the way there.
@@ -224,10 +239,13 @@ class Machine {
     return HasReceipt(plugin) && receipts_.at(plugin).digest == digest &&
            DigestOf(plugin) == digest;
   }
+  /// Its bytes came after this start.
+  bool IsNewer(const std::string& plugin) const {
+    return receipts_.contains(plugin) && receipts_.at(plugin).boot == BootId();
+  }
   /// The runtime has loaded it, and what is there now is not newer.
   bool Lists(const std::string& plugin) const {
-    const bool newer = receipts_.contains(plugin) && receipts_.at(plugin).boot == BootId();
-    return Repositories::ReloadNone(plugin) || (loaded_.contains(plugin) && !newer);
+    return Repositories::ReloadNone(plugin) || (loaded_.contains(plugin) && !IsNewer(plugin));
   }
 
   const std::string name_, identity_;

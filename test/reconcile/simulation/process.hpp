@@ -9,6 +9,7 @@
 
 #include "app/first_passes.hpp"
 #include "app/informer_format.hpp"
+#include "box/box_factory.hpp"
 #include "codec/resources.hpp"
 #include "reconcile/declared_plugin_reconciler.hpp"
 #include "reconcile/executor.hpp"
@@ -254,6 +255,7 @@ class Process {
   }
   base::Result<std::unique_ptr<box::Box>> MakeBox(const api::Workspace& workspace) {
     const std::string name = workspace.meta.name;
+    if (workspace.spec.box.type == api::BoxType::kExternal) return MakeExternal(workspace);
     MachineBox::Parts parts{name, *in_.machines.at(name), in_.weather, in_.trace};
     parts.witness = [this, name](const std::vector<std::string>& names) {
       in_.witness(name, names);
@@ -263,6 +265,14 @@ class Process {
         return reconcile::AskForRestart(fleet, uid, boot);
       };
     return std::unique_ptr<box::Box>(std::make_unique<MachineBox>(std::move(parts)));
+  }
+  base::Result<std::unique_ptr<box::Box>> MakeExternal(const api::Workspace& workspace) {
+    box::BoxDependencies needs;
+    needs.request_restart = [this](const api::Workspace& of, const std::string& boot) {
+      in_.witness(of.meta.name, {});
+      return reconcile::AskForRestart(fleet, of.meta.uid, boot);
+    };
+    return box::MakeBox(workspace, needs);
   }
   void TakeOver() {
     in_.trace.Note("all tokens are known: taken over");

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "base/base64.hpp"
 #include "protocol/answer.hpp"
+#include "reconcile/instance_tokens.hpp"
 #include "reconcile/simulation/convergence.hpp"
 #include "reconcile/simulation/process.hpp"
 #include "reconcile/simulation/user.hpp"
@@ -156,15 +158,26 @@ class Simulation {
     Machine& machine = *machines_.at(name);
     const base::Now now = clock_.Read();
     beats_[name] = now.mono + kBeat;
+    if (name == "ext") CopyToken(machine);
     const auto slot = process_->fleet.Authenticate(machine.Token(), now.mono);
     std::string outcome = slot ? "" : base::CodeName(slot.error().code);
     if (slot) outcome = Report(name, *slot, now);
     trace_.Note(fmt::format("agent of {} reports {} -> {}", name, machine.BootId(), outcome));
     if (!slot) return;
     const auto answer = protocol::DecodeHeartbeatAnswer(process_->fleet.Answer(*slot));
+    if (answer && name == "ext")
+      machine.Pull(*answer, [this] { return weather_.Rough() && dice_.Chance(200); });
     if (!answer || !answer->restart_expected_boot_id) return;
     if (machine.Restart(*answer->restart_expected_boot_id))
       trace_.Note(fmt::format("agent of {} restarts: {}", name, machine.BootId()));
+  }
+  /// What the admin of an External box does by hand.
+  void CopyToken(Machine& machine) {
+    const std::string secret = reconcile::InstanceTokens::SecretName("ext");
+    const Json* stored = store_.Find({kube::kSecrets, kNamespace, secret});
+    if (stored == nullptr) return;
+    const std::string text = codec::GetString(codec::GetMember(*stored, "data"), "current");
+    machine.SetToken(base::DecodeBase64(text).value_or(""));
   }
   std::string Report(const std::string& name, fleet::Slot slot, base::Now now) {
     Machine& machine = *machines_.at(name);

@@ -24,13 +24,13 @@ class User {
  public:
   User(ApiStore& store, Repositories& repositories, Dice& dice, Trace& trace)
       : store_(store), repositories_(repositories), dice_(dice), trace_(trace) {
-    for (const char* name : {"dir", "pod", "plat"})
+    for (const char* name : {"dir", "pod", "plat", "ext"})
       if (dice_.Chance(500)) workspaces_.push_back(name);
     if (workspaces_.empty()) workspaces_.push_back("dir");
   }
 
   /// What this run has: a Directory box (restarted through its agent), a Pod and a Platform
-  /// workspace (restarted at once).
+  /// workspace (restarted at once), an External box (its agent pulls).
   const std::vector<std::string>& Workspaces() const { return workspaces_; }
 
   /// The world before the operator: all workspaces, and some declarations.
@@ -142,6 +142,8 @@ class User {
     } else if (name == "pod") {
       w.spec.box.type = api::BoxType::kPod;
       w.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
+    } else if (name == "ext") {
+      w.spec.box.type = api::BoxType::kExternal;
     } else {
       w.spec.kind = api::WorkspaceKind::kPlatform;
       w.spec.box.type = api::BoxType::kSSH;
