@@ -12,6 +12,7 @@
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
 #include "base/thread_name.hpp"
+#include "box/agent_log.hpp"
 #include "bundle/installed/installed_plugins.hpp"
 
 namespace box {
@@ -26,6 +27,8 @@ struct Slot {
   SteadyTime next_start{};
   SteadyTime started{};
   base::Millis backoff{};
+  SteadyTime next_log_look{};
+  std::string log_problem;  ///< Told once, not at each look.
 };
 
 /// An agent that was told to end.
@@ -41,6 +44,13 @@ bool SameAgent(const AgentSupervisor::Agent& a, const AgentSupervisor::Agent& b)
          a.configs_path == b.configs_path && a.log_path == b.log_path;
 }
 
+base::Result<std::unique_ptr<base::ChildProcess>> StartChild(const AgentSupervisor::Agent& agent) {
+  if (agent.log_path.empty()) return base::ChildProcess::Start(agent.command, base::UniqueFd());
+  const auto log = OpenAgentLog(agent.log_path);
+  if (!log) return log.error();
+  return base::ChildProcess::Start(agent.command, *log);
+}
+
 }  // namespace
 
 struct AgentSupervisor::State {
@@ -50,6 +60,7 @@ struct AgentSupervisor::State {
   void Start(const std::string& key, Slot& slot, SteadyTime now);
   void End(const std::string& key, std::unique_ptr<base::ChildProcess> child);
   void EndThose(SteadyTime now);
+  void BoundOneLog(std::unique_lock<std::mutex>& lock, SteadyTime now);
   bool IsEnding(const std::string& key) const {
     return std::any_of(ending.begin(), ending.end(), [&](const Ending& e) { return e.key == key; });
   }
@@ -68,7 +79,7 @@ void AgentSupervisor::State::Start(const std::string& key, Slot& slot, SteadyTim
   slot.next_start = now + options.min_backoff;
   if (slot.view.adopted) return;
   const base::FailpointScope point("box.agent.start");
-  auto child = base::ChildProcess::Start(slot.agent.command, slot.agent.log_path);
+  auto child = StartChild(slot.agent);
   ++slot.view.starts;
   slot.started = now;
   if (!child) {
@@ -120,6 +131,29 @@ void AgentSupervisor::State::EndThose(SteadyTime now) {
   });
 }
 
+/// The log whose look is due for longest. Its disk may be slow and callers must not wait for it, so
+/// the lock is given up meanwhile.
+void AgentSupervisor::State::BoundOneLog(std::unique_lock<std::mutex>& lock, SteadyTime now) {
+  const auto sooner = [](const auto& a, const auto& b) {
+    return a.second.next_log_look < b.second.next_log_look;
+  };
+  const auto due = std::min_element(slots.begin(), slots.end(), sooner);
+  if (due == slots.end() || now < due->second.next_log_look) return;
+  due->second.next_log_look = now + options.log_look;
+  const std::string key = due->first, path = due->second.agent.log_path;
+  if (path.empty()) return;
+  lock.unlock();
+  const base::Status bounded = BoundAgentLog(path, options.log_limit);
+  lock.lock();
+  const auto found = slots.find(key);
+  if (found == slots.end()) return;
+  std::string problem = bounded ? "" : bounded.error().message;
+  if (!problem.empty() && problem != found->second.log_problem)
+    base::LogWarning("the log of an agent could not be kept short",
+                     {{"workspace", key}, {"path", path}, {"error", problem}});
+  found->second.log_problem = std::move(problem);
+}
+
 void AgentSupervisor::State::Work(std::stop_token stop) {
   std::unique_lock lock(mutex);
   const auto idle = [this] { return slots.empty() && ending.empty(); };
@@ -127,6 +161,7 @@ void AgentSupervisor::State::Work(std::stop_token stop) {
     const auto now = std::chrono::steady_clock::now();
     EndThose(now);
     for (auto& [key, slot] : slots) Tick(key, slot, now);
+    BoundOneLog(lock, now);
     if (idle())
       changed.wait(lock, stop, [&] { return !idle(); });
     else
