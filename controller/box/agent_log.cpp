@@ -18,12 +18,12 @@ struct Place {
   std::string name;
 };
 
-base::Result<Place> PlaceOf(const std::string& path) {
+base::Result<Place> PlaceOf(const std::string& path, const std::string& links_end_at) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos)
     return base::MakeError(base::Code::kInvalid,
                            fmt::format("log of an agent `{}` is no absolute path", path));
-  auto folder = bundle::Folder::Open(path.substr(0, slash));
+  auto folder = bundle::Folder::OpenBeneath(links_end_at, path.substr(0, slash));
   if (!folder) return folder.error();
   return Place{*std::move(folder), path.substr(slash + 1)};
 }
@@ -64,14 +64,15 @@ base::Result<std::string> ReadEnd(const base::UniqueFd& fd, off_t size, size_t l
 
 }  // namespace
 
-base::Result<base::UniqueFd> OpenAgentLog(const std::string& path) {
-  const auto place = PlaceOf(path);
+base::Result<base::UniqueFd> OpenAgentLog(const std::string& path,
+                                          const std::string& links_end_at) {
+  const auto place = PlaceOf(path, links_end_at);
   if (!place) return place.error();
   return OpenRegular(*place, O_WRONLY | O_CREAT | O_APPEND, path);
 }
 
-base::Status BoundAgentLog(const std::string& path, size_t limit) {
-  const auto place = PlaceOf(path);
+base::Status BoundAgentLog(const std::string& path, const std::string& links_end_at, size_t limit) {
+  const auto place = PlaceOf(path, links_end_at);
   if (!place)
     return place.error().code == base::Code::kNotFound ? base::Status{}
                                                        : base::Status(place.error());

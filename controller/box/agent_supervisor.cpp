@@ -41,12 +41,13 @@ struct Ending {
 bool SameAgent(const AgentSupervisor::Agent& a, const AgentSupervisor::Agent& b) {
   return a.command.argv == b.command.argv && a.command.environment == b.command.environment &&
          a.command.working_directory == b.command.working_directory &&
-         a.configs_path == b.configs_path && a.log_path == b.log_path;
+         a.configs_path == b.configs_path && a.links_end_at == b.links_end_at &&
+         a.log_path == b.log_path;
 }
 
 base::Result<std::unique_ptr<base::ChildProcess>> StartChild(const AgentSupervisor::Agent& agent) {
   if (agent.log_path.empty()) return base::ChildProcess::Start(agent.command, base::UniqueFd());
-  const auto log = OpenAgentLog(agent.log_path);
+  const auto log = OpenAgentLog(agent.log_path, agent.links_end_at);
   if (!log) return log.error();
   return base::ChildProcess::Start(agent.command, *log);
 }
@@ -74,7 +75,7 @@ struct AgentSupervisor::State {
 };
 
 void AgentSupervisor::State::Start(const std::string& key, Slot& slot, SteadyTime now) {
-  const auto taken = bundle::IsAgentRunning(slot.agent.configs_path);
+  const auto taken = bundle::IsAgentRunning(slot.agent.configs_path, slot.agent.links_end_at);
   slot.view.adopted = taken && *taken;
   slot.next_start = now + options.min_backoff;
   if (slot.view.adopted) return;
@@ -140,17 +141,18 @@ void AgentSupervisor::State::BoundOneLog(std::unique_lock<std::mutex>& lock, Ste
   const auto due = std::min_element(slots.begin(), slots.end(), sooner);
   if (due == slots.end() || now < due->second.next_log_look) return;
   due->second.next_log_look = now + options.log_look;
-  const std::string key = due->first, path = due->second.agent.log_path;
-  if (path.empty()) return;
+  const std::string key = due->first;
+  const Agent agent = due->second.agent;
+  if (agent.log_path.empty()) return;
   lock.unlock();
-  const base::Status bounded = BoundAgentLog(path, options.log_limit);
+  const base::Status bounded = BoundAgentLog(agent.log_path, agent.links_end_at, options.log_limit);
   lock.lock();
   const auto found = slots.find(key);
   if (found == slots.end()) return;
   std::string problem = bounded ? "" : bounded.error().message;
   if (!problem.empty() && problem != found->second.log_problem)
     base::LogWarning("the log of an agent could not be kept short",
-                     {{"workspace", key}, {"path", path}, {"error", problem}});
+                     {{"workspace", key}, {"path", agent.log_path}, {"error", problem}});
   found->second.log_problem = std::move(problem);
 }
 

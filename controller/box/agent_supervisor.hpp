@@ -30,6 +30,7 @@ class AgentSupervisor {
   struct Agent {
     base::Command command;
     std::string configs_path;  ///< Whose agent lock tells that one runs already.
+    std::string links_end_at;  ///< Of both paths: see bundle::InstalledPlugins::Options.
     std::string log_path;      ///< Receives its output, bounded; may be empty.
   };
   struct View {

@@ -125,6 +125,26 @@ TEST_CASE("the end of the supervisor ends all agents, also those that ignore SIG
   for (const pid_t pid : pids) CHECK(::kill(pid, 0) != 0);
 }
 
+TEST_CASE("an agent is not started again in a box whose way has become a link") {
+  support::TempFolder temp;
+  std::filesystem::create_directories(temp / "boxes/a/configs/.molecule");
+  std::filesystem::create_directories(temp / "victim/configs/.molecule");
+  AgentSupervisor supervisor(Fast());
+  auto agent = Script(temp, "until [ -e " + (temp / "go") + " ]; do sleep 0.01; done");
+  agent.configs_path = temp / "boxes/a/configs";
+  agent.links_end_at = temp / "boxes";
+  agent.log_path = agent.configs_path + "/.molecule/agent.log";
+  supervisor.Ensure("a", agent);
+  REQUIRE(Await([&] { return supervisor.Find("a")->running; }));
+  std::filesystem::rename(temp / "boxes/a", temp / "boxes/moved");
+  std::filesystem::create_directory_symlink(temp / "victim", temp / "boxes/a");
+  support::WriteText(temp / "go", "");
+  REQUIRE(Await([&] { return supervisor.Find("a")->starts >= 3; }));
+  CHECK_FALSE(supervisor.Find("a")->running);
+  CHECK(supervisor.Find("a")->last_error.find("symbolic link") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(temp / "victim/configs/.molecule/agent.log"));
+}
+
 TEST_CASE("a program that is not there is an error that shows, not a crash") {
   support::TempFolder temp;
   AgentSupervisor supervisor(Fast());
