@@ -171,6 +171,7 @@ std::string ErrorOf(const http::Response& response) {
   const auto body = protocol::DecodeError(response.body);
   REQUIRE_MESSAGE(body.has_value(), response.body);
   CHECK_FALSE(body->message.empty());
+  CHECK_FALSE(body->hint.empty());
   CHECK(http::FindHeader(response.headers, "Content-Type") == "application/json");
   return body->error;
 }
@@ -478,6 +479,7 @@ TEST_CASE_FIXTURE(Fixture, "probes, metrics, build info, and what is not served"
   const auto failing = Send({"GET", "/readyz"});
   CHECK(failing.status == 503);
   CHECK(failing.body.find("still filling") != std::string::npos);
+  CHECK(ErrorOf(failing) == "not_ready");
   CHECK(Send({"GET", "/metrics"}).body == "up 1\n");
   guarded_ = true;
   for (const auto& [token, status] :
