@@ -396,11 +396,10 @@ int Main(int argc, char** argv) {
                  unknown.front());
       return 2;
     }
-    if (app.exit(error) == 0) return 0;
     // What is missing is often misspelt: the library then names only what is missing.
     if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && app.remaining_size(true) > 0)
       fmt::print(stderr, "Not understood: {}\n", fmt::join(app.remaining(true), " "));
-    return 2;
+    return app.exit(error) == 0 ? 0 : 2;
   }
   flags.log.Use();
   if (dev->parsed())
