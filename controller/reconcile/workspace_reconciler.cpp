@@ -419,8 +419,10 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
   core::CleanupFacts facts;
   {
     const std::lock_guard lock(mutex_);
-    facts.first_tried =
-        deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono).first->second;
+    const auto [since, first] =
+        deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono);
+    facts.first_tried = since->second;
+    facts.asked = !first;
   }
   auto ns = on_.client.Get({kube::kNamespaces, "", workspace.meta.ns},
                            {.deadline = base::Seconds{10}, .stop = stop});
@@ -438,6 +440,7 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
       facts.removed = results && std::all_of(results->begin(), results->end(),
                                              [](const auto& r) { return IsGone(r.status); });
     }
+    facts.asked = true;
   } else if (plan.remove.empty()) {
     facts.removed = true;
   }
