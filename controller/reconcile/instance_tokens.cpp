@@ -116,6 +116,13 @@ base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Work
                          fmt::format("make {}: it comes and goes", ref.Text()));
 }
 
+/// Boxes are beyond the API's fence: who may not write there any more gives no token either.
+base::Status InstanceTokens::Give(box::Box& box, const std::string& token, std::stop_token stop) {
+  if (auto may = on_.client.MayWrite(); !may) return may;
+  const base::FailpointScope failpoint("box.WriteToken");
+  return box.WriteToken(token, stop);
+}
+
 base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* box,
                                     std::stop_token stop) {
   const std::string& uid = workspace.meta.uid;
@@ -164,8 +171,7 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
   base::Status given;
   if (give) {
     known.box_with_token.clear();
-    const base::FailpointScope failpoint("box.WriteToken");
-    given = box->WriteToken(texts->current, stop);
+    given = Give(*box, texts->current, stop);
     if (given) known.box_with_token = identity;
     // Given when it runs: its start wakes the next pass.
     if (!given && given.error().reason == "BoxNotRunning") given = {};

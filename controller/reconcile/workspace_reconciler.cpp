@@ -401,7 +401,7 @@ base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspa
 std::string WorkspaceReconciler::TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                                           std::stop_token stop) {
   auto box = BoxOf(on_, workspace);
-  if (!box) return "";
+  if (!box || !on_.client.MayWrite()) return "";  // Then the finalizer stays, too.
   const base::FailpointScope failpoint("box.TakeToken");
   const auto taken = turn.Timed([&] { return (*box)->WriteToken("", stop); });
   if (taken || taken.error().reason == "PluginsPathNotPersistent") return "";
@@ -433,6 +433,8 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
     if (box) {
       facts.box_gone = (*box)->State(stop).reason == core::reason::kPodMissing;
       const std::string boot = workspace.status.agent ? workspace.status.agent->boot_id : "";
+      // As in RunPlan: boxes are beyond the API's fence.
+      if (auto may = on_.client.MayWrite(); !may) return std::move(may).error();
       const base::FailpointScope failpoint("box.Remove");
       const auto results = turn.Timed([&] { return (*box)->Remove(plan.remove, boot, stop); });
       facts.removed = results && std::all_of(results->begin(), results->end(),
