@@ -44,6 +44,13 @@ fleet::SlotSettings SettingsOf(const api::Workspace& workspace) {
   return slot;
 }
 
+/// The API, or the way to it, is at fault, not what is stored there: the Secret may well be good.
+bool MayBeReadLater(const base::Error& error) {
+  return error.code == base::Code::kUnavailable || error.code == base::Code::kTimeout ||
+         error.code == base::Code::kCancelled || error.code == base::Code::kInternal ||
+         error.code == base::Code::kConflict || error.code == base::Code::kUnauthorized;
+}
+
 }  // namespace
 
 std::string InstanceTokens::SecretName(const std::string& workspace) {
@@ -150,6 +157,7 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
     // Its slot it has all the same: an agent with a token of its own (a managed Pod's) may report.
     slot.token_hash = known.slot.token_hash;
     slot.previous_token_hash = known.slot.previous_token_hash;
+    slot.token_unread = !slot.token_hash && MayBeReadLater(texts.error());
     on_.fleet.Upsert(slot, on_.clock->Read());
     return std::move(texts).error();
   }
