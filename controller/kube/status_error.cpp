@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "codec/json.hpp"
+#include "http/retry_after.hpp"
 
 namespace kube {
 namespace {
@@ -84,16 +83,6 @@ const char* NotAnApiServer(int status) {
 
 }  // namespace
 
-std::optional<base::Millis> RetryAfter(const http::Response& response) {
-  const std::string_view text = http::FindHeader(response.headers, "Retry-After");
-  int seconds = -1;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), seconds);
-  if (text.empty() || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() ||
-      seconds < 0 || seconds > 3600)
-    return std::nullopt;
-  return base::Seconds(seconds);
-}
-
 base::Error ErrorOf(const http::Response& response, const std::string& what) {
   const auto json =
       codec::ParseJson(response.body, {.bytes = 256 << 10, .reject_duplicate_keys = false});
@@ -114,7 +103,7 @@ base::Error ErrorOf(const http::Response& response, const std::string& what) {
                                                                                : "another type",
                     NotAnApiServer(response.status)));
   }
-  if (const auto wait = RetryAfter(response)) error.retry_after = wait;
+  if (const auto wait = http::RetryAfter(response.headers)) error.retry_after = wait;
   return error;
 }
 

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
-#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "http/message.hpp"
 
@@ -15,7 +13,5 @@ namespace kube {
 base::Error ErrorOf(const http::Response& response, const std::string& what);
 /// The same for the object of an ERROR event (a metav1.Status).
 base::Error ErrorOfStatus(std::string_view status, const std::string& what);
-/// Retry-After in seconds, if it is there and sensible (dates are not read).
-std::optional<base::Millis> RetryAfter(const http::Response& response);
 
 }  // namespace kube
