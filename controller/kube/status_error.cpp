@@ -49,6 +49,16 @@ std::string Causes(const codec::Json& details) {
   return text;
 }
 
+/// Of a refusal whose reason says nothing: the word by which the API server's own admission gives
+/// its cause.
+bool HasCause(const codec::Json& details, std::string_view reason) {
+  const codec::Json& causes = codec::GetMember(details, "causes");
+  if (!causes.is_array()) return false;
+  for (const auto& cause : causes)
+    if (codec::GetString(cause, "reason") == reason) return true;
+  return false;
+}
+
 std::string Short(std::string text) {
   if (text.size() > kMessageLimit) text = text.substr(0, kMessageLimit) + "...";
   return text;
@@ -67,6 +77,8 @@ base::Error FromStatus(int http_status, const codec::Json& status, const std::st
     message += " (" + causes + ")";
   if (message.empty()) message = fmt::format("HTTP {}", code);
   const base::Code kind = CodeOf(code, reason);
+  if (kind == base::Code::kForbidden && HasCause(details, kNamespaceTerminating))
+    reason = kNamespaceTerminating;
   base::Error error = base::MakeError(kind, Short(what + ": " + message), std::move(reason));
   if (const int64_t seconds = codec::GetInt(details, "retryAfterSeconds");
       seconds > 0 && seconds < 3600)
