@@ -13,6 +13,7 @@
 #include "base/log.hpp"
 #include "codec/json.hpp"
 #include "http/client/client.hpp"
+#include "http/retry_after.hpp"
 #include "kube/credentials.hpp"
 #include "kube/json_span.hpp"
 #include "kube/status_error.hpp"
@@ -286,7 +287,7 @@ std::optional<base::Millis> HttpKubeClient::RetryIn(const Call& call,
   // The server is behind the version that was asked for: the caller knows what to do without it.
   const bool of_version = call.request.target.find("resourceVersionMatch=") != std::string::npos;
   if (answer->status == 504 && of_version) return std::nullopt;
-  if (const auto wait = RetryAfter(*answer)) return *wait + FullJitter(0);
+  if (const auto wait = http::RetryAfter(answer->headers)) return *wait + FullJitter(0);
   return get && attempt < kPlainAttempts ? std::optional(FullJitter(attempt)) : std::nullopt;
 }
 

@@ -15,6 +15,7 @@
 #include "codec/json.hpp"
 #include "http/server/server.hpp"
 #include "http/tls.hpp"
+#include "kube/status_error.hpp"
 
 namespace {
 
@@ -195,6 +196,24 @@ TEST_CASE("an error names what was asked for, and its namespace where there is o
   CHECK(said(false, "ns").starts_with("list pods in namespace ns: "));
   CHECK(said(true, "").starts_with("watch pods: "));
   CHECK(said(true, "ns").starts_with("watch pods in namespace ns: "));
+}
+
+TEST_CASE("a refusal because the namespace is being deleted is told from every other") {
+  const auto reason = [](const std::string& cause) {
+    ScriptedApi api;
+    api.answers.push_back({403,
+                           {},
+                           R"({"kind":"Status","status":"Failure","code":403,
+      "reason":"Forbidden","message":"secrets \"s\" is forbidden: unable to create new content",
+      "details":{"name":"s","kind":"secrets","causes":[{"reason":")" +
+                               cause + R"(","message":"namespace a is being terminated"}]}})"});
+    const auto made = api.Client()->Create({kube::kSecrets, "a"}, "{}");
+    REQUIRE_FALSE(made);
+    CHECK(made.error().code == base::Code::kForbidden);
+    return made.error().reason;
+  };
+  CHECK(reason("NamespaceTerminating") == kube::kNamespaceTerminating);
+  CHECK(reason("Other") == "Forbidden");
 }
 
 TEST_CASE("a version that the server does not have yet is not waited for") {

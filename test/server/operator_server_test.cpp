@@ -194,6 +194,20 @@ TEST_CASE_FIXTURE(
   CHECK(Beat("one", Body(3, "", "team.ws-1")).status == 200);
 }
 
+TEST_CASE_FIXTURE(Fixture, "an agent whose token could not be read yet is asked to come again") {
+  fleet::SlotSettings unread;
+  unread.uid = "uid-3";
+  unread.key = {"team", "ws-3"};
+  unread.token_unread = true;
+  table_.Upsert(unread, base::SystemClock::Get().Read());
+  const auto early = Beat("three", "{}");
+  CHECK(early.status == 503);
+  CHECK(http::FindHeader(early.headers, "Retry-After") == "5");
+  unread.token_unread = false;
+  table_.Upsert(unread, base::SystemClock::Get().Read());
+  CHECK(Beat("three", "{}").status == 401);
+}
+
 TEST_CASE_FIXTURE(Fixture,
                   "an agent that names the answer it holds is told only that nothing has changed") {
   table_.SetAnswer("uid-1", {.state = "Online", .reason = "AllGood"});
