@@ -8,12 +8,16 @@
 
 #include "agent/runtime_files.hpp"
 #include "base/log.hpp"
+#include "http/retry_after.hpp"
 #include "protocol/heartbeat.hpp"
 
 namespace agent {
 namespace {
 
 constexpr base::Millis kBootInstallPeriod{1'000};  ///< While the answers are waited for.
+/// In a row, before they are trouble: with the back-off that is half a minute, and a take-over
+/// ends before.
+constexpr int kDeferrals = 8;
 
 base::Now ReadNow() { return base::SystemClock::Get().Read(); }
 
@@ -119,14 +123,29 @@ protocol::Heartbeat Reporter::Build(const SharedState::View& view, std::stop_tok
   return heartbeat;
 }
 
-base::Millis Reporter::Trouble(const std::string& what) {
+base::Millis Reporter::Trouble(const std::string& what, base::Millis least) {
   if (what != last_trouble_) {
     last_trouble_ = what;
     base::LogWarning("the operator does not take reports", {{"cause", what}});
   }
-  // Never slower than reports are due: when the operator is back, an agent must be heard before its
-  // silence counts.
-  return std::min(backoff_.Next(), std::max(Period(), options_.min_period));
+  return Later(least);
+}
+
+/// Never slower than reports are due: when the operator is back, an agent must be heard before its
+/// silence counts.
+base::Millis Reporter::Later(base::Millis least) {
+  return std::min(std::max(backoff_.Next(), least), std::max(Period(), options_.min_period));
+}
+
+/// An answer that takes no report. To be asked to come again is no trouble unless it goes on: a new
+/// leader asks it of all agents until it has checked their tokens.
+base::Millis Reporter::Refused(const http::Response& response, const std::string& what) {
+  const auto asked = http::RetryAfter(response.headers);
+  const bool deferred = asked && (response.status == 503 || response.status == 429);
+  deferrals_ = deferred ? deferrals_ + 1 : 0;
+  if (!deferred || deferrals_ > kDeferrals) return Trouble(what, asked.value_or(base::Millis{0}));
+  if (deferrals_ == 1) base::LogInfo("the operator asks to report later", {{"cause", what}});
+  return Later(*asked);
 }
 
 base::Millis Reporter::Period() const {
@@ -145,7 +164,7 @@ base::Millis Reporter::Heed(const http::Response& response) {
     // fails.
     if (response.status == 409 && body && body->error == "stale_sequence")
       return options_.min_period;
-    return Trouble(what);
+    return Refused(response, what);
   }
   auto answer = protocol::DecodeHeartbeatAnswer(response.body);
   if (!answer) return Trouble(answer.error().message);
@@ -155,6 +174,7 @@ base::Millis Reporter::Heed(const http::Response& response) {
     if (plugin.management && options_.management_plugin.empty()) management_plugin_ = plugin.name;
   if (!last_trouble_.empty()) base::LogInfo("the operator takes reports again");
   last_trouble_.clear();
+  deferrals_ = 0;
   backoff_.Reset();
   acknowledged_inventory_ = answer_.inventory_digest;
   shared_.PutAnswer(answer_);
@@ -177,8 +197,8 @@ base::Millis Reporter::ReportOnce(const SharedState::View& view, std::stop_token
   registered_ = response->status == 200 || response->status == 400 || response->status == 404 ||
                 response->status == 409;
   if (response->status == 200) return Heed(*response);
-  const auto wait =
-      Trouble(fmt::format("register: {} {}", response->status, response->body.substr(0, 512)));
+  const auto wait = Refused(
+      *response, fmt::format("register: {} {}", response->status, response->body.substr(0, 512)));
   return registered_ ? options_.min_period : wait;
 }
 
@@ -192,9 +212,10 @@ void Reporter::Run(std::stop_token stop) {
     base::Millis wait = ReportOnce(view, stop);
     const bool waiting =
         view.boot_install && view.boot_install->state == protocol::BootInstallState::kRunning;
-    if (waiting && last_trouble_.empty()) wait = std::min(wait, kBootInstallPeriod);
+    const bool heard = last_trouble_.empty() && deferrals_ == 0;
+    if (waiting && heard) wait = std::min(wait, kBootInstallPeriod);
     // News is sent at once, but never faster than the smallest period; trouble is waited out.
-    const base::Millis pause = last_trouble_.empty() ? options_.min_period : wait;
+    const base::Millis pause = heard ? options_.min_period : wait;
     shared_.AwaitNews(UINT64_MAX, std::min(pause, wait), stop);
     if (wait > pause) shared_.AwaitNews(view.news, wait - pause, stop);
   }

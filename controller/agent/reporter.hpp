@@ -28,7 +28,10 @@ class Reporter {
   /// One report; how long to wait before the next.
   base::Millis ReportOnce(const SharedState::View& view, std::stop_token stop);
   base::Millis Heed(const http::Response& response);
-  base::Millis Trouble(const std::string& what);
+  /// How long to wait after what has failed: `least` at least, a period at most.
+  base::Millis Trouble(const std::string& what, base::Millis least = base::Millis{0});
+  base::Millis Later(base::Millis least);
+  base::Millis Refused(const http::Response& response, const std::string& what);
   /// Between two reports, as the operator said last.
   base::Millis Period() const;
 
@@ -46,6 +49,7 @@ class Reporter {
   std::string acknowledged_inventory_;  ///< Digest that the operator said it holds.
   protocol::HeartbeatAnswer answer_;    ///< The last whole one: `unchanged` stands for it.
   std::string last_trouble_;            ///< Logged once, not at every beat.
+  int deferrals_ = 0;                   ///< Answers in a row that asked to come again.
 };
 
 }  // namespace agent

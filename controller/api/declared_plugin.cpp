@@ -1,6 +1,7 @@
 #include "api/declared_plugin.hpp"
 
 #include <algorithm>
+#include <string_view>
 
 namespace api {
 namespace {
@@ -17,6 +18,73 @@ bool Holds(const LabelRequirement& r, const std::map<std::string, std::string>& 
   return false;
 }
 
+bool IsAlnum(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool IsName(std::string_view text) {
+  return !text.empty() && text.size() <= 63 && IsAlnum(text.front()) && IsAlnum(text.back()) &&
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return IsAlnum(c) || c == '-' || c == '_' || c == '.'; });
+}
+
+/// A DNS subdomain (RFC 1123): what may stand before the slash of a key.
+bool IsPrefix(std::string_view text) {
+  if (text.empty() || text.size() > 253) return false;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('.', begin), text.size());
+    const std::string_view part = text.substr(begin, end - begin);
+    const bool plain = std::all_of(part.begin(), part.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+    });
+    if (part.empty() || !plain || part.front() == '-' || part.back() == '-') return false;
+    begin = end + 1;
+  }
+  return true;
+}
+
+bool IsKey(std::string_view key) {
+  const size_t slash = key.find('/');
+  if (slash == std::string_view::npos) return IsName(key);
+  return IsPrefix(key.substr(0, slash)) && IsName(key.substr(slash + 1));
+}
+
+/// What people wrote, short enough for a message.
+std::string Quoted(const std::string& text) {
+  constexpr size_t kShown = 80;
+  return "`" + (text.size() > kShown ? text.substr(0, kShown) + "..." : text) + "`";
+}
+
+constexpr char kNameRule[] =
+    "at most 63 letters, digits, hyphens, underscores and dots, beginning and ending with a letter "
+    "or digit";
+
+std::string KeyProblem(const std::string& field, const std::string& key) {
+  if (IsKey(key)) return "";
+  return field + ": no label can have the key " + Quoted(key) + "; set one of " + kNameRule +
+         ", if need be after a DNS name and a slash, e.g. example.com/team";
+}
+
+std::string ValueProblem(const std::string& field, const std::string& value) {
+  if (value.empty() || IsName(value)) return "";
+  return field + ": no label can have the value " + Quoted(value) + "; set one of " + kNameRule +
+         ", or an empty one";
+}
+
+std::string RequirementProblem(const LabelRequirement& r, const std::string& field) {
+  if (std::string why = KeyProblem(field + ".key", r.key); !why.empty()) return why;
+  const bool lists = r.op == "In" || r.op == "NotIn";
+  if (!lists && r.op != "Exists" && r.op != "DoesNotExist")
+    return field + ".operator: " + Quoted(r.op) + " is none; set In, NotIn, Exists or DoesNotExist";
+  if (lists && r.values.empty())
+    return field + ".values: operator " + r.op + " needs an element; add one, or use Exists";
+  if (!lists && !r.values.empty())
+    return field + ".values: operator " + r.op + " takes none; remove them, or use In";
+  for (const std::string& value : r.values)
+    if (std::string why = ValueProblem(field + ".values", value); !why.empty()) return why;
+  return "";
+}
+
 }  // namespace
 
 bool Matches(const LabelSelector& selector, const std::map<std::string, std::string>& labels) {
@@ -26,6 +94,20 @@ bool Matches(const LabelSelector& selector, const std::map<std::string, std::str
   }
   return std::all_of(selector.match_expressions.begin(), selector.match_expressions.end(),
                      [&](const LabelRequirement& r) { return Holds(r, labels); });
+}
+
+std::string SelectorProblem(const LabelSelector& selector, const std::string& field) {
+  for (const auto& [key, value] : selector.match_labels) {
+    if (std::string why = KeyProblem(field + ".matchLabels", key); !why.empty()) return why;
+    if (std::string why = ValueProblem(field + ".matchLabels[" + key + "]", value); !why.empty())
+      return why;
+  }
+  for (size_t i = 0; i < selector.match_expressions.size(); ++i) {
+    const std::string at = field + ".matchExpressions[" + std::to_string(i) + "]";
+    if (std::string why = RequirementProblem(selector.match_expressions[i], at); !why.empty())
+      return why;
+  }
+  return "";
 }
 
 }  // namespace api

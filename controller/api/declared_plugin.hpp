@@ -21,6 +21,10 @@ struct LabelSelector {
 };
 /// metav1.LabelSelector semantics: all must hold; an empty selector matches everything.
 bool Matches(const LabelSelector& selector, const std::map<std::string, std::string>& labels);
+/// What a label selector may not say, as the API server would of one of its own: a key that is no
+/// qualified name, a value that no label can have, an operator or a number of values that do not
+/// go together. Names the field beneath `field` and the remedy; empty: nothing is wrong.
+std::string SelectorProblem(const LabelSelector& selector, const std::string& field);
 
 struct UpdateSpec {
   UpdatePolicy policy = UpdatePolicy::kTrack;

@@ -17,13 +17,15 @@ void AgentKeeper::Look(const api::Workspace& workspace) {
   if (workspace.spec.suspend) return;  // The box is left alone: nothing is started nor ended.
   const auto settings = settings_();
   // What the box's own adapter refuses (and says in the status) gets no agent either.
-  const auto root = box::DirectoryPath(workspace, settings->directory_roots);
-  if (!root) return Forget(workspace);
+  const auto place = box::FindDirectory(workspace, settings->directory_roots);
+  if (!place) return Forget(workspace);
+  const std::string& root = place->path;
   box::AgentSupervisor::Agent agent;
-  agent.configs_path = *root + "/configs";
+  agent.configs_path = root + "/configs";
+  agent.links_end_at = place->links_end_at;
   agent.log_path = agent.configs_path + "/.molecule/agent.log";
   agent.command.argv = {
-      program_, "agent",       "--root",           *root,       "--operator-url",
+      program_, "agent",       "--root",           root,        "--operator-url",
       url_,     "--workspace", workspace.meta.uid, "--runtime", workspace.spec.runtime};
   if (!ca_file_.empty())
     agent.command.argv.insert(agent.command.argv.end(), {"--ca-file", ca_file_});
@@ -42,7 +44,7 @@ void AgentKeeper::Look(const api::Workspace& workspace) {
         {{"workspace", workspace.meta.Key().Text()}, {"runtime", workspace.spec.runtime}});
   }
   agent.command.environment = {
-      {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"HOME", *root}, {"LANG", "C.UTF-8"}};
+      {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"HOME", root}, {"LANG", "C.UTF-8"}};
   supervisor_.Ensure(workspace.meta.uid, std::move(agent));
 }
 

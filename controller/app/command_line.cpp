@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cmath>
+#include <filesystem>
 #include <thread>
 #include <tuple>
 
@@ -344,9 +345,16 @@ server::CertificateOptions CertificateOptionsOf(const Flags& flags) {
   return options;
 }
 
+/// Programs that are started elsewhere are told of it. Without a working folder it stays as it is.
+void MakeAbsolute(std::string& path) {
+  std::error_code failed;
+  if (auto whole = std::filesystem::absolute(path, failed); !failed) path = whole.string();
+}
+
 int RunCluster(Flags& flags) {
   auto config = kube::LoadConfig({flags.kubeconfig, flags.context});
   if (!config) return Report(std::move(config).error());
+  MakeAbsolute(flags.run.data_dir);
   if (auto made = base::MakeDirectories(flags.run.data_dir, 0700); !made) {
     Report(made);
     return 4;  // Whatever hinders it.
@@ -396,15 +404,16 @@ int Main(int argc, char** argv) {
                  unknown.front());
       return 2;
     }
-    if (app.exit(error) == 0) return 0;
     // What is missing is often misspelt: the library then names only what is missing.
     if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && app.remaining_size(true) > 0)
       fmt::print(stderr, "Not understood: {}\n", fmt::join(app.remaining(true), " "));
-    return 2;
+    return app.exit(error) == 0 ? 0 : 2;
   }
   flags.log.Use();
-  if (dev->parsed())
+  if (dev->parsed()) {
+    MakeAbsolute(flags.dev.data_dir);
     return RunUntilSignalled([&](std::stop_token stop) { return RunEmbedded(flags.dev, stop); });
+  }
   if (run->parsed()) return RunCluster(flags);
   if (agent->parsed()) return RunAgent(flags);
   if (install->parsed()) return Report(base::CopyOwnProgram(flags.install_folder));

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <atomic>
-
 #include "app/agent_keeper.hpp"
 #include "app/build_info.hpp"
 #include "app/cluster/access_review.hpp"
@@ -13,6 +11,7 @@
 #include "app/endpoint_tls.hpp"
 #include "app/first_passes.hpp"
 #include "app/informer_format.hpp"
+#include "app/leader_gate.hpp"
 #include "app/operator_metrics.hpp"
 #include "app/plugin_routes.hpp"
 #include "app/settings/settings_file.hpp"
@@ -266,7 +265,7 @@ class Operator {
   }
 
   void Wake(const meta::ObjectKey& key) {
-    if (leading_) workspace_controller_->Queue().Add(key);
+    if (leading_.IsOpen()) workspace_controller_->Queue().Add(key);
   }
 
   base::Status OpenTls(std::stop_token stop) {
@@ -356,7 +355,7 @@ class Operator {
     plugins_->OnSelfTrigger(
         [this](const meta::ObjectKey&) { plugin_controller_->CountSelfTrigger(); });
     workspaces_->AddHandler([this](const runtime::ObjectEvent<api::Workspace>& event) {
-      if (!leading_) return;  // Lead() finds it in the cache.
+      if (!leading_.IsOpen()) return;  // Lead() finds it in the cache.
       workspace_controller_->Queue().Add(event.key, event.WakePriority());
       if (event.kind == ObjectEventKind::kResync) return;
       if (event.kind == ObjectEventKind::kDeleted)
@@ -367,7 +366,7 @@ class Operator {
         plugin_controller_->Queue().Add(key);
     });
     plugins_->AddHandler([this](const runtime::ObjectEvent<api::DeclaredPlugin>& event) {
-      if (!leading_) return;
+      if (!leading_.IsOpen()) return;
       plugin_controller_->Queue().Add(event.key, event.WakePriority());
       if (event.kind == ObjectEventKind::kResync) return;
       for (const auto& key : reconcile::Concerned(*on_, event.old_object.get(), event.object.get()))
@@ -418,13 +417,14 @@ class Operator {
       auto leading = election_->Lead(UrlAt(options_.address), *events_, stop);
       if (!leading) return leading;
     }
-    leading_ = true;  // First: what comes from here on comes through the handlers, or is in Keys().
-    const auto keys = workspaces_->Cache().Keys();
-    first_passes_->Expect(keys);
-    for (const auto& key : keys) workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
-    for (const auto& key : plugins_->Cache().Keys())
-      plugin_controller_->Queue().Add(key, runtime::Priority::kLow);
-    agents_->LookAtAll(workspaces_->Cache());
+    leading_.Open([this] {
+      const auto keys = workspaces_->Cache().Keys();
+      first_passes_->Expect(keys);
+      for (const auto& key : keys) workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
+      for (const auto& key : plugins_->Cache().Keys())
+        plugin_controller_->Queue().Add(key, runtime::Priority::kLow);
+      agents_->LookAtAll(workspaces_->Cache());
+    });
     return {};
   }
 
@@ -442,7 +442,7 @@ class Operator {
       resolver_->SetSource(*std::move(sources));
     else
       base::LogError("sources not taken from the settings", {{"error", sources.error().message}});
-    if (!leading_) return;
+    if (!leading_.IsOpen()) return;
     agents_->LookAtAll(workspaces_->Cache());
     for (const auto& key : workspaces_->Cache().Keys())
       workspace_controller_->Queue().Add(key, runtime::Priority::kLow);
@@ -458,7 +458,7 @@ class Operator {
   std::shared_ptr<bundle::DigestCache> digest_cache_ = std::make_shared<bundle::DigestCache>();
   std::unique_ptr<SettingsFile> settings_;
   std::unique_ptr<Election> election_;
-  std::atomic<bool> leading_{false};  ///< Controllers get what changes.
+  LeaderGate leading_;  ///< Open: controllers get what changes.
   std::unique_ptr<kube::Client> client_;
   std::unique_ptr<Reviews> reviews_;
   std::unique_ptr<runtime::EventSink> event_sink_;

@@ -243,17 +243,22 @@ Result<CommandResult> RunCommand(const Command& command, std::stop_token stop) {
 
 Result<std::unique_ptr<ChildProcess>> ChildProcess::Start(const Command& command,
                                                           const std::string& log_path) {
-  auto prepared = Prepare(command);
-  if (!prepared) return prepared.error();
   UniqueFd log;
   if (!log_path.empty()) {
     log = UniqueFd(::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
     if (!log.Valid()) return ErrnoError(errno, "open " + log_path);
   }
+  return Start(command, log);
+}
+
+Result<std::unique_ptr<ChildProcess>> ChildProcess::Start(const Command& command,
+                                                          const UniqueFd& output) {
+  auto prepared = Prepare(command);
+  if (!prepared) return prepared.error();
   const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   const pid_t pid = ForkQuiet();
   if (pid < 0) return ErrnoError(errno, "fork for " + command.argv[0]);
-  if (pid == 0) ExecChild(command, *prepared, null.Get(), log.Get(), log.Get());
+  if (pid == 0) ExecChild(command, *prepared, null.Get(), output.Get(), output.Get());
   ::setpgid(pid, pid);
   return std::unique_ptr<ChildProcess>(new ChildProcess(pid));
 }

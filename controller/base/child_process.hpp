@@ -13,6 +13,7 @@
 
 #include "base/byte_source.hpp"
 #include "base/clock.hpp"
+#include "base/file.hpp"
 #include "base/result.hpp"
 
 namespace base {
@@ -56,6 +57,9 @@ class ChildProcess {
   /// appended.
   static Result<std::unique_ptr<ChildProcess>> Start(const Command& command,
                                                      const std::string& log_path);
+  /// The same with stdout and stderr to an open file; none (not Valid): the parent's.
+  static Result<std::unique_ptr<ChildProcess>> Start(const Command& command,
+                                                     const UniqueFd& output);
   ~ChildProcess();  ///< Kills the group if it still runs, and reaps.
   pid_t Pid() const { return pid_; }
   /// The exit code if it has ended (128 + signal), without waiting.

@@ -12,6 +12,7 @@
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
 #include "base/thread_name.hpp"
+#include "box/agent_log.hpp"
 #include "bundle/installed/installed_plugins.hpp"
 
 namespace box {
@@ -26,6 +27,8 @@ struct Slot {
   SteadyTime next_start{};
   SteadyTime started{};
   base::Millis backoff{};
+  SteadyTime next_log_look{};
+  std::string log_problem;  ///< Told once, not at each look.
 };
 
 /// An agent that was told to end.
@@ -38,7 +41,15 @@ struct Ending {
 bool SameAgent(const AgentSupervisor::Agent& a, const AgentSupervisor::Agent& b) {
   return a.command.argv == b.command.argv && a.command.environment == b.command.environment &&
          a.command.working_directory == b.command.working_directory &&
-         a.configs_path == b.configs_path && a.log_path == b.log_path;
+         a.configs_path == b.configs_path && a.links_end_at == b.links_end_at &&
+         a.log_path == b.log_path;
+}
+
+base::Result<std::unique_ptr<base::ChildProcess>> StartChild(const AgentSupervisor::Agent& agent) {
+  if (agent.log_path.empty()) return base::ChildProcess::Start(agent.command, base::UniqueFd());
+  const auto log = OpenAgentLog(agent.log_path, agent.links_end_at);
+  if (!log) return log.error();
+  return base::ChildProcess::Start(agent.command, *log);
 }
 
 }  // namespace
@@ -50,6 +61,7 @@ struct AgentSupervisor::State {
   void Start(const std::string& key, Slot& slot, SteadyTime now);
   void End(const std::string& key, std::unique_ptr<base::ChildProcess> child);
   void EndThose(SteadyTime now);
+  void BoundOneLog(std::unique_lock<std::mutex>& lock, SteadyTime now);
   bool IsEnding(const std::string& key) const {
     return std::any_of(ending.begin(), ending.end(), [&](const Ending& e) { return e.key == key; });
   }
@@ -63,12 +75,12 @@ struct AgentSupervisor::State {
 };
 
 void AgentSupervisor::State::Start(const std::string& key, Slot& slot, SteadyTime now) {
-  const auto taken = bundle::IsAgentRunning(slot.agent.configs_path);
+  const auto taken = bundle::IsAgentRunning(slot.agent.configs_path, slot.agent.links_end_at);
   slot.view.adopted = taken && *taken;
   slot.next_start = now + options.min_backoff;
   if (slot.view.adopted) return;
   const base::FailpointScope point("box.agent.start");
-  auto child = base::ChildProcess::Start(slot.agent.command, slot.agent.log_path);
+  auto child = StartChild(slot.agent);
   ++slot.view.starts;
   slot.started = now;
   if (!child) {
@@ -120,6 +132,30 @@ void AgentSupervisor::State::EndThose(SteadyTime now) {
   });
 }
 
+/// The log whose look is due for longest. Its disk may be slow and callers must not wait for it, so
+/// the lock is given up meanwhile.
+void AgentSupervisor::State::BoundOneLog(std::unique_lock<std::mutex>& lock, SteadyTime now) {
+  const auto sooner = [](const auto& a, const auto& b) {
+    return a.second.next_log_look < b.second.next_log_look;
+  };
+  const auto due = std::min_element(slots.begin(), slots.end(), sooner);
+  if (due == slots.end() || now < due->second.next_log_look) return;
+  due->second.next_log_look = now + options.log_look;
+  const std::string key = due->first;
+  const Agent agent = due->second.agent;
+  if (agent.log_path.empty()) return;
+  lock.unlock();
+  const base::Status bounded = BoundAgentLog(agent.log_path, agent.links_end_at, options.log_limit);
+  lock.lock();
+  const auto found = slots.find(key);
+  if (found == slots.end()) return;
+  std::string problem = bounded ? "" : bounded.error().message;
+  if (!problem.empty() && problem != found->second.log_problem)
+    base::LogWarning("the log of an agent could not be kept short",
+                     {{"workspace", key}, {"path", agent.log_path}, {"error", problem}});
+  found->second.log_problem = std::move(problem);
+}
+
 void AgentSupervisor::State::Work(std::stop_token stop) {
   std::unique_lock lock(mutex);
   const auto idle = [this] { return slots.empty() && ending.empty(); };
@@ -127,6 +163,7 @@ void AgentSupervisor::State::Work(std::stop_token stop) {
     const auto now = std::chrono::steady_clock::now();
     EndThose(now);
     for (auto& [key, slot] : slots) Tick(key, slot, now);
+    BoundOneLog(lock, now);
     if (idle())
       changed.wait(lock, stop, [&] { return !idle(); });
     else

@@ -24,11 +24,14 @@ class AgentSupervisor {
     base::Millis stable_after{60'000};  ///< A run this long resets the back-off.
     base::Millis grace{8'000};          ///< SIGTERM, then SIGKILL after this.
     base::Millis poll{200};             ///< How often ended children are looked for.
+    size_t log_limit = 1 << 20;  ///< Bytes of an agent's log; then it begins anew (agent_log.hpp).
+    base::Millis log_look{10'000};  ///< How often each log is looked at; one log a `poll`.
   };
   struct Agent {
     base::Command command;
     std::string configs_path;  ///< Whose agent lock tells that one runs already.
-    std::string log_path;      ///< Receives its output; may be empty.
+    std::string links_end_at;  ///< Of both paths: see bundle::InstalledPlugins::Options.
+    std::string log_path;      ///< Receives its output, bounded; may be empty.
   };
   struct View {
     bool running = false;

@@ -52,9 +52,10 @@ std::string SettingsFileOf(const api::Workspace& workspace, const BoxDependencie
 }
 
 MadeBox MakeDirectory(const api::Workspace& workspace, const BoxDependencies& dependencies) {
-  const auto path = DirectoryPath(workspace, dependencies.directory_roots);
-  if (!path) return path.error();
-  DirectoryBoxOptions options{.root = *path,
+  auto place = FindDirectory(workspace, dependencies.directory_roots);
+  if (!place) return place.error();
+  DirectoryBoxOptions options{.root = std::move(place->path),
+                              .links_end_at = std::move(place->links_end_at),
                               .settings_file = SettingsFileOf(workspace, dependencies),
                               .limits = dependencies.limits};
   return MakeDirectoryBox(std::move(options), dependencies.digest_cache,
@@ -89,8 +90,8 @@ MadeBox MakeExternal(const api::Workspace& workspace, const BoxDependencies& dep
 
 }  // namespace
 
-base::Result<std::string> DirectoryPath(const api::Workspace& workspace,
-                                        const std::vector<std::string>& roots) {
+base::Result<DirectoryPlace> FindDirectory(const api::Workspace& workspace,
+                                           const std::vector<std::string>& roots) {
   if (!workspace.spec.box.directory)
     return Invalid("spec.box.directory is missing; add it with `path`", "SpecInvalid");
   std::string path = workspace.spec.box.directory->path;
@@ -103,7 +104,7 @@ base::Result<std::string> DirectoryPath(const api::Workspace& workspace,
   for (const std::string& root : roots) {
     if (!IsBeneath(path, root)) continue;
     link = LinkBeneath(root, path);
-    if (link.empty()) return path;
+    if (link.empty()) return DirectoryPlace{path, root == "/" ? "" : root};
   }
   const std::string why =
       link.empty() ? "is not beneath a folder that the admin allows for boxes (setting "

@@ -36,10 +36,17 @@ struct BoxDependencies {
   const base::Clock* clock = &base::SystemClock::Get();
 };
 
-/// Where a Directory box is, without a slash at the end. Errors: kInvalid with reason SpecInvalid
-/// (missing, relative, with `..`) or BoxPathNotAllowed (beneath none of `roots`).
-base::Result<std::string> DirectoryPath(const api::Workspace& workspace,
-                                        const std::vector<std::string>& roots);
+/// Where a Directory box is, without a slash at the end.
+struct DirectoryPlace {
+  std::string path;
+  std::string links_end_at;  ///< The one of `roots` that allows it; empty if all are allowed.
+};
+
+/// Errors: kInvalid with reason SpecInvalid (missing, relative, with `..`) or BoxPathNotAllowed
+/// (beneath none of `roots`, or through a link). That there is no link now says nothing about the
+/// next moment: whoever opens the path does it by `links_end_at` (bundle::Folder::OpenBeneath).
+base::Result<DirectoryPlace> FindDirectory(const api::Workspace& workspace,
+                                           const std::vector<std::string>& roots);
 
 /// The box of a workspace: cheap, holds no connection; made anew for every pass. Errors: kInvalid
 /// with reason BoxTypeUnavailable (this operator does not serve that type), BoxPathNotAllowed, or

@@ -43,6 +43,7 @@ class DirectoryBox final : public Box {
                RequestRestart restart, const base::Clock& clock)
       : options_(std::move(options)),
         plugins_({.configs_path = Configs(),
+                  .links_end_at = options_.links_end_at,
                   .settings_file = options_.settings_file,
                   .limits = options_.limits},
                  std::move(cache), clock),
@@ -51,12 +52,12 @@ class DirectoryBox final : public Box {
   StateReport State(std::stop_token) override {
     const base::FailpointScope point("box.state");
     struct stat info {};
-    const auto root = bundle::Folder::Open(options_.root);
+    const auto root = bundle::Folder::OpenBeneath(options_.links_end_at, options_.root);
     if (!root || ::fstat(root->Fd(), &info) != 0)
       return {BoxState::kUnknown, root ? "the box's root cannot be read" : root.error().message,
               ""};
     StateReport report{BoxState::kRunning, "", fmt::format("{}:{}", info.st_dev, info.st_ino)};
-    const auto running = bundle::IsAgentRunning(Configs());
+    const auto running = bundle::IsAgentRunning(Configs(), options_.links_end_at);
     if (!running) return {BoxState::kUnknown, running.error().message, ""};
     if (!*running) {
       report.state = BoxState::kStopped;

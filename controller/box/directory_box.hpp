@@ -14,7 +14,8 @@ namespace box {
 using RequestRestart = std::function<base::Status(const std::string& expected_boot_id)>;
 
 struct DirectoryBoxOptions {
-  std::string root = {};  ///< Absolute; plugins are under <root>/configs/plugins.
+  std::string root = {};          ///< Absolute; plugins are under <root>/configs/plugins.
+  std::string links_end_at = {};  ///< See bundle::InstalledPlugins::Options.
   std::string settings_file = "settings.json";  ///< Of the runtime, relative to <root>/configs.
   bundle::Limits limits;
 };

@@ -114,6 +114,22 @@ base::Result<Folder> Folder::Open(const std::string& path) {
   return out;
 }
 
+base::Result<Folder> Folder::OpenBeneath(std::string_view root, const std::string& path) {
+  if (root.empty()) return Open(path);
+  while (root.size() > 1 && root.back() == '/') root.remove_suffix(1);
+  std::string_view rest = path;
+  if (!rest.starts_with(root) ||
+      (root != "/" && rest.size() > root.size() && rest[root.size()] != '/'))
+    return base::MakeError(base::Code::kInvalid,
+                           fmt::format("open folder {}: it is not beneath {}", path, root),
+                           "NameNotAllowed");
+  auto folder = Open(std::string(root));
+  rest.remove_prefix(root.size());
+  if (rest.starts_with('/')) rest.remove_prefix(1);
+  if (!folder) return folder;
+  return folder->Sub(rest);
+}
+
 base::Result<Folder> Folder::Sub(std::string_view path, bool make) const {
   Folder at;
   at.owner_ = owner_;

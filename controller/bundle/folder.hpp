@@ -24,6 +24,9 @@ class Folder {
  public:
   /// Opens `path`; links in the path of the root itself are the admin's business and are followed.
   static base::Result<Folder> Open(const std::string& path);
+  /// Opens `path`, which is `root` or beneath it (both absolute and plain): links on the way to
+  /// `root` are followed, those on the way from there are not. An empty root: as Open(path).
+  static base::Result<Folder> OpenBeneath(std::string_view root, const std::string& path);
   /// Opens a folder beneath this one; with `make` missing segments are created with 0755 and this
   /// root's owner.
   base::Result<Folder> Sub(std::string_view path, bool make = false) const;

@@ -46,6 +46,7 @@ inline constexpr char kNotEntitled[] = "NotEntitled";
 inline constexpr char kInvalidSource[] = "InvalidSource";
 inline constexpr char kRefNotPinned[] = "RefNotPinned";
 inline constexpr char kInvalidName[] = "InvalidName";
+inline constexpr char kInvalidSelector[] = "InvalidSelector";
 inline constexpr char kNameMismatch[] = "NameMismatch";
 inline constexpr char kTooManyPlugins[] = "TooManyPlugins";
 inline constexpr char kMissingDependency[] = "MissingDependency";

@@ -27,6 +27,7 @@ struct HeartbeatTable::State {
   HashIndex uids;
   HashIndex keys;
   TokenIndex tokens;
+  size_t unread = 0;  ///< Slots whose token is unread.
   TextPool texts;
   ExpiryWheel wheel;
   std::optional<base::Now> take_over;
@@ -59,6 +60,7 @@ struct HeartbeatTable::State {
   void Free(uint32_t index);
   void SetTokens(SlotData& data, uint32_t index, const SlotSettings& settings, base::MonoTime now);
   void RetirePrevious(SlotData& data, uint32_t index);
+  base::Error Unknown() const;
   void ArmFor(SlotData& data, uint32_t index, base::MonoTime now);
   void Keep(SlotData& data, const protocol::Heartbeat& heartbeat, const std::string& held_digest);
   base::Result<Change> Record(Slot slot, const protocol::Heartbeat& heartbeat, base::Now now);

@@ -10,6 +10,10 @@
 namespace fleet {
 namespace {
 
+base::Error UnknownToken() {
+  return base::MakeError(base::Code::kUnauthorized, "the token is not known", "UnknownToken");
+}
+
 base::Error Gone() {
   return base::MakeError(base::Code::kNotFound, "the workspace of this token is gone",
                          "WorkspaceGone");
@@ -32,6 +36,7 @@ void HeartbeatTable::State::Free(uint32_t index) {
   if (data.settings.token_hash) tokens.Remove(*data.settings.token_hash, {index, true});
   RetirePrevious(data, index);
   for (const ReviewedToken& token : data.reviewed) tokens.Remove(token.hash, {index, false, true});
+  unread -= data.settings.token_unread ? 1 : 0;
   uids.Remove(HashOf(data.settings.uid), index);
   keys.Remove(HashOf(data.settings.key), index);
   const uint32_t generation = data.generation + 1;
@@ -44,6 +49,18 @@ void HeartbeatTable::State::RetirePrevious(SlotData& data, uint32_t index) {
   if (!data.previous_valid) return;
   tokens.Remove(*data.settings.previous_token_hash, {index, false});
   data.previous_valid = false;
+}
+
+/// Nobody is told that his token is void as long as it may only be that it was not read yet.
+base::Error HeartbeatTable::State::Unknown() const {
+  if (take_over && unread == 0) return UnknownToken();
+  base::Error error = base::MakeError(
+      base::Code::kUnavailable,
+      take_over ? fmt::format("the tokens of {} workspaces could not be read yet", unread)
+                : "the tokens are not loaded yet",
+      "NotReady");
+  error.retry_after = take_over ? base::Millis{5'000} : base::Millis{1'000};
+  return error;
 }
 
 void HeartbeatTable::State::SetTokens(SlotData& data, uint32_t index, const SlotSettings& settings,
@@ -182,6 +199,8 @@ void HeartbeatTable::Upsert(const SlotSettings& settings, base::Now now) {
     state_->keys.Remove(State::HashOf(data.settings.key), index);
     state_->keys.Add(State::HashOf(settings.key), index);
   }
+  state_->unread += settings.token_unread ? 1 : 0;
+  state_->unread -= data.settings.token_unread ? 1 : 0;
   data.settings = settings;
   if (is_new) {
     data.used = true;
@@ -237,10 +256,7 @@ void HeartbeatTable::DropReviewedTokens(const std::string& uid) {
 }
 
 base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::MonoTime now) {
-  const auto unknown = [] {
-    return base::MakeError(base::Code::kUnauthorized, "the token is not known", "UnknownToken");
-  };
-  if (token.empty() || token.size() > 4096) return unknown();
+  if (token.empty() || token.size() > 4096) return UnknownToken();
   const base::Sha256Digest hash = base::Sha256Of(token);
   const std::lock_guard lock(state_->mutex);
   const auto match = state_->tokens.Find(hash, [&](TokenIndex::Match of) {
@@ -251,13 +267,7 @@ base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::Mo
     const auto& stored = of.current ? slot.settings.token_hash : slot.settings.previous_token_hash;
     return stored.has_value() && TokenIndex::Same(*stored, hash);
   });
-  if (!match) {
-    if (state_->take_over) return unknown();
-    base::Error error =
-        base::MakeError(base::Code::kUnavailable, "the tokens are not loaded yet", "NotReady");
-    error.retry_after = base::Millis{1000};
-    return error;
-  }
+  if (!match) return state_->Unknown();
   SlotData& data = state_->slots[match->index];
   if (match->reviewed) {
     const auto known = std::find_if(data.reviewed.begin(), data.reviewed.end(),
@@ -266,10 +276,10 @@ base::Result<Slot> HeartbeatTable::Authenticate(std::string_view token, base::Mo
       return Slot{match->index, data.generation};
     state_->tokens.Remove(hash, *match);
     if (known != data.reviewed.end()) data.reviewed.erase(known);
-    return unknown();
+    return UnknownToken();
   }
   if (match->current || now >= data.previous_until) state_->RetirePrevious(data, match->index);
-  if (!match->current && !data.previous_valid) return unknown();
+  if (!match->current && !data.previous_valid) return UnknownToken();
   return Slot{match->index, data.generation};
 }
 

@@ -39,7 +39,10 @@ struct SlotSettings {
   std::optional<base::Sha256Digest>
       token_hash;  ///< SHA-256 of the token's text. None: nobody can report.
   std::optional<base::Sha256Digest>
-      previous_token_hash;        ///< Works until the current one is used, at most 24 h.
+      previous_token_hash;  ///< Works until the current one is used, at most 24 h.
+  /// It may well have a token, which could not be read so far: while that is so of any slot, an
+  /// unknown token may be its agent's.
+  bool token_unread = false;
   base::Millis timeout{180'000};  ///< spec.heartbeat.timeoutSeconds
   int32_t period_seconds = 30;    ///< The answer's nextPeriodSeconds.
 };
@@ -120,8 +123,8 @@ class HeartbeatTable {
   void SetErrorRates(double degraded_at, double recovered_below);
 
   /// Silence is counted from here for slots that have not reported (start, leader change). Also
-  /// says that all tokens are known from now on: before it, an unknown token is kUnavailable (503),
-  /// never unauthorized.
+  /// says that all tokens are known from now on, but for those of slots that say token_unread:
+  /// before it, an unknown token is kUnavailable (503), never unauthorized.
   void TakeOver(base::Now now);
   std::optional<base::Now> TakeOverTime() const;
 
@@ -131,7 +134,8 @@ class HeartbeatTable {
   void Remove(const std::string& uid);
   void RemoveByKey(const meta::ObjectKey& key);
 
-  /// Errors: kUnauthorized (unknown or empty), kUnavailable (before TakeOver; retry_after 1 s).
+  /// Errors: kUnauthorized (unknown or empty), kUnavailable with reason NotReady (unknown, before
+  /// TakeOver or while a slot's token is unread; retry_after 1 s or 5 s).
   base::Result<Slot> Authenticate(std::string_view token, base::MonoTime now);
   /// A token that was checked elsewhere (a service account's, by TokenReview) speaks for this
   /// workspace until `until`; four at a time, the oldest goes. False: no such slot.

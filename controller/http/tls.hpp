@@ -13,8 +13,9 @@ struct CertificateAndKey {
   std::string private_key_pem;
 };
 
-/// Certificates made here are valid from this long before their making: clocks of peers differ.
-inline constexpr base::Seconds kBackdate{300};
+/// Certificates made here are valid from this long before their making: clocks of peers differ, by
+/// hours where one takes local time for UTC.
+inline constexpr base::Seconds kBackdate{86'400};
 
 /// A self-signed P-256 certificate authority.
 base::Result<CertificateAndKey> MakeCertificateAuthority(const std::string& common_name,

@@ -13,6 +13,7 @@
 #include "base/log.hpp"
 #include "codec/json.hpp"
 #include "http/client/client.hpp"
+#include "http/retry_after.hpp"
 #include "kube/credentials.hpp"
 #include "kube/json_span.hpp"
 #include "kube/status_error.hpp"
@@ -26,6 +27,26 @@ constexpr base::Millis kLongestBackOff{5'000};
 /// own.
 constexpr int kPlainAttempts = 3;
 constexpr size_t kWarningsKept = 256;
+
+/// For messages: with its namespace, if it is of one.
+std::string TextOf(const Collection& collection) {
+  return collection.ns.empty()
+             ? collection.resource.plural
+             : fmt::format("{} in namespace {}", collection.resource.plural, collection.ns);
+}
+
+/// The server tells of its flow schema and priority level by UID only: with how to find the names.
+std::string TextOf429(const http::Headers& headers) {
+  const auto schema = http::FindHeader(headers, "X-Kubernetes-PF-FlowSchema-UID");
+  const auto level = http::FindHeader(headers, "X-Kubernetes-PF-PriorityLevel-UID");
+  if (schema.empty()) return "429: refused for now, what was asked is asked again";
+  return fmt::format(
+      "429: refused for now by API priority and fairness, what was asked is asked again; `kubectl "
+      "get flowschemas,prioritylevelconfigurations -o "
+      "custom-columns=NAME:.metadata.name,UID:.metadata.uid` names flow schema {} and priority "
+      "level {}",
+      schema, level);
+}
 
 base::MonoTime MonoNow() { return std::chrono::steady_clock::now(); }
 
@@ -86,9 +107,8 @@ class HttpKubeClient final : public Client {
 
   base::Result<std::string> Create(const Collection& where, std::string body,
                                    const WriteOptions& options) override {
-    Call call =
-        MakeCall("POST", CollectionPath(where) + WriteQuery(options, false),
-                 fmt::format("create {} {}", where.resource.plural, where.ns), options.call);
+    Call call = MakeCall("POST", CollectionPath(where) + WriteQuery(options, false),
+                         "create " + TextOf(where), options.call);
     call.request.body = std::move(body);
     return Write("create", where.resource.plural, "application/json", std::move(call));
   }
@@ -267,7 +287,7 @@ std::optional<base::Millis> HttpKubeClient::RetryIn(const Call& call,
   // The server is behind the version that was asked for: the caller knows what to do without it.
   const bool of_version = call.request.target.find("resourceVersionMatch=") != std::string::npos;
   if (answer->status == 504 && of_version) return std::nullopt;
-  if (const auto wait = RetryAfter(*answer)) return *wait + FullJitter(0);
+  if (const auto wait = http::RetryAfter(answer->headers)) return *wait + FullJitter(0);
   return get && attempt < kPlainAttempts ? std::optional(FullJitter(attempt)) : std::nullopt;
 }
 
@@ -295,10 +315,7 @@ base::Result<std::string> HttpKubeClient::Perform(Call call) {
 void HttpKubeClient::ShowWarnings(const http::Response& response) {
   std::string text(http::FindHeader(response.headers, "Warning"));
   // The queue of the server that may be full (priority and fairness).
-  if (response.status == 429 && text.empty())
-    text = fmt::format("429: refused for now; flow schema `{}`, priority level `{}`",
-                       http::FindHeader(response.headers, "X-Kubernetes-PF-FlowSchema-UID"),
-                       http::FindHeader(response.headers, "X-Kubernetes-PF-PriorityLevel-UID"));
+  if (response.status == 429 && text.empty()) text = TextOf429(response.headers);
   if (text.empty()) return;
   if (options_.warning) return options_.warning(text);
   const std::lock_guard lock(warnings_mutex_);
@@ -334,7 +351,7 @@ base::Result<ListResult> HttpKubeClient::ListEach(const Collection& from,
                                                   const ListOptions& options,
                                                   const ItemSink& sink) {
   const base::MonoTime deadline = MonoNow() + options.call.deadline;
-  const std::string what = fmt::format("list {} {}", from.resource.plural, from.ns);
+  const std::string what = "list " + TextOf(from);
   ListResult result;
   std::string token;
   do {
@@ -375,8 +392,7 @@ std::string HttpKubeClient::WatchTarget(const Collection& from, const WatchOptio
 
 base::Status HttpKubeClient::Watch(const Collection& from, const WatchOptions& options,
                                    const EventSink& sink) {
-  const Call call = MakeCall("GET", WatchTarget(from, options),
-                             fmt::format("watch {} {}", from.resource.plural, from.ns), {});
+  const Call call = MakeCall("GET", WatchTarget(from, options), "watch " + TextOf(from), {});
   for (bool asked_again = false;; asked_again = true) {
     credentials_->Refresh(asked_again);
     http::Request request = call.request;

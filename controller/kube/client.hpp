@@ -114,12 +114,13 @@ struct ClientOptions {
 /// Values are the answer's body, the exact bytes of a JSON object: decode them with codec.
 /// Errors (from metav1.Status where there is one; message names verb and object; reason is the
 /// Status reason, e.g. AlreadyExists): 400, 405, 413, 415, 422 kInvalid (details.causes in the
-/// message); 401 kUnauthorized (after one retry with fresh credentials); 403 kForbidden; 404
-/// kNotFound; 409 kAlreadyExists (reason AlreadyExists) or kConflict; 410 kGone; 408 and 504
-/// kTimeout; 429 and other 5xx kUnavailable with retry_after; no answer kUnavailable, kTimeout or
-/// kCancelled. Retried inside a call: 429 and 5xx that carry Retry-After (any verb), and a lost
-/// connection or 5xx for GET. Writes that were lost in flight are not retried. A write that
-/// ClientOptions::may_write refuses fails with that error and is not sent.
+/// message); 401 kUnauthorized (after one retry with fresh credentials); 403 kForbidden (reason
+/// NamespaceTerminating where that is why); 404 kNotFound; 409 kAlreadyExists (that reason, too) or
+/// kConflict; 410 kGone; 408 and 504 kTimeout; 429 and other 5xx kUnavailable with retry_after; no
+/// answer kUnavailable, kTimeout or kCancelled. Retried inside a call: 429 and 5xx that carry
+/// Retry-After (any verb), and a lost connection or 5xx for GET. Writes that were lost in flight
+/// are not retried. A write that ClientOptions::may_write refuses fails with that error and is not
+/// sent.
 class Client {
  public:
   static base::Result<std::unique_ptr<Client>> Create(ClientConfig config,

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "codec/json.hpp"
+#include "http/retry_after.hpp"
 
 namespace kube {
 namespace {
@@ -50,6 +49,16 @@ std::string Causes(const codec::Json& details) {
   return text;
 }
 
+/// Of a refusal whose reason says nothing: the word by which the API server's own admission gives
+/// its cause.
+bool HasCause(const codec::Json& details, std::string_view reason) {
+  const codec::Json& causes = codec::GetMember(details, "causes");
+  if (!causes.is_array()) return false;
+  for (const auto& cause : causes)
+    if (codec::GetString(cause, "reason") == reason) return true;
+  return false;
+}
+
 std::string Short(std::string text) {
   if (text.size() > kMessageLimit) text = text.substr(0, kMessageLimit) + "...";
   return text;
@@ -68,6 +77,8 @@ base::Error FromStatus(int http_status, const codec::Json& status, const std::st
     message += " (" + causes + ")";
   if (message.empty()) message = fmt::format("HTTP {}", code);
   const base::Code kind = CodeOf(code, reason);
+  if (kind == base::Code::kForbidden && HasCause(details, kNamespaceTerminating))
+    reason = kNamespaceTerminating;
   base::Error error = base::MakeError(kind, Short(what + ": " + message), std::move(reason));
   if (const int64_t seconds = codec::GetInt(details, "retryAfterSeconds");
       seconds > 0 && seconds < 3600)
@@ -83,16 +94,6 @@ const char* NotAnApiServer(int status) {
 }
 
 }  // namespace
-
-std::optional<base::Millis> RetryAfter(const http::Response& response) {
-  const std::string_view text = http::FindHeader(response.headers, "Retry-After");
-  int seconds = -1;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), seconds);
-  if (text.empty() || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() ||
-      seconds < 0 || seconds > 3600)
-    return std::nullopt;
-  return base::Seconds(seconds);
-}
 
 base::Error ErrorOf(const http::Response& response, const std::string& what) {
   const auto json =
@@ -114,7 +115,7 @@ base::Error ErrorOf(const http::Response& response, const std::string& what) {
                                                                                : "another type",
                     NotAnApiServer(response.status)));
   }
-  if (const auto wait = RetryAfter(response)) error.retry_after = wait;
+  if (const auto wait = http::RetryAfter(response.headers)) error.retry_after = wait;
   return error;
 }
 

@@ -1,21 +1,21 @@
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
-#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "http/message.hpp"
 
 namespace kube {
+
+/// The reason of what is refused because its namespace is being deleted (the Status says
+/// Forbidden).
+inline constexpr char kNamespaceTerminating[] = "NamespaceTerminating";
 
 /// What an HTTP answer over 299 means; see kube/client.hpp for the table. `what` says what was
 /// attempted on which object.
 base::Error ErrorOf(const http::Response& response, const std::string& what);
 /// The same for the object of an ERROR event (a metav1.Status).
 base::Error ErrorOfStatus(std::string_view status, const std::string& what);
-/// Retry-After in seconds, if it is there and sensible (dates are not read).
-std::optional<base::Millis> RetryAfter(const http::Response& response);
 
 }  // namespace kube

@@ -32,6 +32,29 @@ std::optional<base::MonoTime> DeclaredPluginReconciler::WaitUntil(const api::Dec
   return std::nullopt;
 }
 
+/// Until when its status has been written often enough; nothing: it may be written.
+std::optional<base::MonoTime> DeclaredPluginReconciler::HoldUntil(const api::DeclaredPlugin& plugin,
+                                                                  base::MonoTime now) {
+  const bool asked =
+      plugin.status.observed_generation != plugin.meta.generation ||
+      core::ReconcileRequested(plugin.meta.annotations, plugin.status.last_handled_reconcile_at);
+  if (asked) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  const auto written = written_.find(plugin.meta.Key());
+  if (written == written_.end()) return std::nullopt;
+  const base::MonoTime until = written->second - kStatusInterval * (kStatusBurst - 1);
+  return now < until ? std::optional(until) : std::nullopt;
+}
+
+void DeclaredPluginReconciler::NoteWrite(const meta::ObjectKey& key, base::MonoTime now) {
+  const std::lock_guard lock(mutex_);
+  base::MonoTime& paid = written_.try_emplace(key, now).first->second;
+  paid = std::max(paid, now) + kStatusInterval;
+  if (written_.size() < sweep_at_) return;
+  std::erase_if(written_, [&](const auto& entry) { return entry.second <= now; });
+  sweep_at_ = std::max<size_t>(64, 2 * written_.size());
+}
+
 base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::ObjectKey& key,
                                                                    std::stop_token stop) {
   const auto plugin = on_.plugins.Get(key);
@@ -39,8 +62,10 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
     on_.sources.Forget({AskerKind::kDeclaredPlugin, key});
     const std::lock_guard lock(mutex_);
     waiting_.erase(key);
+    written_.erase(key);
     return runtime::Requeue::None();
   }
+  if (const auto until = HoldUntil(*plugin, on_.clock->Read().mono)) return Until(on_, *until);
   const auto policy = on_.policy();
   core::DeclaredPluginObservation observation;
   observation.object = *plugin;
@@ -69,6 +94,7 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
     return Until(on_, std::min(*until, summary.next_check));
   auto wrote = WriteStatus(on_, *plugin, plugin->status, summary.status, stop);
   if (!wrote && wrote.error().code != base::Code::kNotFound) return std::move(wrote).error();
+  if (wrote && *wrote) NoteWrite(key, now.mono);
   return Until(on_, summary.next_check);
 }
 

@@ -22,17 +22,28 @@ class DeclaredPluginReconciler final : public runtime::Reconciler {
   /// written twice. Until then observedGeneration is -1 (kstatus: InProgress). 25 ms for each that
   /// waits, 60 s at most.
   static base::Millis FirstStatusWait(size_t waiting);
+  /// Status writes of one DeclaredPlugin at once, and one every so often after that: 300 workspaces
+  /// that are deleted change its counts 300 times. What it would say meanwhile is not even summed
+  /// up; a changed spec and a reconcile request are answered at once.
+  static constexpr int kStatusBurst = 4;
+  static constexpr base::Millis kStatusInterval{1'000};
   /// Workspaces examined by all passes so far (SC-8).
   uint64_t Examined() const { return examined_.load(); }
 
  private:
   std::optional<base::MonoTime> WaitUntil(const api::DeclaredPlugin& plugin, bool may_wait,
                                           base::MonoTime now);
+  std::optional<base::MonoTime> HoldUntil(const api::DeclaredPlugin& plugin, base::MonoTime now);
+  void NoteWrite(const meta::ObjectKey& key, base::MonoTime now);
 
   const Dependencies on_;
   std::mutex mutex_;
   /// DeclaredPlugins without a status, by key: UID and time of the first pass. By mutex_.
   std::unordered_map<meta::ObjectKey, std::pair<std::string, base::MonoTime>> waiting_;
+  /// Up to when the status writes of a DeclaredPlugin are paid for, while that is to come. By
+  /// mutex_.
+  std::unordered_map<meta::ObjectKey, base::MonoTime> written_;
+  size_t sweep_at_ = 64;  ///< Entries, before those of the past are dropped. By mutex_.
   std::atomic<uint64_t> examined_{0};
 };
 

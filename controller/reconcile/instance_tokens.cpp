@@ -39,6 +39,13 @@ fleet::SlotSettings SettingsOf(const api::Workspace& workspace) {
   return slot;
 }
 
+/// The API, or the way to it, is at fault, not what is stored there: the Secret may well be good.
+bool MayBeReadLater(const base::Error& error) {
+  return error.code == base::Code::kUnavailable || error.code == base::Code::kTimeout ||
+         error.code == base::Code::kCancelled || error.code == base::Code::kInternal ||
+         error.code == base::Code::kConflict || error.code == base::Code::kUnauthorized;
+}
+
 }  // namespace
 
 std::string InstanceTokens::SecretName(const std::string& workspace) {
@@ -111,6 +118,13 @@ base::Result<InstanceTokens::Texts> InstanceTokens::ReadOrCreate(const api::Work
                          fmt::format("make {}: it comes and goes", ref.Text()));
 }
 
+/// Boxes are beyond the API's fence: who may not write there any more gives no token either.
+base::Status InstanceTokens::Give(box::Box& box, const std::string& token, std::stop_token stop) {
+  if (auto may = on_.client.MayWrite(); !may) return may;
+  const base::FailpointScope failpoint("box.WriteToken");
+  return box.WriteToken(token, stop);
+}
+
 base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* box,
                                     std::stop_token stop) {
   const std::string& uid = workspace.meta.uid;
@@ -138,6 +152,7 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
     // Its slot it has all the same: an agent with a token of its own (a managed Pod's) may report.
     slot.token_hash = known.slot.token_hash;
     slot.previous_token_hash = known.slot.previous_token_hash;
+    slot.token_unread = !slot.token_hash && MayBeReadLater(texts.error());
     on_.fleet.Upsert(slot, on_.clock->Read());
     return std::move(texts).error();
   }
@@ -159,8 +174,7 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
   base::Status given;
   if (give) {
     known.box_with_token.clear();
-    const base::FailpointScope failpoint("box.WriteToken");
-    given = box->WriteToken(texts->current, stop);
+    given = Give(*box, texts->current, stop);
     if (given) known.box_with_token = identity;
     // Given when it runs: its start wakes the next pass.
     if (!given && given.error().reason == "BoxNotRunning") given = {};

@@ -41,6 +41,7 @@ class InstanceTokens {
   };
   base::Result<Texts> ReadOrCreate(const api::Workspace& workspace, std::stop_token stop);
   base::Result<Texts> Create(const api::Workspace& workspace, std::stop_token stop);
+  base::Status Give(box::Box& box, const std::string& token, std::stop_token stop);
 
   const Dependencies& on_;
   std::mutex mutex_;

@@ -12,6 +12,7 @@
 #include "core/plan/plugin_status.hpp"
 #include "core/reasons.hpp"
 #include "core/requeue.hpp"
+#include "kube/status_error.hpp"
 #include "reconcile/executor.hpp"
 #include "reconcile/notes.hpp"
 #include "reconcile/pass_log.hpp"
@@ -51,6 +52,10 @@ kube::ObjectRef RefOf(const api::Workspace& workspace) {
 /// Only an administrator can mend it.
 bool IsShown(const base::Error& error) {
   return error.code == base::Code::kForbidden || error.code == base::Code::kInvalid;
+}
+
+bool IsOfEndingNamespace(const base::Status& made) {
+  return !made && made.error().reason == kube::kNamespaceTerminating;
 }
 
 /// No answer, and yet the write may have been taken; or somebody else has written since.
@@ -111,6 +116,8 @@ void WorkspaceReconciler::ForgetUid(const std::string& uid) {
   slow_.Forget(uid);
   unsure_.erase(uid);
   contests_.Forget(uid);
+  ending_.erase(uid);
+  if (ending_.empty()) ends_told_.clear();
 }
 
 base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey& key) {
@@ -166,12 +173,33 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   auto turn = slow_.Enter(workspace->meta.uid);
   if (!turn) return runtime::Requeue::After(base::Seconds{1}, runtime::Priority::kLow);
   if (workspace->meta.deletion_time) return Delete(*workspace, *turn, stop);
+  if (IsEnding(workspace->meta.uid)) return runtime::Requeue::None();
   // The finalizer comes before any effect outside of the API (WR-08).
   if (NeedsCleanup(*workspace) && !HasFinalizer(*workspace)) {
     if (auto added = AddFinalizer(*workspace, stop); !added) return std::move(added).error();
     return runtime::Requeue::After(base::Millis{1});
   }
   return Converge(*workspace, *turn, stop);
+}
+
+bool WorkspaceReconciler::IsEnding(const std::string& uid) {
+  const std::lock_guard lock(mutex_);
+  return ending_.contains(uid);
+}
+
+/// A namespace that is being deleted takes no new objects, and never comes back: its Workspaces are
+/// deleted with it, which wakes their next pass. Until then nothing is tried in vain.
+runtime::Requeue WorkspaceReconciler::LeaveToItsEnd(const api::Workspace& workspace) {
+  bool told;
+  {
+    const std::lock_guard lock(mutex_);
+    ending_.insert(workspace.meta.uid);
+    told = !ends_told_.insert(workspace.meta.ns).second;
+  }
+  if (!told)
+    base::LogInfo("a namespace is being deleted: its Workspaces are left alone until they are, too",
+                  {{"namespace", workspace.meta.ns}});
+  return runtime::Requeue::None();
 }
 
 base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspace& workspace,
@@ -183,11 +211,13 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     auto box = BoxOf(on_, workspace);
     return tokens_.Ensure(workspace, box && !workspace.spec.suspend ? box->get() : nullptr, stop);
   });
+  if (IsOfEndingNamespace(token)) return LeaveToItsEnd(workspace);
   const base::Millis wait = MayAwaitSources(workspace.meta.uid);
   pass.seen = turn.Timed([&] {
     return Observe(on_, {workspace, Recall(workspace.meta.uid), *pass.policy, wait.count() > 0},
                    stop);
   });
+  if (IsOfEndingNamespace(pass.seen.ProvideStatus())) return LeaveToItsEnd(workspace);
   NoteAwaited(workspace.meta.uid, pass.seen.awaits_sources);
   if (pass.seen.awaits_sources && wait.count() > 0) return runtime::Requeue::After(wait);
   core::WorkspaceObservation& observation = pass.seen.observation;
@@ -415,7 +445,7 @@ base::Status WorkspaceReconciler::WriteTerminating(const api::Workspace& workspa
 std::string WorkspaceReconciler::TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                                           std::stop_token stop) {
   auto box = BoxOf(on_, workspace);
-  if (!box) return "";
+  if (!box || !on_.client.MayWrite()) return "";  // Then the finalizer stays, too.
   const base::FailpointScope failpoint("box.TakeToken");
   const auto taken = turn.Timed([&] { return (*box)->WriteToken("", stop); });
   if (taken || taken.error().reason == "PluginsPathNotPersistent") return "";
@@ -433,8 +463,10 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
   core::CleanupFacts facts;
   {
     const std::lock_guard lock(mutex_);
-    facts.first_tried =
-        deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono).first->second;
+    const auto [since, first] =
+        deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono);
+    facts.first_tried = since->second;
+    facts.asked = !first;
   }
   auto ns = on_.client.Get({kube::kNamespaces, "", workspace.meta.ns},
                            {.deadline = base::Seconds{10}, .stop = stop});
@@ -447,11 +479,14 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
     if (box) {
       facts.box_gone = (*box)->State(stop).reason == core::reason::kPodMissing;
       const std::string boot = workspace.status.agent ? workspace.status.agent->boot_id : "";
+      // As in RunPlan: boxes are beyond the API's fence.
+      if (auto may = on_.client.MayWrite(); !may) return std::move(may).error();
       const base::FailpointScope failpoint("box.Remove");
       const auto results = turn.Timed([&] { return (*box)->Remove(plan.remove, boot, stop); });
       facts.removed = results && std::all_of(results->begin(), results->end(),
                                              [](const auto& r) { return IsGone(r.status); });
     }
+    facts.asked = true;
   } else if (plan.remove.empty()) {
     facts.removed = true;
   }

@@ -35,6 +35,8 @@ class WorkspaceReconciler final : public runtime::Reconciler {
                                           std::stop_token stop);
   base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                                         std::stop_token stop);
+  bool IsEnding(const std::string& uid);
+  runtime::Requeue LeaveToItsEnd(const api::Workspace& workspace);
   std::string TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                        std::stop_token stop);
   base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
@@ -61,7 +63,9 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   std::map<std::string, base::MonoTime>
       deleting_since_;  ///< By uid: when this process first tried to clean up.
   std::map<std::string, base::MonoTime> awaiting_;  ///< By uid: sources of new plugins, since.
-  std::set<std::string> unsure_;  ///< Uids whose last status write was not answered, or refused.
+  std::set<std::string> ending_;     ///< Uids of Workspaces whose namespace is being deleted,
+  std::set<std::string> ends_told_;  ///< and those namespaces, as logged.
+  std::set<std::string> unsure_;     ///< Uids whose last status write was not answered, or refused.
   std::map<meta::ObjectKey, std::string>
       uids_;  ///< Last seen uid of a key, to forget it when it is gone.
 };

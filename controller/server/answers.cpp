@@ -41,6 +41,31 @@ constexpr std::string_view kReviewsHint =
     "tell a cluster admin: manifests/namespaced/cluster/auth_delegator.yaml, with the operator's "
     "namespace in it, gives the right";
 
+/// What whoever asked can do about it, where the caller knows nothing better.
+std::string_view HintFor(int status, const base::Error& error) {
+  if (error.reason == "ReviewsForbidden") return kReviewsHint;
+  switch (status) {
+    case 400:
+      return "correct the request as the message says";
+    case 401:
+      return "send `Authorization: Bearer <token>` with a token that is valid";
+    case 403:
+      return "ask who administers that namespace for the right that the message names";
+    case 404:
+      return "check the namespace and the names in the path";
+    case 409:
+      return "look at what is there (GET), then change the request or what is there";
+    case 413:
+      return "send less";
+    case 429:
+    case 503:
+      return error.retry_after ? "repeat the request after Retry-After"
+                               : "repeat the request in a while";
+    default:
+      return "the operator's log says more; tell who runs it";
+  }
+}
+
 bool IsSpace(char c) { return c == ' ' || c == '\t'; }
 
 }  // namespace
@@ -81,7 +106,7 @@ http::Response ErrorResponse(const base::Error& error, std::string_view hint) {
   // The reason as it stands in conditions, so that both can be searched for.
   const std::string message =
       error.reason.empty() ? error.message : fmt::format("{}: {}", error.reason, error.message);
-  if (hint.empty() && error.reason == "ReviewsForbidden") hint = kReviewsHint;
+  if (hint.empty()) hint = HintFor(status, error);
   auto response = ErrorResponse(status, code, message, hint);
   if (status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.retry_after) {

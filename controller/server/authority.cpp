@@ -153,7 +153,12 @@ base::Result<Authority> DecodeAuthority(std::string_view secret) {
 }
 
 bool WantsRenewal(const std::string& certificate_pem, base::WallTime now) {
-  return Passed(certificate_pem, 2.0 / 3, now);
+  return NotYetValid(certificate_pem, now) || Passed(certificate_pem, 2.0 / 3, now);
+}
+
+bool NotYetValid(const std::string& certificate_pem, base::WallTime now) {
+  const auto begin = http::CertificateBegin(certificate_pem);
+  return begin && *begin > now;
 }
 
 }  // namespace server

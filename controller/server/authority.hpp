@@ -46,7 +46,9 @@ std::string EncodeAuthority(const Authority& authority, const std::string& ns,
 /// kInvalid with reason AuthoritySecretMalformed: says what is wrong and what to do.
 base::Result<Authority> DecodeAuthority(std::string_view secret);
 
-/// Whether a serving certificate has passed two thirds of its life, or has ended.
+/// Whether a serving certificate has passed two thirds of its life, has ended, or has not begun:
+/// the clock was ahead when it was made, and nobody else takes it before then.
 bool WantsRenewal(const std::string& certificate_pem, base::WallTime now);
+bool NotYetValid(const std::string& certificate_pem, base::WallTime now);
 
 }  // namespace server

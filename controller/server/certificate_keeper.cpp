@@ -88,9 +88,24 @@ base::Result<http::TlsMaterial> CertificateKeeper::Sign(const Authority& authori
   return http::TlsMaterial{std::move(made->certificate_pem), std::move(made->private_key_pem), ""};
 }
 
+/// It is not replaced: if it is our clock that is wrong, all others trust it, and a new one would
+/// have to reach every box.
+void CertificateKeeper::TellIfNotYetValid(const Authority& authority) {
+  const std::string& pem = authority.current.certificate_pem;
+  if (!NotYetValid(pem, options_.clock->Read().wall) || told_pem_ == pem) return;
+  told_pem_ = pem;
+  base::LogError(
+      "the certificate authority is not valid yet: this machine's clock is behind, which is to be "
+      "corrected, or another's was ahead when it was made, and agents do not trust it; see runbook "
+      "WorkspaceOperatorCertificateEndsSoon",
+      {{"secret", options_.ns + "/" + options_.secret},
+       {"begins", base::FormatTime(http::CertificateBegin(pem).value_or(base::WallTime{}))}});
+}
+
 base::Result<std::optional<http::TlsMaterial>> CertificateKeeper::Refresh(std::stop_token stop) {
   auto authority = Stored(stop);
   if (!authority) return std::move(authority).error();
+  TellIfNotYetValid(*authority);
   std::optional<http::TlsMaterial> fresh;
   if (signer_pem_ != authority->current.certificate_pem ||
       WantsRenewal(material_.certificate_chain_pem, options_.clock->Read().wall)) {

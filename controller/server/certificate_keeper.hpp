@@ -53,12 +53,14 @@ class CertificateKeeper {
   base::Result<Authority> Stored(std::stop_token stop);
   base::Result<Authority> Store(const Authority& wanted, std::stop_token stop);
   base::Result<http::TlsMaterial> Sign(const Authority& authority) const;
+  void TellIfNotYetValid(const Authority& authority);
   base::Seconds Period() const;
 
   kube::Client& client_;
   const CertificateOptions options_;
   std::string signer_pem_;  ///< Used by Refresh only, as is the next.
   http::TlsMaterial material_;
+  std::string told_pem_;  ///< The authority that was told of.
   mutable std::mutex mutex_;
   std::string bundle_;                                    ///< By mutex_.
   std::optional<Authority> authority_;                    ///< By mutex_.

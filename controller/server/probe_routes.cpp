@@ -20,7 +20,7 @@ http::Response RunChecks(const std::vector<Check>& checks) {
   if (!fine) {
     body["error"] = "not_ready";
     body["message"] = "a check fails; see `checks`";
-    body["hint"] = "";
+    body["hint"] = "`problem` of a check says what it waits for; docs/runbooks has a page an alert";
   }
   auto response = JsonResponse(fine ? 200 : 503, codec::Dump(body));
   response.headers.emplace_back("Cache-Control", "no-store");

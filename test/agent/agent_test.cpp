@@ -23,6 +23,7 @@
 #include "http/server/server.hpp"
 #include "protocol/answer.hpp"
 #include "protocol/heartbeat.hpp"
+#include "support/captured_log.hpp"
 
 namespace {
 
@@ -80,6 +81,16 @@ class Operator {
     const std::lock_guard lock(mutex_);
     return beats_.empty() ? std::nullopt : std::optional(beats_.back());
   }
+  /// The next `times` reports are answered 503 with that Retry-After.
+  void Defer(int times, std::string retry_after) {
+    const std::lock_guard lock(mutex_);
+    deferrals_ = times;
+    retry_after_ = std::move(retry_after);
+  }
+  int Deferrals() {
+    const std::lock_guard lock(mutex_);
+    return deferrals_;
+  }
   int Refused() {
     const std::lock_guard lock(mutex_);
     return refused_;
@@ -100,6 +111,12 @@ class Operator {
     if (http::FindHeader(request.headers, "Authorization") != "Bearer " + token_) {
       ++refused_;
       return out.Send({401, {}, protocol::EncodeError({"unknown_token", "not known", ""})});
+    }
+    if (request.method == "POST" && deferrals_ > 0) {
+      --deferrals_;
+      return out.Send({503,
+                       {{"Retry-After", retry_after_}},
+                       protocol::EncodeError({"token_review_pending", "send again", ""})});
     }
     if (request.method == "POST") {
       auto body = protocol::DecodeRegister(request.body);
@@ -129,6 +146,8 @@ class Operator {
   protocol::HeartbeatAnswer answer_;
   std::string token_ = "token";
   std::string held_;
+  int deferrals_ = 0;
+  std::string retry_after_;
   std::map<std::string, std::pair<std::string, std::string>> artifacts_;
   std::vector<protocol::Heartbeat> beats_;
   int downloads_ = 0;
@@ -481,6 +500,34 @@ TEST_CASE_FIXTURE(Fixture, "however long it was refused, an agent tries again on
   CHECK(Eventually(refused));
   operator_.Token("token");
   CHECK(Eventually([this] { return operator_.Last().has_value(); }));
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "an agent that is asked to come again does so, and calls it trouble if it "
+                  "goes on") {
+  std::string text;
+  const auto logs = [&](const char* line) {
+    const support::CapturedLog log;
+    StartAgent();
+    const bool done =
+        Eventually([&] { return operator_.Last() && log.Text().find(line) != std::string::npos; });
+    text = log.Text();
+    return done;
+  };
+  SUBCASE("no sooner than it was asked to, while a report is due later") {
+    options_.period = Millis{60'000};
+    operator_.Defer(2, "1");
+    const auto begin = std::chrono::steady_clock::now();
+    REQUIRE(logs("the operator asks to report later"));
+    CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::seconds(2));
+    CHECK(text.find("warning") == std::string::npos);
+  }
+  SUBCASE("when a report is due, if that is sooner; a warning after some") {
+    operator_.Defer(9, "3600");
+    REQUIRE(logs("the operator takes reports again"));
+    CHECK(text.find("the operator does not take reports") != std::string::npos);
+  }
+  CHECK(operator_.Deferrals() == 0);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a pull box installs and removes after boot too") {

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "bundle/installed/installed_plugins.hpp"
 #include "support/temp_folder.hpp"
@@ -124,6 +125,26 @@ TEST_CASE("the end of the supervisor ends all agents, also those that ignore SIG
   for (const pid_t pid : pids) CHECK(::kill(pid, 0) != 0);
 }
 
+TEST_CASE("an agent is not started again in a box whose way has become a link") {
+  support::TempFolder temp;
+  std::filesystem::create_directories(temp / "boxes/a/configs/.molecule");
+  std::filesystem::create_directories(temp / "victim/configs/.molecule");
+  AgentSupervisor supervisor(Fast());
+  auto agent = Script(temp, "until [ -e " + (temp / "go") + " ]; do sleep 0.01; done");
+  agent.configs_path = temp / "boxes/a/configs";
+  agent.links_end_at = temp / "boxes";
+  agent.log_path = agent.configs_path + "/.molecule/agent.log";
+  supervisor.Ensure("a", agent);
+  REQUIRE(Await([&] { return supervisor.Find("a")->running; }));
+  std::filesystem::rename(temp / "boxes/a", temp / "boxes/moved");
+  std::filesystem::create_directory_symlink(temp / "victim", temp / "boxes/a");
+  support::WriteText(temp / "go", "");
+  REQUIRE(Await([&] { return supervisor.Find("a")->starts >= 3; }));
+  CHECK_FALSE(supervisor.Find("a")->running);
+  CHECK(supervisor.Find("a")->last_error.find("symbolic link") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(temp / "victim/configs/.molecule/agent.log"));
+}
+
 TEST_CASE("a program that is not there is an error that shows, not a crash") {
   support::TempFolder temp;
   AgentSupervisor supervisor(Fast());
@@ -132,4 +153,45 @@ TEST_CASE("a program that is not there is an error that shows, not a crash") {
   supervisor.Ensure("a", agent);
   REQUIRE(Await([&] { return supervisor.Find("a")->starts >= 2; }));
   CHECK(supervisor.Find("a")->last_error != "");
+}
+
+TEST_CASE("the log of an agent stays bounded, and its newest lines are kept") {
+  support::TempFolder temp;
+  auto options = Fast();
+  options.log_limit = 4'000;
+  options.log_look = base::Millis(10);
+  AgentSupervisor supervisor(options);
+  // The log of a box of which nobody is told that it is there: that of an operator before.
+  support::WriteText(temp / "log", std::string(100'000, 'x') + "\nend of the old one\n");
+  supervisor.Ensure("a", Script(temp, "until [ -e " + (temp / "log.1") +
+                                          " ]; do sleep 0.01; done; n=0; "
+                                          "while :; do n=$((n+1)); echo line $n; done"));
+  REQUIRE(Await([&] { return support::ReadText(temp / "log.1") == "end of the old one\n"; }));
+  // Then it writes without end: it goes on with a file that was emptied beneath it.
+  REQUIRE(Await([&] { return support::ReadText(temp / "log.1").find("line ") == 0; }));
+  const std::string kept = support::ReadText(temp / "log.1");
+  CHECK(kept.size() <= 4'000);
+  CHECK(kept.size() > 3'000);
+  CHECK(kept.ends_with('\n'));
+  CHECK(supervisor.Find("a")->starts == 1);
+  supervisor.Remove("a");
+}
+
+TEST_CASE("a log that is no file is refused: nothing is written through a link, no pipe blocks") {
+  support::TempFolder temp;
+  support::WriteText(temp / "victim", "");
+  std::filesystem::create_symlink(temp / "victim", temp / "log");
+  AgentSupervisor supervisor(Fast());
+  const auto error_has = [&](const char* text) {
+    return Await([&] { return supervisor.Find("a")->last_error.find(text) != std::string::npos; });
+  };
+  supervisor.Ensure("a", Script(temp, "echo out; exec sleep 600"));
+  CHECK(error_has("symbolic link"));
+  CHECK(support::ReadText(temp / "victim") == "");
+  std::filesystem::remove(temp / "log");
+  REQUIRE(::mkfifo((temp / "log").c_str(), 0600) == 0);
+  CHECK(error_has("log"));
+  CHECK(error_has("open"));
+  std::filesystem::remove(temp / "log");
+  CHECK(Await([&] { return supervisor.Find("a")->running; }));
 }

@@ -60,6 +60,31 @@ TEST_CASE(
   CHECK(ReasonOf(Directory(temp / "boxes/a/link"), dependencies) == "");
 }
 
+TEST_CASE("a link that is put on the way to a box after the check leads nobody out of it") {
+  support::TempFolder temp;
+  namespace fs = std::filesystem;
+  fs::create_directories(temp / "boxes/team/a");
+  fs::create_directories(temp / "victim/a/configs/plugins/p");
+  support::WriteText(temp / "victim/a/configs/plugins/p/plugin.yaml", "name: p\n");
+  box::BoxDependencies dependencies;
+  dependencies.directory_roots = {temp / "boxes/"};
+  auto made = box::MakeBox(Directory(temp / "boxes/team/a"), dependencies);
+  REQUIRE(made);
+  CHECK((*made)->WriteToken("t", {}));
+  CHECK(fs::exists(temp / "boxes/team/a/configs/.molecule/token"));
+  fs::rename(temp / "boxes/team", temp / "boxes/moved");
+  fs::create_directory_symlink(temp / "victim", temp / "boxes/team");
+  CHECK((*made)->State({}).state == box::BoxState::kUnknown);
+  CHECK((*made)->State({}).cause.find("symbolic link") != std::string::npos);
+  CHECK((*made)->Probe({"p"}, {}, {}).error().reason == "LinkNotAllowed");
+  CHECK((*made)->WriteToken("t", {}).error().reason == "LinkNotAllowed");
+  CHECK((*made)->WriteToken("", {}).error().reason == "LinkNotAllowed");
+  const auto removed = (*made)->Remove({"p"}, "boot", {});
+  REQUIRE(removed);
+  CHECK((*removed)[0].status.error().reason == "LinkNotAllowed");
+  CHECK_FALSE(fs::exists(temp / "victim/a/configs/.molecule"));
+}
+
 TEST_CASE("types that are not served say so by name") {
   for (const auto type : {api::BoxType::kPod, api::BoxType::kDocker, api::BoxType::kSSH}) {
     api::Workspace workspace;

@@ -1,6 +1,7 @@
 #include "core/gate.hpp"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include "core/entitlement.hpp"
 #include "core/world.hpp"
@@ -177,6 +178,7 @@ TEST_CASE("entitlement: another spelling of a privileged plugin's origin is no o
       {"git+https://[::1]/o/mgmt#tag:v1", "git+https://[0:0::0:1]:443/o/mgmt#tag:v1", true},
       {"git+https://127.0.0.1/o/mgmt#tag:v1", "git+https://127.1/o/mgmt#tag:v1", true},
       {"oci://registry.example.org/o/mgmt:v1", "oci://Registry.example.org:443/o/mgmt:v2", true},
+      {"local://mgmt", "local://Mgmt", true},
       {"github://o/mgmt#tag:v1", "git+https://example.org/o/mgmt#tag:v1", false},
       {"github://o/mgmt#tag:v1", "gitea://o/mgmt#tag:v1", false},
       {"github://o/mgmt#tag:v1", "git+https://github.com/o/mgmt//other#tag:v1", false},
@@ -187,9 +189,16 @@ TEST_CASE("entitlement: another spelling of a privileged plugin's origin is no o
     CAPTURE(row.listed);
     CAPTURE(row.declared);
     core::Policy policy;
-    policy.gitea_base_url = "https://Git.example.org:443/%66orge/";
     policy.privileged = {{"mgmt", row.listed, {Digest('f')}, true, {}}};
-    CHECK(core::CheckEntitlement(api::WorkspaceKind::kAgent, "notes", row.declared, "", policy)
-              .has_value() != row.same);
+    for (const char* user : {"", "user@"}) {
+      policy.gitea_base_url = fmt::format("https://{}Git.example.org:443/%66orge/", user);
+      CHECK(core::CheckEntitlement(api::WorkspaceKind::kAgent, "notes", row.declared, "", policy)
+                .has_value() != row.same);
+    }
   }
+  core::Policy none;  // Neither scheme stands for anything: they are two.
+  none.github_base_url.clear();
+  none.privileged = {{"mgmt", "gitea://o/mgmt#tag:v1", {Digest('f')}, true, {}}};
+  CHECK(core::CheckEntitlement(api::WorkspaceKind::kAgent, "notes", "github://o/mgmt#tag:v1", "",
+                               none));
 }

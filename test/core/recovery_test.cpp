@@ -220,6 +220,24 @@ TEST_CASE(
   w.Run(3);
   CHECK(w.ws.status.state == "Online");
   CHECK(w.ws.status.recovery->attempts == 0);
+  CHECK(w.ws.status.recovery->restarts == 0);
+}
+
+TEST_CASE("a delivery begins the count of restarts that have not loaded the tools anew") {
+  Platform w;
+  w.tools_load = false;
+  const auto restarts = [&](int32_t wanted) {
+    const auto& recovery = w.ws.status.recovery;
+    for (int i = 0; i < 100 && (!recovery || recovery->restarts != wanted); ++i) {
+      w.Live();
+      w.Pass();
+      w.Advance(40s);
+    }
+    return recovery && recovery->restarts == wanted;
+  };
+  REQUIRE(restarts(2));
+  w.box.clear();
+  CHECK(restarts(0));
 }
 
 TEST_CASE("deliveries are not counted as restarts that have not loaded the tools") {
@@ -290,6 +308,14 @@ TEST_CASE("a request for a time that has not come does not allow recovery under 
         std::string::npos);
   w.Advance(3600s);
   w.Run(3);
+  CHECK(w.ws.status.state == "Online");
+}
+
+TEST_CASE("a request by a clock that is a few minutes ahead allows recovery under Manual") {
+  Platform w;
+  w.ws.spec.restart.policy = api::RestartPolicy::kManual;
+  w.ws.meta.annotations[api::kRestartRequestedAnnotation] = base::FormatTime(w.now.wall + 4min);
+  w.Run(5);
   CHECK(w.ws.status.state == "Online");
 }
 

@@ -198,6 +198,44 @@ TEST_SUITE("behaviour.md section 3: the ordered table") {
     w.Pass();
     CHECK(w.ws.status.state == "Failed");
   }
+  TEST_CASE("4: a new container begins anew, but it stays known that the agent of its Pod worked") {
+    World w = Online();
+    w.identity = "pod:u1/c1";
+    w.Reboot();
+    w.Pass();
+    REQUIRE(w.ws.status.agent);
+    CHECK(w.ws.status.agent->boot_id == w.BootId());
+    w.hb.agent_version = "1.2";
+    w.Reboot();
+    w.Pass();
+    w.agent_reports = false;
+    w.identity = "pod:u1/";
+    w.Pass();
+    w.identity = "pod:u1/c2";
+    w.Pass();
+    CHECK(w.ws.status.state == "Provisioning");
+    REQUIRE(w.ws.status.agent);
+    CHECK(w.ws.status.agent->boot_id.empty());
+    CHECK(w.ws.status.agent->version == "1.2");
+    CHECK_FALSE(core::HasReported(w.Observe()));
+    const auto written = w.ws.status;
+    w.Advance(60s);
+    w.Pass();
+    CHECK(w.ws.status == written);
+    SUBCASE("until it reports") {
+      w.agent_reports = true;
+      w.Reboot();
+      w.Pass();
+      REQUIRE(w.ws.status.agent);
+      CHECK(w.ws.status.agent->boot_id == w.BootId());
+      CHECK(w.ws.status.state == "Online");
+    }
+    SUBCASE("or its Pod is another one") {
+      w.identity = "pod:u2/c1";
+      w.Pass();
+      CHECK_FALSE(w.ws.status.agent);
+    }
+  }
   TEST_CASE("5: a box that stops after it had reported is Offline at once") {
     World w = Online();
     w.box_state = core::BoxState::kStopped;

@@ -82,6 +82,33 @@ TEST_CASE("before the take-over an unknown token cannot be judged, and is never 
   CHECK(table.Authenticate("one", At(0).mono).error().code == base::Code::kUnauthorized);
 }
 
+TEST_CASE("an unknown token may be the one that could not be read yet") {
+  fleet::HeartbeatTable table({}, nullptr);
+  const auto code = [&] { return table.Authenticate("one", At(0).mono).error().code; };
+  auto unread = Settings("1", "one");
+  unread.token_hash.reset();
+  unread.token_unread = true;
+  table.Upsert(unread, At(0));
+  table.Upsert(Settings("2", "two"), At(0));
+  table.TakeOver(At(0));
+  table.Upsert(unread, At(0));
+  CHECK(code() == base::Code::kUnavailable);
+  CHECK(table.Authenticate("one", At(0).mono).error().retry_after.has_value());
+  CHECK(table.Authenticate("", At(0).mono).error().code == base::Code::kUnauthorized);
+  CHECK(table.Authenticate("two", At(0).mono).has_value());
+  SUBCASE("until it is read") {
+    table.Upsert(Settings("1", "another"), At(0));
+    table.Upsert(Settings("1", "another"), At(0));
+  }
+  SUBCASE("or its workspace is gone") { table.Remove("uid-1"); }
+  SUBCASE("or made anew under its name") {
+    auto other = Settings("3", "three");
+    other.key = unread.key;
+    table.Upsert(other, At(0));
+  }
+  CHECK(code() == base::Code::kUnauthorized);
+}
+
 TEST_CASE("the previous token works until the current one is used, at most a day") {
   const auto rotated = [] {
     auto settings = Settings("1", "new");

@@ -15,6 +15,7 @@
 #include "codec/json.hpp"
 #include "http/server/server.hpp"
 #include "http/tls.hpp"
+#include "kube/status_error.hpp"
 
 namespace {
 
@@ -178,6 +179,43 @@ TEST_CASE("what is tried again, and how often") {
   }
 }
 
+TEST_CASE("an error names what was asked for, and its namespace where there is one") {
+  ScriptedApi api;
+  const auto client = api.Client();
+  const auto said = [&](bool watch, const std::string& ns) {
+    api.answers.push_back({404, {}, "{}"});
+    const kube::Collection from{kube::kPods, ns};
+    return watch ? client->Watch(from, {}, [](const kube::WatchEvent&) { return base::Status(); })
+                       .error()
+                       .message
+                 : client->ListEach(from, {}, [](std::string_view) { return base::Status(); })
+                       .error()
+                       .message;
+  };
+  CHECK(said(false, "").starts_with("list pods: "));
+  CHECK(said(false, "ns").starts_with("list pods in namespace ns: "));
+  CHECK(said(true, "").starts_with("watch pods: "));
+  CHECK(said(true, "ns").starts_with("watch pods in namespace ns: "));
+}
+
+TEST_CASE("a refusal because the namespace is being deleted is told from every other") {
+  const auto reason = [](const std::string& cause) {
+    ScriptedApi api;
+    api.answers.push_back({403,
+                           {},
+                           R"({"kind":"Status","status":"Failure","code":403,
+      "reason":"Forbidden","message":"secrets \"s\" is forbidden: unable to create new content",
+      "details":{"name":"s","kind":"secrets","causes":[{"reason":")" +
+                               cause + R"(","message":"namespace a is being terminated"}]}})"});
+    const auto made = api.Client()->Create({kube::kSecrets, "a"}, "{}");
+    REQUIRE_FALSE(made);
+    CHECK(made.error().code == base::Code::kForbidden);
+    return made.error().reason;
+  };
+  CHECK(reason("NamespaceTerminating") == kube::kNamespaceTerminating);
+  CHECK(reason("Other") == "Forbidden");
+}
+
 TEST_CASE("a version that the server does not have yet is not waited for") {
   ScriptedApi api;
   for (int i = 0; i < 9; ++i) api.answers.push_back({504, {{"Retry-After", "0"}}, ""});
@@ -206,8 +244,13 @@ TEST_CASE("a 429 says which flow schema is throttled, and what is tried again is
                          "{}"});
   CHECK(client->Update(kObject, "{}"));
   REQUIRE(warnings.size() == 1);
-  CHECK(warnings[0] == "429: refused for now; flow schema `flow-1`, priority level `level-2`");
-  CHECK(retries == std::vector<bool>{false, true});
+  CHECK(warnings[0].starts_with("429: refused for now by API priority and fairness"));
+  CHECK(warnings[0].find("`kubectl get flowschemas,") != std::string::npos);
+  CHECK(warnings[0].ends_with("names flow schema flow-1 and priority level level-2"));
+  api.answers.push_back({429, {{"Retry-After", "0"}}, "{}"});
+  CHECK(client->Update(kObject, "{}"));
+  CHECK(warnings.at(1) == "429: refused for now, what was asked is asked again");
+  CHECK(retries == std::vector<bool>{false, true, false, true});
 }
 
 TEST_CASE("after a 401 a token file is read again") {

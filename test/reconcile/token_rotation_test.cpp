@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "base/base64.hpp"
+#include "kube/client.hpp"
 #include "reconcile/instance_tokens.hpp"
 #include "reconcile/simulation/one_box.hpp"
 
@@ -44,4 +45,38 @@ TEST_CASE("a token that was replaced in its Secret is taken, and given to the bo
   CHECK(b.Opens(old));  // Until the new one is used.
   CHECK(b.Opens(kNew));
   CHECK_FALSE(b.Opens(old));
+}
+
+TEST_CASE("a new leader that cannot read a token yet calls no agent's token void") {
+  Bench b;
+  const std::string token = b.Given();
+  b.process = nullptr;  // It ends; another one takes over.
+  b.Lead();
+  const auto answer = [&](const std::string& sent) {
+    return b.process->fleet.Authenticate(sent, b.clock.Read().mono);
+  };
+  b.weather.LoseAnswerOf("get secrets");
+  b.Pass();
+  CAPTURE(b.trace.Text());
+  REQUIRE(b.process->fleet.TakeOverTime());
+  REQUIRE_FALSE(answer(token));
+  CHECK(answer(token).error().code == base::Code::kUnavailable);
+  CHECK(answer(kNew).error().code == base::Code::kUnavailable);
+  b.Pass();
+  CHECK(answer(token));
+  CHECK(answer(kNew).error().code == base::Code::kUnauthorized);
+}
+
+TEST_CASE("a token that only a person can mend keeps nobody else's from being refused") {
+  Bench b;
+  const std::string name = reconcile::InstanceTokens::SecretName("pod");
+  const Json bad{{"current", base::EncodeBase64("short")}};
+  REQUIRE(b.store.Patch({kube::kSecrets, kNamespace, name}, {{"data", bad}}));
+  b.process = nullptr;
+  b.Lead();
+  b.Pass();
+  CAPTURE(b.trace.Text());
+  REQUIRE(b.process->fleet.TakeOverTime());
+  CHECK(b.process->fleet.Authenticate(kNew, b.clock.Read().mono).error().code ==
+        base::Code::kUnauthorized);
 }

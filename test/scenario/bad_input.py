@@ -13,7 +13,7 @@ import sys
 import time
 
 from faults import converged_world
-from scenarios import expect, run_all
+from scenarios import expect, platform_world, run_all
 from tunnel_proxy import TunnelProxy
 from world import ROOT, RUNTIME, Failed, World, condition, declared, holds, is_ready, row, until, workspace
 
@@ -116,6 +116,27 @@ def an_older_schema_drops_the_debt(w):
     expect("starts of the runtime", agent.boots(), 2)
 
 
+def an_older_schema_drops_the_count_of_restarts(w):
+    """A restart for the management tools is counted before it is made: what cannot be counted would never end, and is not made."""
+    platform_world(w)
+    drop_from_schema(w, "status", "recovery.restarts")
+    w.settings["privilegedPlugins"][0]["tools"] = ["never-there"]
+    w.write_settings()
+    until(10, "settings read again", lambda: w.tail("operator.log", 400).count("settings read again") >= 2)
+    w.apply(workspace("p", w.box("p"), kind="Platform"))
+    agent = w.agent("p")
+    until(60, "the log names the field and the remedy", lambda: "status.recovery.restarts" in w.log() and "apply the CRDs" in w.log())
+    until(60, "an event too", lambda: "SchemaOutdated: write status.recovery.restarts" in events_of(w, "Workspace", "p"))
+    expect("the gate is told of", condition(w.workspace("p"), "GatePassed")["reason"], "ManagementToolsNotLoaded")
+    starts = agent.boots()
+    holds(14, "no restart in three cool-downs", lambda: agent.boots() == starts)
+    _alive(w)
+    _install_kinds(w)
+    until(90, "Stalled after three restarts", lambda: w.workspace("p")["status"]["recovery"].get("restarts") == 3 and condition(w.workspace("p"), "Stalled")["status"] == "True")
+    # What is written while the API server changes over to the schema may still lose the count once.
+    expect("restarts", starts + 3 <= agent.boots() <= starts + 4, True)
+
+
 def an_older_schema_lacks_a_field_of_the_spec(w):
     """The API server itself names the field; whoever insists gets a workspace with the default in its place."""
     w.up()
@@ -136,10 +157,14 @@ def an_older_schema_lacks_a_field_of_the_spec(w):
 
 
 def drop_from_schema(world, where, field):
-    """The CRD of workspaces without that field, as an older one would be; waits until the API server prunes by it."""
+    """The CRD of workspaces without that field (a.b: the b of a), as an older one would be; waits until the API server prunes by it."""
     crd = json.loads(world.kubectl("get", "crd", KINDS[0], "-o", "json").stdout)
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    del schema["properties"][where]["properties"][field]
+    *outer, name = field.split(".")
+    of = schema["properties"][where]
+    for part in outer:
+        of = of["properties"][part]
+    del of["properties"][name]
     for path in (schema, schema["properties"][where]):  # Rules may speak of it.
         path.pop("x-kubernetes-validations", None)
     patch = [{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": schema}]

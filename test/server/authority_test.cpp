@@ -116,4 +116,20 @@ TEST_CASE("a serving certificate is renewed after two thirds of its life") {
   CHECK_FALSE(server::WantsRenewal(made->certificate_pem, Now() + base::Seconds{19'000}));
   CHECK(server::WantsRenewal(made->certificate_pem, Now() + base::Seconds{20'001}));
   CHECK(server::WantsRenewal("", Now()));
+  // The clock was ahead when it was made, and is right again.
+  CHECK_FALSE(server::WantsRenewal(made->certificate_pem, Now() - base::Seconds{86'000}));
+  CHECK(server::WantsRenewal(made->certificate_pem, Now() - base::Seconds{90'000}));
+}
+
+TEST_CASE("what is made here is valid for peers whose clocks are hours behind") {
+  const Authority authority = Planned(std::nullopt, Now());
+  const auto made = http::MakeServingCertificate(authority.current, "x", {"localhost"}, {},
+                                                 base::Seconds{30'000});
+  REQUIRE(made.has_value());
+  for (const std::string& pem : {authority.current.certificate_pem, made->certificate_pem}) {
+    CHECK_FALSE(server::NotYetValid(pem, Now() - base::Seconds{14 * 3600}));
+    CHECK(server::NotYetValid(pem, Now() - base::Seconds{25 * 3600}));
+  }
+  // Nobody's slow clock throws away what others trust.
+  CHECK(NothingToDo(authority, Now() - base::Seconds{25 * 3600}));
 }

@@ -171,6 +171,7 @@ std::string ErrorOf(const http::Response& response) {
   const auto body = protocol::DecodeError(response.body);
   REQUIRE_MESSAGE(body.has_value(), response.body);
   CHECK_FALSE(body->message.empty());
+  CHECK_FALSE(body->hint.empty());
   CHECK(http::FindHeader(response.headers, "Content-Type") == "application/json");
   return body->error;
 }
@@ -191,6 +192,20 @@ TEST_CASE_FIXTURE(
   CHECK(woken_ == std::vector<std::string>{"team/ws-1"});
   CHECK(table_.Snapshot("uid-1")->last->current_task == "x");
   CHECK(Beat("one", Body(3, "", "team.ws-1")).status == 200);
+}
+
+TEST_CASE_FIXTURE(Fixture, "an agent whose token could not be read yet is asked to come again") {
+  fleet::SlotSettings unread;
+  unread.uid = "uid-3";
+  unread.key = {"team", "ws-3"};
+  unread.token_unread = true;
+  table_.Upsert(unread, base::SystemClock::Get().Read());
+  const auto early = Beat("three", "{}");
+  CHECK(early.status == 503);
+  CHECK(http::FindHeader(early.headers, "Retry-After") == "5");
+  unread.token_unread = false;
+  table_.Upsert(unread, base::SystemClock::Get().Read());
+  CHECK(Beat("three", "{}").status == 401);
 }
 
 TEST_CASE_FIXTURE(Fixture,
@@ -478,6 +493,7 @@ TEST_CASE_FIXTURE(Fixture, "probes, metrics, build info, and what is not served"
   const auto failing = Send({"GET", "/readyz"});
   CHECK(failing.status == 503);
   CHECK(failing.body.find("still filling") != std::string::npos);
+  CHECK(ErrorOf(failing) == "not_ready");
   CHECK(Send({"GET", "/metrics"}).body == "up 1\n");
   guarded_ = true;
   for (const auto& [token, status] :

@@ -9,7 +9,8 @@
 
 namespace bundle {
 
-base::Result<Folder> OpenConfigs(const std::string& configs_path, bool make) {
+base::Result<Folder> OpenConfigs(const std::string& configs_path, bool make,
+                                 const std::string& links_end_at) {
   const size_t slash = configs_path.rfind('/');
   if (configs_path.empty() || configs_path[0] != '/' || slash + 1 == configs_path.size())
     return base::MakeError(
@@ -17,7 +18,7 @@ base::Result<Folder> OpenConfigs(const std::string& configs_path, bool make) {
         fmt::format("configs folder `{}` must be an absolute path without a trailing slash",
                     configs_path),
         "SpecInvalid");
-  auto parent = Folder::Open(slash == 0 ? "/" : configs_path.substr(0, slash));
+  auto parent = Folder::OpenBeneath(links_end_at, slash == 0 ? "/" : configs_path.substr(0, slash));
   if (!parent) {
     base::Error error = parent.error();
     if (error.code == base::Code::kNotFound)
@@ -27,8 +28,9 @@ base::Result<Folder> OpenConfigs(const std::string& configs_path, bool make) {
   return parent->Sub(configs_path.substr(slash + 1), make);
 }
 
-base::Result<BoxFolders> BoxFolders::Make(const std::string& configs_path) {
-  auto configs = OpenConfigs(configs_path, true);
+base::Result<BoxFolders> BoxFolders::Make(const std::string& configs_path,
+                                          const std::string& links_end_at) {
+  auto configs = OpenConfigs(configs_path, true, links_end_at);
   if (!configs) return configs.error();
   auto plugins = configs->Sub(kPluginsFolder, true);
   if (!plugins) return plugins.error();

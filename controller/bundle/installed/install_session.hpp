@@ -18,12 +18,14 @@ struct BoxFolders {
   Folder own;
 
   /// Opens them; makes what is missing. kUnavailable if the folder above `configs` is not there.
-  static base::Result<BoxFolders> Make(const std::string& configs_path);
+  static base::Result<BoxFolders> Make(const std::string& configs_path,
+                                       const std::string& links_end_at = "");
 };
 
 /// The folder above `configs`, and the name of `configs` in it: a link there would lead out of the
-/// box.
-base::Result<Folder> OpenConfigs(const std::string& configs_path, bool make);
+/// box. `links_end_at`: see InstalledPlugins::Options.
+base::Result<Folder> OpenConfigs(const std::string& configs_path, bool make,
+                                 const std::string& links_end_at = "");
 
 std::string ReceiptPath(
     const std::string& name);  ///< Relative to configs/.molecule, as are the next ones.

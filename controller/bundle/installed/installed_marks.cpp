@@ -16,7 +16,7 @@ base::Status InstalledPlugins::ClearRemovals(const std::string& boot_id) {
   auto inventory = Probe({});
   if (!inventory) return inventory.error();
   if (inventory->removals.empty()) return {};
-  auto folders = BoxFolders::Make(options_.configs_path);
+  auto folders = BoxFolders::Make(options_.configs_path, options_.links_end_at);
   if (!folders) return folders.error();
   for (const Tombstone& tombstone : inventory->removals) {
     if (tombstone.boot_id == boot_id) continue;
@@ -28,11 +28,11 @@ base::Status InstalledPlugins::ClearRemovals(const std::string& boot_id) {
 
 base::Status InstalledPlugins::WriteToken(const std::string& token) {
   if (token.empty()) {
-    const auto configs = OpenConfigs(options_.configs_path, false);
+    const auto configs = OpenConfigs(options_.configs_path, false, options_.links_end_at);
     if (!configs && configs.error().code == base::Code::kNotFound) return {};
     return configs ? configs->Unlink(kTokenFile) : base::Status(configs.error());
   }
-  auto folders = BoxFolders::Make(options_.configs_path);
+  auto folders = BoxFolders::Make(options_.configs_path, options_.links_end_at);
   if (!folders) return folders.error();
   const auto info = folders->configs.Stat(kTokenFile);
   const auto current = folders->configs.Read(kTokenFile, 4096);
@@ -42,7 +42,7 @@ base::Status InstalledPlugins::WriteToken(const std::string& token) {
 }
 
 base::Status InstalledPlugins::RecordBoot(const std::string& boot_id) {
-  auto folders = BoxFolders::Make(options_.configs_path);
+  auto folders = BoxFolders::Make(options_.configs_path, options_.links_end_at);
   if (!folders) return folders.error();
   return folders->configs.WriteAtomic(kBootIdFile, boot_id, 0644);
 }
@@ -68,8 +68,9 @@ base::Result<AgentLock> AgentLock::Acquire(const std::string& configs_path) {
   return AgentLock(std::move(fd));
 }
 
-base::Result<bool> IsAgentRunning(const std::string& configs_path) {
-  auto configs = OpenConfigs(configs_path, false);
+base::Result<bool> IsAgentRunning(const std::string& configs_path,
+                                  const std::string& links_end_at) {
+  auto configs = OpenConfigs(configs_path, false, links_end_at);
   if (!configs && configs.error().code == base::Code::kNotFound) return false;
   if (!configs) return configs.error();
   auto fd = configs->OpenFile(kAgentLockFile);

@@ -59,7 +59,7 @@ struct InstalledPlugins::Session {
   base::UniqueFd lock;
 
   static base::Result<Session> Open(const Options& options, const base::Clock& clock) {
-    auto folders = BoxFolders::Make(options.configs_path);
+    auto folders = BoxFolders::Make(options.configs_path, options.links_end_at);
     if (!folders) return folders.error();
     auto lock = TakeLock(folders->own, options.lock_deadline);
     if (!lock) return lock.error();

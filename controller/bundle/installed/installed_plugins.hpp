@@ -75,6 +75,9 @@ class InstalledPlugins {
  public:
   struct Options {
     std::string configs_path = {};  ///< Absolute path of `configs`; created on the first change.
+    /// The admin's folder at or above the one that holds `configs`: links on the way from there are
+    /// refused at each use, whoever puts them there meanwhile. Empty: the folder that holds it.
+    std::string links_end_at = {};
     std::string settings_file =
         "settings.json";        ///< The runtime's settings, relative to `configs`.
     bool boot_install = false;  ///< The box's own agent brings them; receipts say so.
@@ -134,7 +137,8 @@ class AgentLock {
   explicit AgentLock(base::UniqueFd fd) : fd_(std::move(fd)) {}
   base::UniqueFd fd_;
 };
-/// Asks without taking it. No lock file is "no".
-base::Result<bool> IsAgentRunning(const std::string& configs_path);
+/// Asks without taking it. No lock file is "no". `links_end_at`: see InstalledPlugins::Options.
+base::Result<bool> IsAgentRunning(const std::string& configs_path,
+                                  const std::string& links_end_at = "");
 
 }  // namespace bundle

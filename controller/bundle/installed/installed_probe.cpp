@@ -196,7 +196,7 @@ Inventory NothingThere(const std::vector<std::string>& names) {
 
 base::Result<Inventory> InstalledPlugins::Probe(const std::vector<std::string>& names,
                                                 std::stop_token stop) const {
-  auto configs = OpenConfigs(options_.configs_path, false);
+  auto configs = OpenConfigs(options_.configs_path, false, options_.links_end_at);
   if (!configs && configs.error().code == base::Code::kNotFound) return NothingThere(names);
   if (!configs) return configs.error();
   auto plugins = OpenIfThere(*configs, kPluginsFolder);

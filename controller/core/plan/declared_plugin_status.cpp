@@ -162,6 +162,11 @@ class Summary {
       return refuse(
           reason::kInvalidName,
           fmt::format("plugin name `{}` cannot be a folder's name; set spec.pluginName", name_));
+    if (spec_.workspace_selector)
+      if (std::string why =
+              api::SelectorProblem(*spec_.workspace_selector, "spec.workspaceSelector");
+          !why.empty())
+        return refuse(reason::kInvalidSelector, std::move(why));
     if (uri_->ref_kind == RefKind::kNone && uri_->scheme != SourceScheme::kLocal &&
         !policy_.allow_unpinned)
       return refuse(reason::kRefNotPinned,

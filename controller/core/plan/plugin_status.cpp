@@ -20,6 +20,13 @@ using meta::ConditionStatus;
 constexpr size_t kMaxTaskBytes = 512;
 constexpr size_t kMaxShortBytes = 128;
 
+/// Two containers of one Pod ("pod:UID/CONTAINER"), or one.
+bool IsSamePod(const std::string& a, const std::string& b) {
+  const size_t end = a.find('/');
+  return a.starts_with("pod:") && end != std::string::npos &&
+         a.substr(0, end + 1) == b.substr(0, end + 1);
+}
+
 /// A decision after its steps.
 struct FinishedRow {
   RowDecision decision;
@@ -203,10 +210,23 @@ class Summariser {
     return agent;
   }
 
+  /// While nobody reports. Of a container before this one in its Pod it stays known that its agent
+  /// has reported: nothing is wrong with the Pod then. What it said does not count any more.
+  std::optional<api::AgentStatus> SilentAgent() const {
+    if (HasReported(o_)) return last_.agent;
+    const bool same_pod = last_.box && IsSamePod(last_.box->identity, CurrentIdentity(o_));
+    if (!last_.agent || !same_pod) return std::nullopt;
+    if (last_.agent->boot_id.empty()) return last_.agent;
+    api::AgentStatus former;
+    former.version = last_.agent->version;
+    former.last_transition_time = std::chrono::floor<base::Seconds>(now_.wall);
+    return former;
+  }
+
   /// Written when something that a person or program acts on has changed, never for a heartbeat as
   /// such.
   std::optional<api::AgentStatus> Agent() const {
-    if (!HeartbeatIsOfThisBox(o_)) return HasReported(o_) ? last_.agent : std::nullopt;
+    if (!HeartbeatIsOfThisBox(o_)) return SilentAgent();
     api::AgentStatus fresh = FreshAgent();
     if (!last_.agent) return fresh;
     const api::AgentStatus& before = *last_.agent;

@@ -24,10 +24,11 @@ base::Error FromException(const std::exception_ptr& failure, const std::string& 
     if (value == ETIMEDOUT) return base::MakeError(Code::kTimeout, what + ": no answer in time");
     if (value == ECANCELED) return base::MakeError(Code::kCancelled, what + ": cancelled");
     if (IsTlsError(value) || text.find("SSL handshake") != std::string::npos)
-      return base::MakeError(
-          Code::kUnauthorized,
-          what + ": the TLS handshake failed; check the CA, the server's name and dates",
-          "TlsFailure");
+      return base::MakeError(Code::kUnauthorized,
+                             what +
+                                 ": the TLS handshake failed; check the CA, the server's name, its "
+                                 "dates and this machine's clock",
+                             "TlsFailure");
     if (value == EHOSTUNREACH || value == ECONNREFUSED)
       return base::MakeError(Code::kUnavailable, what + ": cannot connect", "ConnectFailed");
     return base::MakeError(Code::kUnavailable,

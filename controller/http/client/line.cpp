@@ -106,10 +106,11 @@ std::optional<base::Error> Line::ShakeHands(const std::string& what, Until until
         const unsigned long why = ERR_peek_error();
         if (why == 0 || ERR_GET_REASON(why) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
           return ConnectionBroke(what);
-        return base::MakeError(
-            base::Code::kUnauthorized,
-            what + ": the TLS handshake failed; check the CA, the server's name and dates",
-            "TlsFailure");
+        return base::MakeError(base::Code::kUnauthorized,
+                               what +
+                                   ": the TLS handshake failed; check the CA, the server's name, "
+                                   "its dates and this machine's clock",
+                               "TlsFailure");
       }
     }
   }

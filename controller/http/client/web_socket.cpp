@@ -88,7 +88,8 @@ class Session {
       case Step::kTls:
         if (code.category() == net::error::get_ssl_category())
           return Make(Code::kUnauthorized,
-                      "the TLS handshake failed; check the CA, the server's name and dates",
+                      "the TLS handshake failed; check the CA, the server's name, its dates and "
+                      "this machine's clock",
                       "TlsFailure");
         return Make(Code::kUnavailable, "the connection broke", "ConnectionLost");
       case Step::kUpgrade:

@@ -17,13 +17,31 @@ namespace {
 constexpr size_t kLingerBytes = 256 << 10;
 constexpr size_t kKeptCapacity = 64 << 10;
 
+/// What a client can do about a refusal of the connection itself.
+std::string_view HintFor(int status) {
+  switch (status) {
+    case 408:
+      return "send the whole request in time";
+    case 413:
+      return "send a smaller body";
+    case 431:
+      return "send fewer or shorter headers";
+    case 500:
+      return "the log of this server says more";
+    case 503:
+      return "repeat the request after Retry-After";
+    default:
+      return "send a well-formed request of HTTP/1.1";
+  }
+}
+
 Response PlainError(int status, std::string_view problem) {
   Response response;
   response.status = status;
   response.headers = {{"Content-Type", "application/json"}};
   if (status == 503) response.headers.emplace_back("Retry-After", "1");
-  response.body =
-      fmt::format("{{\"error\":\"http_{}\",\"message\":\"{}\",\"hint\":\"\"}}\n", status, problem);
+  response.body = fmt::format("{{\"error\":\"http_{}\",\"message\":\"{}\",\"hint\":\"{}\"}}\n",
+                              status, problem, HintFor(status));
   return response;
 }
 

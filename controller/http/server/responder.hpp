@@ -31,7 +31,8 @@ class ConnectionResponder final : public Responder {
 
  private:
   static constexpr const char* kUnanswered =
-      "{\"error\":\"internal\",\"message\":\"the request was not answered\",\"hint\":\"\"}\n";
+      "{\"error\":\"internal\",\"message\":\"the request was not answered\","
+      "\"hint\":\"the log of this server says more\"}\n";
   std::shared_ptr<Connection> connection_;
   uint64_t id_;
 };

@@ -314,6 +314,8 @@ TEST_CASE("cleaning up ends by success, by its deadline, or at once when it cann
   w.Advance(600s);
   CHECK(plan({}).release);
   CHECK(!plan({}).warning.empty());
+  CHECK(!plan({.asked = false}).release);  // Nobody was there meanwhile.
+  CHECK(plan({.asked = false}).remove == std::vector<std::string>{"p"});
   w.now.wall -= 24h * 3650;
   CHECK(!plan({}).release);
   CHECK(plan({.first_tried = w.now.mono - base::Seconds(601)}).release);

@@ -202,6 +202,14 @@ TEST_SUITE("a DeclaredPlugin's status") {
       w.declared[0].spec.source = "nonsense";
       CHECK(Of(Summarise(w), "Accepted") == "False InvalidSource");
     }
+    SUBCASE("a selector that no API server would take for its own kinds") {
+      w.declared[0].spec.workspace_ref.reset();
+      w.declared[0].spec.workspace_selector = api::LabelSelector{{{"my team", "a"}}, {}};
+      const auto s = Summarise(w);
+      CHECK(Of(s, "Accepted") == "False InvalidSelector");
+      CHECK(meta::FindCondition(s.status.conditions, "Ready")
+                ->message.starts_with("spec.workspaceSelector.matchLabels: "));
+    }
     SUBCASE("not entitled") {
       w.policy.privileged = {{"p", w.declared[0].spec.source, {Digest('a')}, false, {}}};
       const auto s = Summarise(w);

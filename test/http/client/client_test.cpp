@@ -408,6 +408,7 @@ TEST_CASE("over TLS only the given CA and the right name are trusted") {
       if (answer) continue;
       CHECK(answer.error().code == base::Code::kUnauthorized);
       CHECK(answer.error().reason == "TlsFailure");
+      CHECK(answer.error().message.find("and this machine's clock") != std::string::npos);
     }
   }
   SUBCASE("a client certificate is verified and its subject handed on") {

@@ -20,14 +20,16 @@ class ApiClient final : public kube::Client {
   size_t Writes() const { return writes_; }
 
   base::Status MayWrite() const override {
-    if (!weather_.Dead()) return {};
-    return base::MakeError(base::Code::kCancelled, "this process is dead");
+    if (weather_.Dead()) return base::MakeError(base::Code::kCancelled, "this process is dead");
+    if (weather_.Leads()) return {};
+    return base::MakeError(base::Code::kUnavailable, "the lease is somebody else's", "NotLeader");
   }
   base::Result<std::string> Get(const kube::ObjectRef& ref, const kube::CallOptions&) override {
     return Call("get " + ref.Text(), ref.resource, "", [&] { return store_.Get(ref); });
   }
   base::Result<std::string> Create(const kube::Collection& where, std::string body,
                                    const kube::WriteOptions&) override {
+    if (auto may = MayWrite(); !may) return may.error();
     auto object = codec::ParseJson(body);
     if (!object) return object.error();
     const std::string name = codec::GetString((*object)["metadata"], "name");
@@ -36,6 +38,7 @@ class ApiClient final : public kube::Client {
   }
   base::Result<std::string> Patch(const kube::ObjectRef& ref, const kube::Patch& patch,
                                   const kube::WriteOptions&) override {
+    if (auto may = MayWrite(); !may) return may.error();
     auto body = codec::ParseJson(patch.body);
     if (!body) return body.error();
     return Call("patch " + ref.Text(), ref.resource, patch.body,
@@ -47,6 +50,7 @@ class ApiClient final : public kube::Client {
   }
   base::Result<std::string> Delete(const kube::ObjectRef& ref,
                                    const kube::DeleteOptions&) override {
+    if (auto may = MayWrite(); !may) return may.error();
     return Call("delete " + ref.Text(), ref.resource, "", [&]() -> base::Result<Json> {
       if (auto deleted = store_.Delete(ref); !deleted) return deleted.error();
       return Json::object();

@@ -13,6 +13,7 @@
 #include "codec/json.hpp"
 #include "codec/merge_patch.hpp"
 #include "kube/resource.hpp"
+#include "kube/status_error.hpp"
 #include "meta/object.hpp"
 #include "runtime/informer/list_watch.hpp"
 #include "support/fake_clock.hpp"
@@ -57,6 +58,10 @@ class ApiStore {
     const kube::ObjectRef ref{where.resource, where.ns, codec::GetString(meta, "name")};
     if (Find(ref) != nullptr)
       return base::MakeError(base::Code::kAlreadyExists, ref.Text() + " exists", "AlreadyExists");
+    const Json* ns = where.ns.empty() ? nullptr : Find({kube::kNamespaces, "", where.ns});
+    if (ns != nullptr && (*ns)["metadata"].contains("deletionTimestamp"))
+      return base::MakeError(base::Code::kForbidden, ref.Text() + ": its namespace ends",
+                             kube::kNamespaceTerminating);
     meta["namespace"] = where.ns;
     meta["uid"] = fmt::format("{:08x}-0000-4000-8000-000000000000", ++uids_);
     meta["generation"] = 1;

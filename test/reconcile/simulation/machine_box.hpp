@@ -28,9 +28,16 @@ class MachineBox final : public box::Box {
     Trace& trace;
     Restarter ask_agent = nullptr;  ///< Null: restarts by itself, at once.
     Witness witness = nullptr;
+    std::function<base::Status()> provide = nullptr;  ///< Null: there is nothing to make.
   };
   explicit MachineBox(Parts parts) : on_(std::move(parts)) {}
 
+  base::Status Provide(const box::MayEnd&, std::stop_token) override {
+    if (!on_.provide) return {};
+    const base::Status made = on_.provide();
+    Note("provide", made ? "ok" : made.error().reason);
+    return made;
+  }
   box::StateReport State(std::stop_token) override {
     if (auto lost = on_.weather.Before("state"))
       return {box::BoxState::kUnknown, lost->message, ""};

@@ -138,6 +138,7 @@ struct Surroundings {
   std::shared_ptr<const core::Policy> policy;
   /// Something in the box of that workspace is changed by an operator.
   std::function<void(const std::string& workspace, const std::vector<std::string>& names)> witness;
+  std::function<base::Status()> provide = nullptr;  ///< Makes a box, as for a managed Pod.
 };
 
 /// One process of the operator: everything that a crash takes with it, wired as app/operator.cpp
@@ -260,6 +261,7 @@ class Process {
     parts.witness = [this, name](const std::vector<std::string>& names) {
       in_.witness(name, names);
     };
+    parts.provide = in_.provide;
     if (workspace.spec.box.type == api::BoxType::kDirectory)
       parts.ask_agent = [this, uid = workspace.meta.uid](const std::string& boot) {
         return reconcile::AskForRestart(fleet, uid, boot);

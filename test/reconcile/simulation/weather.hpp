@@ -33,6 +33,11 @@ class Weather {
   /// An Error: the call has had its effect all the same.
   std::optional<base::Error> After(const std::string& call) {
     if (dead_) return Dead(call);
+    if (!lease_ends_.empty() && call.find(lease_ends_) != std::string::npos) {
+      trace_.Note("the lease is lost after " + call);
+      lease_ends_.clear();
+      leads_ = false;
+    }
     if (!lose_.empty() && call.find(lose_) != std::string::npos) {
       lose_.clear();
       return Lose(call);
@@ -56,6 +61,11 @@ class Weather {
   void SetRough(bool rough) { rough_ = rough; }
   /// The next call of that name has its effect and no answer.
   void LoseAnswerOf(std::string call) { lose_ = std::move(call); }
+  /// The next call of that name takes so long that the Lease is somebody else's when it is
+  /// answered.
+  void LoseLeaseAfter(std::string call) { lease_ends_ = std::move(call); }
+  void TakeLease() { leads_ = true; }
+  bool Leads() const { return leads_; }
   bool Rough() const { return rough_; }
   bool Dead() const { return dead_; }
   void Kill() { dead_ = true; }
@@ -81,10 +91,11 @@ class Weather {
 
   Dice& dice_;
   Trace& trace_;
-  std::string lose_;
+  std::string lose_, lease_ends_;
   size_t strength_ = 1;
   bool rough_ = false;
   bool dead_ = false;
+  bool leads_ = true;
 };
 
 }  // namespace simulation

@@ -1,0 +1,73 @@
+#include <doctest/doctest.h>
+
+#include "reconcile/simulation/one_box.hpp"
+#include "support/captured_log.hpp"
+
+using namespace simulation;
+
+namespace {
+
+/// Two workspaces in a namespace of their own.
+struct Bench : OneBox {
+  Bench() {
+    const Json held{{"name", kNamespace}, {"finalizers", {"kubernetes"}}};
+    REQUIRE(store.Create({kube::kNamespaces, ""}, {{"metadata", held}}));
+    MakeWorkspace();
+    machines["other"] = std::make_unique<Machine>("other", "pod:0c0ffee0/2", trace);
+    api::Workspace other;
+    other.meta.name = "other";
+    other.spec.box.type = api::BoxType::kDirectory;
+    REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(other)));
+    Lead();
+  }
+  void Pass() {
+    while (process->workspaces.Source().Next() != nullptr)
+      process->workspaces.Source().DeliverNext();
+    clock.Advance(base::Seconds{600});
+    process->Resync();
+    while (process->workspace_line.Ready()) process->PassOfWorkspace();
+  }
+  size_t Count(const std::string& text) const {
+    size_t count = 0;
+    for (size_t at = trace.Text().find(text); at != std::string::npos;
+         at = trace.Text().find(text, at + 1))
+      ++count;
+    return count;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("in a namespace that is being deleted nothing is made, and that is told once") {
+  bool with_tokens = false;
+  SUBCASE("their tokens") {}
+  SUBCASE("their boxes") { with_tokens = true; }
+  CAPTURE(with_tokens);
+  Bench b;
+  if (with_tokens) b.Pass();
+  REQUIRE(b.Count("create secrets") == (with_tokens ? 2 : 0));
+  b.in.provide = [] {
+    return base::Status(
+        base::MakeError(base::Code::kForbidden, "no new Pod", kube::kNamespaceTerminating));
+  };
+  REQUIRE(b.store.Delete({kube::kNamespaces, "", kNamespace}));
+  std::string told;
+  {
+    const support::CapturedLog log;
+    for (int i = 0; i < 5; ++i) b.Pass();
+    told = log.Text();
+  }
+  CAPTURE(b.trace.Text());
+  CAPTURE(told);
+  // That is how it is found out.
+  CHECK(b.Count("create secrets") == 2);
+  CHECK(b.Count("provide -> NamespaceTerminating") == (with_tokens ? 2 : 0));
+  CHECK(b.Count("failed:") == 0);
+  const size_t first = told.find("a namespace is being deleted");
+  CHECK(first != std::string::npos);
+  CHECK(told.find("a namespace is being deleted", first + 1) == std::string::npos);
+  // Then they are deleted, and cleaned up as ever.
+  for (const char* name : {"pod", "other"}) REQUIRE(b.store.Delete(WorkspaceRef(name)));
+  for (int i = 0; i < 3; ++i) b.Pass();
+  for (const char* name : {"pod", "other"}) CHECK(b.store.Find(WorkspaceRef(name)) == nullptr);
+}
