@@ -116,8 +116,7 @@ void WorkspaceReconciler::ForgetUid(const std::string& uid) {
   slow_.Forget(uid);
   unsure_.erase(uid);
   contests_.Forget(uid);
-  ending_.erase(uid);
-  if (ending_.empty()) ends_told_.clear();
+  ending_.Forget(uid);
 }
 
 base::Result<runtime::Requeue> WorkspaceReconciler::Forget(const meta::ObjectKey& key) {
@@ -173,33 +172,14 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Reconcile(const meta::Object
   auto turn = slow_.Enter(workspace->meta.uid);
   if (!turn) return runtime::Requeue::After(base::Seconds{1}, runtime::Priority::kLow);
   if (workspace->meta.deletion_time) return Delete(*workspace, *turn, stop);
-  if (IsEnding(workspace->meta.uid)) return runtime::Requeue::None();
+  if (const auto left = ending_.LeftFor(workspace->meta.uid, on_.clock->Read().mono))
+    return runtime::Requeue::After(*left, runtime::Priority::kLow);
   // The finalizer comes before any effect outside of the API (WR-08).
   if (NeedsCleanup(*workspace) && !HasFinalizer(*workspace)) {
     if (auto added = AddFinalizer(*workspace, stop); !added) return std::move(added).error();
     return runtime::Requeue::After(base::Millis{1});
   }
   return Converge(*workspace, *turn, stop);
-}
-
-bool WorkspaceReconciler::IsEnding(const std::string& uid) {
-  const std::lock_guard lock(mutex_);
-  return ending_.contains(uid);
-}
-
-/// A namespace that is being deleted takes no new objects, and never comes back: its Workspaces are
-/// deleted with it, which wakes their next pass. Until then nothing is tried in vain.
-runtime::Requeue WorkspaceReconciler::LeaveToItsEnd(const api::Workspace& workspace) {
-  bool told;
-  {
-    const std::lock_guard lock(mutex_);
-    ending_.insert(workspace.meta.uid);
-    told = !ends_told_.insert(workspace.meta.ns).second;
-  }
-  if (!told)
-    base::LogInfo("a namespace is being deleted: its Workspaces are left alone until they are, too",
-                  {{"namespace", workspace.meta.ns}});
-  return runtime::Requeue::None();
 }
 
 base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspace& workspace,
@@ -211,13 +191,17 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Converge(const api::Workspac
     auto box = BoxOf(on_, workspace);
     return tokens_.Ensure(workspace, box && !workspace.spec.suspend ? box->get() : nullptr, stop);
   });
-  if (IsOfEndingNamespace(token)) return LeaveToItsEnd(workspace);
+  const auto leave = [&] {
+    return runtime::Requeue::After(ending_.Leave(workspace.meta, on_.clock->Read().mono),
+                                   runtime::Priority::kLow);
+  };
+  if (IsOfEndingNamespace(token)) return leave();
   const base::Millis wait = MayAwaitSources(workspace.meta.uid);
   pass.seen = turn.Timed([&] {
     return Observe(on_, {workspace, Recall(workspace.meta.uid), *pass.policy, wait.count() > 0},
                    stop);
   });
-  if (IsOfEndingNamespace(pass.seen.ProvideStatus())) return LeaveToItsEnd(workspace);
+  if (IsOfEndingNamespace(pass.seen.ProvideStatus())) return leave();
   NoteAwaited(workspace.meta.uid, pass.seen.awaits_sources);
   if (pass.seen.awaits_sources && wait.count() > 0) return runtime::Requeue::After(wait);
   core::WorkspaceObservation& observation = pass.seen.observation;

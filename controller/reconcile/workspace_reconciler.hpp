@@ -10,6 +10,7 @@
 #include "core/plan/plugin_plan.hpp"
 #include "core/workspace_state.hpp"
 #include "reconcile/dependencies.hpp"
+#include "reconcile/ending_namespaces.hpp"
 #include "reconcile/instance_tokens.hpp"
 #include "reconcile/observe.hpp"
 #include "reconcile/slow_boxes.hpp"
@@ -35,8 +36,6 @@ class WorkspaceReconciler final : public runtime::Reconciler {
                                           std::stop_token stop);
   base::Result<runtime::Requeue> Delete(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                                         std::stop_token stop);
-  bool IsEnding(const std::string& uid);
-  runtime::Requeue LeaveToItsEnd(const api::Workspace& workspace);
   std::string TakeBack(const api::Workspace& workspace, SlowBoxes::Turn& turn,
                        std::stop_token stop);
   base::Status AddFinalizer(const api::Workspace& workspace, std::stop_token stop);
@@ -58,14 +57,13 @@ class WorkspaceReconciler final : public runtime::Reconciler {
   InstanceTokens tokens_;
   SlowBoxes slow_;
   StatusContests contests_;
+  EndingNamespaces ending_;
   std::mutex mutex_;
   std::map<std::string, core::WorkspaceMemory> memory_;  ///< By uid.
   std::map<std::string, base::MonoTime>
       deleting_since_;  ///< By uid: when this process first tried to clean up.
   std::map<std::string, base::MonoTime> awaiting_;  ///< By uid: sources of new plugins, since.
-  std::set<std::string> ending_;     ///< Uids of Workspaces whose namespace is being deleted,
-  std::set<std::string> ends_told_;  ///< and those namespaces, as logged.
-  std::set<std::string> unsure_;     ///< Uids whose last status write was not answered, or refused.
+  std::set<std::string> unsure_;  ///< Uids whose last status write was not answered, or refused.
   std::map<meta::ObjectKey, std::string>
       uids_;  ///< Last seen uid of a key, to forget it when it is gone.
 };
