@@ -1,7 +1,8 @@
 #include "api/declared_plugin.hpp"
 
 #include <algorithm>
-#include <string_view>
+
+#include "meta/names.hpp"
 
 namespace api {
 namespace {
@@ -18,37 +19,6 @@ bool Holds(const LabelRequirement& r, const std::map<std::string, std::string>& 
   return false;
 }
 
-bool IsAlnum(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-bool IsName(std::string_view text) {
-  return !text.empty() && text.size() <= 63 && IsAlnum(text.front()) && IsAlnum(text.back()) &&
-         std::all_of(text.begin(), text.end(),
-                     [](char c) { return IsAlnum(c) || c == '-' || c == '_' || c == '.'; });
-}
-
-/// A DNS subdomain (RFC 1123): what may stand before the slash of a key.
-bool IsPrefix(std::string_view text) {
-  if (text.empty() || text.size() > 253) return false;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find('.', begin), text.size());
-    const std::string_view part = text.substr(begin, end - begin);
-    const bool plain = std::all_of(part.begin(), part.end(), [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-    });
-    if (part.empty() || !plain || part.front() == '-' || part.back() == '-') return false;
-    begin = end + 1;
-  }
-  return true;
-}
-
-bool IsKey(std::string_view key) {
-  const size_t slash = key.find('/');
-  if (slash == std::string_view::npos) return IsName(key);
-  return IsPrefix(key.substr(0, slash)) && IsName(key.substr(slash + 1));
-}
-
 /// What people wrote, short enough for a message.
 std::string Quoted(const std::string& text) {
   constexpr size_t kShown = 80;
@@ -60,13 +30,13 @@ constexpr char kNameRule[] =
     "or digit";
 
 std::string KeyProblem(const std::string& field, const std::string& key) {
-  if (IsKey(key)) return "";
+  if (meta::CheckQualifiedName(key).empty()) return "";
   return field + ": no label can have the key " + Quoted(key) + "; set one of " + kNameRule +
          ", if need be after a DNS name and a slash, e.g. example.com/team";
 }
 
 std::string ValueProblem(const std::string& field, const std::string& value) {
-  if (value.empty() || IsName(value)) return "";
+  if (meta::CheckLabelValue(value).empty()) return "";
   return field + ": no label can have the value " + Quoted(value) + "; set one of " + kNameRule +
          ", or an empty one";
 }

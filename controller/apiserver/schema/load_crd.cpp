@@ -2,7 +2,7 @@
 
 #include "apiserver/schema/object_schema.hpp"
 #include "apiserver/schema/resource_definition.hpp"
-#include "apiserver/schema/validation.hpp"
+#include "meta/names.hpp"
 
 namespace apiserver {
 namespace {
@@ -37,11 +37,11 @@ base::Status ReadNames(const Json& crd, const std::string& name, ResourceDefinit
   definition.singular = GetString(names, "singular", lower);
   definition.short_names = Texts(GetMember(names, "shortNames"));
   definition.categories = Texts(GetMember(names, "categories"));
-  if (!IsDnsSubdomain(definition.group) || definition.group.find('.') == std::string::npos) {
+  if (!meta::IsDnsSubdomain(definition.group) || definition.group.find('.') == std::string::npos) {
     return Bad(name, "spec.group", "must be a domain name with at least one dot");
   }
   if (definition.kind.empty()) return Bad(name, "spec.names.kind", "is required");
-  if (!IsDnsLabel(definition.plural))
+  if (!meta::IsDnsLabel(definition.plural))
     return Bad(name, "spec.names.plural", "must be a lower-case label");
   if (name != definition.plural + "." + definition.group)
     return Bad(name, "metadata.name", "must be spec.names.plural + \".\" + spec.group");
@@ -119,7 +119,7 @@ base::Result<ResourceDefinition> Load(const Json& crd) {
     return Bad(name, "spec.versions[0]", "the only version must be served and stored");
   }
   definition.version = GetString(version, "name");
-  if (!IsDnsLabel(definition.version))
+  if (!meta::IsDnsLabel(definition.version))
     return Bad(name, "spec.versions[0].name", "must be a lower-case label");
   const Json& subresources = GetMember(version, "subresources");
   definition.has_status_subresource = subresources.is_object() && subresources.contains("status");

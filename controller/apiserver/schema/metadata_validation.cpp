@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "apiserver/schema/validation.hpp"
+#include "meta/names.hpp"
 
 namespace apiserver {
 namespace {
@@ -8,63 +9,22 @@ namespace {
 using codec::Json;
 
 constexpr size_t kMaxAnnotations = 256 << 10;
-constexpr size_t kMaxName = 253;
-constexpr size_t kMaxLabel = 63;
-
-constexpr const char* kSubdomainText =
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an "
-    "alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-constexpr const char* kLabelText =
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
-    "must start and end with an "
-    "alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-constexpr const char* kQualifiedText =
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
-    "with an alphanumeric character (e.g. "
-    "'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-constexpr const char* kLabelValueText =
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
-    "and must start and end with an "
-    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for "
-    "validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-
-bool IsLowerAlnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-bool IsAlnum(char c) { return IsLowerAlnum(c) || (c >= 'A' && c <= 'Z'); }
-
-/// One label of a subdomain, of any length.
-bool IsLabelShape(std::string_view text) {
-  if (text.empty() || !IsLowerAlnum(text.front()) || !IsLowerAlnum(text.back())) return false;
-  for (const char c : text) {
-    if (!IsLowerAlnum(c) && c != '-') return false;
-  }
-  return true;
-}
-
-bool IsNamePart(std::string_view text) {
-  if (text.empty() || !IsAlnum(text.front()) || !IsAlnum(text.back())) return false;
-  for (const char c : text) {
-    if (!IsAlnum(c) && c != '-' && c != '_' && c != '.') return false;
-  }
-  return true;
-}
 
 void CheckName(const ResourceDefinition& definition, std::string_view name,
                const std::string& field, FieldErrors& errors) {
   const bool label = definition.group.empty() && definition.kind == "Namespace";
-  const size_t limit = label ? kMaxLabel : kMaxName;
+  const size_t limit = label ? meta::kMaxLabelBytes : meta::kMaxNameBytes;
   if (name.size() > limit) {
     errors.push_back({FieldErrorType::kInvalid, field, name,
                       fmt::format("must be no more than {} bytes", limit)});
   }
   std::string shape(name);
   if (field == "metadata.generateName" && shape.ends_with('-')) shape += 'a';
-  if (label ? IsLabelShape(shape) : shape.size() > kMaxName || IsDnsSubdomain(shape)) return;
-  errors.push_back({FieldErrorType::kInvalid, field, name, label ? kLabelText : kSubdomainText});
+  if (label ? meta::HasDnsLabelShape(shape)
+            : shape.size() > meta::kMaxNameBytes || meta::IsDnsSubdomain(shape))
+    return;
+  errors.push_back({FieldErrorType::kInvalid, field, name,
+                    label ? meta::kDnsLabelRule : meta::kDnsSubdomainRule});
 }
 
 void CheckNames(const ResourceDefinition& definition, const Json& metadata, FieldErrors& errors) {
@@ -80,11 +40,11 @@ void CheckNames(const ResourceDefinition& definition, const Json& metadata, Fiel
 void CheckLabels(const Json& labels, FieldErrors& errors) {
   if (!labels.is_object()) return;
   for (auto it = labels.begin(); it != labels.end(); ++it) {
-    if (std::string why = CheckQualifiedName(it.key()); !why.empty()) {
+    if (std::string why = meta::CheckQualifiedName(it.key()); !why.empty()) {
       errors.push_back({FieldErrorType::kInvalid, "metadata.labels", it.key(), std::move(why)});
     }
     if (!it->is_string()) continue;
-    if (std::string why = CheckLabelValue(it->get_ref<const std::string&>()); !why.empty()) {
+    if (std::string why = meta::CheckLabelValue(it->get_ref<const std::string&>()); !why.empty()) {
       errors.push_back({FieldErrorType::kInvalid, "metadata.labels", *it, std::move(why)});
     }
   }
@@ -96,7 +56,7 @@ void CheckAnnotations(const Json& annotations, FieldErrors& errors) {
   for (auto it = annotations.begin(); it != annotations.end(); ++it) {
     std::string lower = it.key();
     for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    if (std::string why = CheckQualifiedName(lower); !why.empty()) {
+    if (std::string why = meta::CheckQualifiedName(lower); !why.empty()) {
       errors.push_back(
           {FieldErrorType::kInvalid, "metadata.annotations", it.key(), std::move(why)});
     }
@@ -120,7 +80,7 @@ void CheckFinalizers(const Json& metadata, const Json* old_metadata, FieldErrors
   Json added = Json::array();
   for (const Json& finalizer : finalizers) {
     if (!finalizer.is_string()) continue;
-    if (std::string why = CheckQualifiedName(finalizer.get_ref<const std::string&>());
+    if (std::string why = meta::CheckQualifiedName(finalizer.get_ref<const std::string&>());
         !why.empty()) {
       errors.push_back(
           {FieldErrorType::kInvalid, "metadata.finalizers", finalizer, std::move(why)});
@@ -168,37 +128,6 @@ void CheckImmutable(const Json& metadata, const Json& old_metadata, FieldErrors&
 }
 
 }  // namespace
-
-bool IsDnsLabel(std::string_view name) { return name.size() <= kMaxLabel && IsLabelShape(name); }
-
-bool IsDnsSubdomain(std::string_view name) {
-  if (name.empty() || name.size() > kMaxName) return false;
-  while (true) {
-    const size_t dot = name.find('.');
-    if (!IsLabelShape(name.substr(0, dot))) return false;
-    if (dot == std::string_view::npos) return true;
-    name.remove_prefix(dot + 1);
-  }
-}
-
-std::string CheckLabelValue(std::string_view value) {
-  if (value.size() > kMaxLabel) return fmt::format("must be no more than {} bytes", kMaxLabel);
-  return value.empty() || IsNamePart(value) ? "" : kLabelValueText;
-}
-
-std::string CheckQualifiedName(std::string_view name) {
-  const size_t slash = name.find('/');
-  if (slash != std::string_view::npos) {
-    const std::string_view prefix = name.substr(0, slash);
-    if (prefix.empty()) return "prefix part must be non-empty";
-    if (!IsDnsSubdomain(prefix)) return fmt::format("prefix part {}", kSubdomainText);
-    name.remove_prefix(slash + 1);
-  }
-  if (name.empty()) return "name part must be non-empty";
-  if (name.size() > kMaxLabel)
-    return fmt::format("name part must be no more than {} bytes", kMaxLabel);
-  return IsNamePart(name) ? "" : kQualifiedText;
-}
 
 FieldErrors ValidateMetadata(const ResourceDefinition& definition, const Json& object,
                              const Json* old_object) {

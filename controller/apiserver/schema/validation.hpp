@@ -44,11 +44,4 @@ FieldErrors Validate(const ResourceDefinition& definition, const codec::Json& ob
 FieldErrors ValidateMetadata(const ResourceDefinition& definition, const codec::Json& object,
                              const codec::Json* old_object = nullptr);
 
-/// True if the name is an RFC 1123 subdomain (label for namespaces).
-bool IsDnsSubdomain(std::string_view name);
-bool IsDnsLabel(std::string_view name);
-/// Empty if good, else Kubernetes' wording. For label selectors and the like.
-std::string CheckLabelValue(std::string_view value);
-std::string CheckQualifiedName(std::string_view name);
-
 }  // namespace apiserver

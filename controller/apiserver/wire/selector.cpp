@@ -6,7 +6,7 @@
 #include <charconv>
 #include <optional>
 
-#include "apiserver/schema/validation.hpp"
+#include "meta/names.hpp"
 
 namespace apiserver {
 namespace {
@@ -61,10 +61,10 @@ base::Status Selector::ParseLabelTerm(std::string_view text, std::vector<LabelTe
   LabelTerm term;
   const auto accept = [&](std::string_view key) -> base::Status {
     term.key = std::string(Trim(key));
-    if (const std::string fault = CheckQualifiedName(term.key); !fault.empty())
+    if (const std::string fault = meta::CheckQualifiedName(term.key); !fault.empty())
       return Unreadable(text, fault);
     for (const std::string& value : term.values) {
-      if (const std::string fault = CheckLabelValue(value); !fault.empty())
+      if (const std::string fault = meta::CheckLabelValue(value); !fault.empty())
         return Unreadable(text, fault);
     }
     terms.push_back(std::move(term));
