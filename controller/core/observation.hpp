@@ -119,15 +119,15 @@ struct UnheardRecovery {
   std::optional<api::RecoveryStatus> before;  ///< What stands if it was written all the same.
 };
 
-/// What one process remembers of a workspace between passes. Losing it (restart, new leader) is
-/// safe: stamps in status take over, or something harmless is done once more. Made by Remember();
-/// start with a default one.
 /// One report of an agent.
 struct ReportMark {
   std::string boot_id;
   int64_t sequence = 0;
 };
 
+/// What one process remembers of a workspace between passes. Losing it (restart, new leader) is
+/// safe: stamps in status take over, or something harmless is done once more. Made by Remember();
+/// start with a default one.
 struct WorkspaceMemory {
   std::map<std::string, int>
       unknown_streak;  ///< Consecutive Unknown probes of a plugin on a Running box.

@@ -45,6 +45,19 @@ bool Requested(const WorkspaceObservation& observation,
   return at && std::chrono::ceil<base::Seconds>(*at) >= *pending->since;
 }
 
+/// Removals of an External box that its runtime has not been restarted for: an inventory has no
+/// tombstones, so it is what was written down as owed and is not there any more.
+std::vector<std::string> RemovedByAgent(const WorkspaceObservation& observation) {
+  const auto& debt = observation.workspace.status.pending_restart;
+  std::vector<std::string> names;
+  if (observation.workspace.spec.box.type != api::BoxType::kExternal || !debt ||
+      debt->boot_id != CurrentBootId(observation))
+    return names;
+  for (const std::string& name : debt->plugins)
+    if (FindPlugin(observation.probe, name).presence != Presence::kPresent) names.push_back(name);
+  return names;
+}
+
 }  // namespace
 
 std::optional<base::WallTime> RestartRequestTime(const WorkspaceObservation& observation,
@@ -87,23 +100,6 @@ bool IsLoaded(const WorkspaceObservation& observation, const PluginView& view) {
   }
   return StartedSince(observation, view.name, view.activated_boot_id);
 }
-
-namespace {
-
-/// Removals of an External box that its runtime has not been restarted for: an inventory has no
-/// tombstones, so it is what was written down as owed and is not there any more.
-std::vector<std::string> RemovedByAgent(const WorkspaceObservation& observation) {
-  const auto& debt = observation.workspace.status.pending_restart;
-  std::vector<std::string> names;
-  if (observation.workspace.spec.box.type != api::BoxType::kExternal || !debt ||
-      debt->boot_id != CurrentBootId(observation))
-    return names;
-  for (const std::string& name : debt->plugins)
-    if (FindPlugin(observation.probe, name).presence != Presence::kPresent) names.push_back(name);
-  return names;
-}
-
-}  // namespace
 
 std::vector<std::string> OwedFor(const WorkspaceObservation& observation) {
   if (!observation.probe.made || CurrentBootId(observation).empty()) return {};

@@ -447,10 +447,8 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
   core::CleanupFacts facts;
   {
     const std::lock_guard lock(mutex_);
-    const auto [since, first] =
-        deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono);
-    facts.first_tried = since->second;
-    facts.asked = !first;
+    const auto since = deleting_since_.find(workspace.meta.uid);
+    if (since != deleting_since_.end()) facts.first_tried = since->second;
   }
   auto ns = on_.client.Get({kube::kNamespaces, "", workspace.meta.ns},
                            {.deadline = base::Seconds{10}, .stop = stop});
@@ -470,7 +468,9 @@ base::Result<runtime::Requeue> WorkspaceReconciler::Delete(const api::Workspace&
       facts.removed = results && std::all_of(results->begin(), results->end(),
                                              [](const auto& r) { return IsGone(r.status); });
     }
-    facts.asked = true;
+    const std::lock_guard lock(mutex_);
+    facts.first_tried =
+        deleting_since_.try_emplace(workspace.meta.uid, on_.clock->Read().mono).first->second;
   } else if (plan.remove.empty()) {
     facts.removed = true;
   }

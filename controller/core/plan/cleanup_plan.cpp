@@ -31,7 +31,7 @@ CleanupPlan PlanCleanup(const api::Workspace& workspace, const CleanupFacts& fac
   base::Millis left = std::min(begun + allowed - now.wall, allowed);
   if (facts.first_tried)
     left = std::min(left, std::chrono::ceil<base::Millis>(*facts.first_tried + allowed - now.mono));
-  if (left <= base::Millis(0) && facts.asked) {
+  if (left <= base::Millis(0) && facts.first_tried) {
     plan.release = true;
     plan.warning =
         fmt::format("{} plugins may be left in the box: it {} within {} s", plan.remove.size(),

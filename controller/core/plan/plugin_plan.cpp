@@ -25,7 +25,6 @@ struct Work {
   bool change = false;                    ///< The table wants the box changed.
   bool possible = false;  ///< Nothing but the permit to change files stands in the way.
   bool act = false;       ///< It is done in this pass.
-  bool asked = false;     ///< A removal that is left to the agent of an External box.
   std::optional<RowDecision> before_backoff;  ///< Nothing but a back-off stands in the way.
   RowDecision& row() { return table.decision; }
   const RowDecision& row() const { return table.decision; }
@@ -117,7 +116,7 @@ class Planner {
     for (Work& work : work_)
       if (work.possible)
         Permit(&work);
-      else if (work.asked)
+      else if (IsLeftToAgent(work))
         CheckAt(AskForRemoval(o_, permit_, policy_, now_, &work.row()));
     AddSteps();
     AddRestart();
@@ -179,7 +178,7 @@ class Planner {
   bool Possible(Work* work) {
     RowDecision& d = work->row();
     if (External()) {
-      PullInstead(work);
+      if (d.action == RowAction::kDeliver) AwaitPull(&d);
       return false;
     }
     if (!d.safety_net && (!o_.probe.made || o_.probe.from_inventory)) {
@@ -197,9 +196,9 @@ class Planner {
     return DependenciesReady(work);
   }
 
-  void PullInstead(Work* work) {
-    work->asked = work->row().action == RowAction::kRemove;
-    LeaveToAgent(&work->row());
+  /// A removal that only the agent of an External box can do.
+  bool IsLeftToAgent(const Work& work) const {
+    return External() && work.row().action == RowAction::kRemove;
   }
 
   bool InBackoff(Work* work) {
@@ -249,7 +248,7 @@ class Planner {
     };
     for (const Work& work : work_) {
       const RowDecision& d = work.row();
-      const bool comes = work.possible || work.asked || was_pending(d.name);
+      const bool comes = work.possible || IsLeftToAgent(work) || was_pending(d.name);
       if (work.change && !d.reload_none && comes) names.insert(d.name);
     }
     if (before) {

@@ -162,10 +162,9 @@ struct CleanupFacts {
   bool box_gone = false;  ///< The box itself does not exist now. One that is about to be replaced
                           ///< (its volume stays) is waited for as long as in a namespace that ends.
   bool removed = false;   ///< A Remove of everything has succeeded.
-  bool asked = true;      ///< This process has tried it. Until then no deadline counts: nobody may
-                          ///< have been there for that long, or a clock is ahead.
-  std::optional<base::MonoTime> first_tried =
-      {};  ///< When this process first tried: bounds the wait whatever the wall clock does.
+  /// When this process first tried: bounds the wait whatever the wall clock does. Until then no
+  /// deadline counts: nobody may have been there for that long, or a clock is ahead.
+  std::optional<base::MonoTime> first_tried = {};
 };
 CleanupPlan PlanCleanup(const api::Workspace& workspace, const CleanupFacts& facts,
                         const Policy& policy, base::Now now);

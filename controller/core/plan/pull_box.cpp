@@ -32,7 +32,7 @@ void Say(RowDecision* row, const char* why, std::string message) {
 
 }  // namespace
 
-void LeaveToAgent(RowDecision* row) {
+void AwaitPull(RowDecision* row) {
   row->action = RowAction::kPull;
   Say(row, reason::kAwaitingPull,
       "the operator cannot reach an External box: its agent pulls GET "

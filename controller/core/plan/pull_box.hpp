@@ -9,8 +9,8 @@
 /// answers to its heartbeats.
 namespace core {
 
-/// The row waits for what the agent does by itself.
-void LeaveToAgent(RowDecision* row);
+/// A delivery: the row waits for what the agent does by itself (kPull).
+void AwaitPull(RowDecision* row);
 
 /// What is no longer declared and not there is forgotten (kDrop) only when a report says so that
 /// was made after the agent had been given an answer without it: until then it may still be

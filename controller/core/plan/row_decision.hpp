@@ -20,8 +20,7 @@ struct TableDecision {
 TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObservation& observation,
                              const Policy& policy);
 
-/// The decision on a tracking row whose plugin is no longer declared: kRemove, kDrop, kWait or
-/// kPull.
+/// The decision on a tracking row whose plugin is no longer declared: kRemove, kDrop or kWait.
 RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservation& observation);
 
 /// What is to be put back where the box has lost it or changed its files, if that is not what the

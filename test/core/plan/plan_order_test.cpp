@@ -306,18 +306,20 @@ TEST_CASE("cleaning up ends by success, by its deadline, or at once when it cann
   CHECK(plan({.removed = true}).release);
   CHECK(plan({.removed = true}).warning.empty());
   CHECK(!plan({.box_gone = true}).release);  // It may be about to come back, with its volume.
+  const base::MonoTime tried = w.now.mono;
   w.Advance(31s);
-  CHECK(!plan({}).release);
-  CHECK(plan({.namespace_terminating = true}).release);
-  CHECK(plan({.box_gone = true}).release);
-  CHECK(plan({.box_gone = true}).warning.find("does not exist") != std::string::npos);
+  CHECK(!plan({.first_tried = tried}).release);
+  CHECK(plan({.namespace_terminating = true, .first_tried = tried}).release);
+  CHECK(plan({.box_gone = true, .first_tried = tried}).release);
+  CHECK(plan({.box_gone = true, .first_tried = tried}).warning.find("does not exist") !=
+        std::string::npos);
   w.Advance(600s);
-  CHECK(plan({}).release);
-  CHECK(!plan({}).warning.empty());
-  CHECK(!plan({.asked = false}).release);  // Nobody was there meanwhile.
-  CHECK(plan({.asked = false}).remove == std::vector<std::string>{"p"});
+  CHECK(plan({.first_tried = tried}).release);
+  CHECK(!plan({.first_tried = tried}).warning.empty());
+  CHECK(!plan({}).release);  // Nobody was there meanwhile.
+  CHECK(plan({}).remove == std::vector<std::string>{"p"});
   w.now.wall -= 24h * 3650;
-  CHECK(!plan({}).release);
+  CHECK(!plan({.first_tried = w.now.mono}).release);
   CHECK(plan({.first_tried = w.now.mono - base::Seconds(601)}).release);
 }
 

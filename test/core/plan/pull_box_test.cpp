@@ -22,7 +22,7 @@ struct PullBox : world::World {
   const core::RowDecision* Decision() const {
     return plan.rows.empty() ? nullptr : &plan.rows.front();
   }
-  /// Two plugins that were pulled and loaded, of which one is no longer declared.
+  /// A plugin that was pulled and loaded is no longer declared.
   void BeginRemoval() {
     Declare("p", 'a');
     Hold("p", 'a');
