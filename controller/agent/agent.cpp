@@ -122,19 +122,16 @@ class Agent {
   }
 
   void RemoveAll(const protocol::HeartbeatAnswer& answer, const std::string& boot_id) {
-    const auto warn = [](const std::string& plugin, const base::Error& error) {
-      base::LogWarning("plugin not removed", {{"plugin", plugin}, {"error", error.message}});
-    };
     for (const auto& name : answer.remove) {
-      const auto status = installed_.Remove(name, boot_id);
-      if (!status)
-        warn(name, status.error());
+      if (const auto status = installed_.Remove(name, boot_id); !status)
+        base::LogWarning("plugin not removed",
+                         {{"plugin", name}, {"error", status.error().message}});
       else
         base::LogInfo("plugin removed", {{"plugin", name}});
     }
     // Nobody else comes by to forget those that the runtime has been started since.
     if (const auto status = installed_.ClearRemovals(boot_id); !status)
-      warn("(removed before)", status.error());
+      base::LogWarning("old removals not forgotten", {{"error", status.error().message}});
   }
 
   /// Tries each plugin; the failures as one text, empty if there is none.

@@ -37,14 +37,7 @@ struct Bench : OneBox {
     while (process->plugin_line.Ready()) process->PassOfPlugin();
   }
   size_t Writes() const {
-    return Count("api patch declaredplugins.molecule.ai team/common (status)");
-  }
-  size_t Count(const std::string& text) const {
-    size_t count = 0;
-    for (size_t at = trace.Text().find(text); at != std::string::npos;
-         at = trace.Text().find(text, at + 1))
-      ++count;
-    return count;
+    return trace.Count("api patch declaredplugins.molecule.ai team/common (status)");
   }
   api::DeclaredPluginStatus Status() const {
     const auto object = codec::DecodeDeclaredPlugin(codec::Dump(*store.Find(PluginRef("common"))));

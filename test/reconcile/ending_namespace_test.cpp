@@ -21,18 +21,10 @@ struct Bench : OneBox {
     Lead();
   }
   void Pass(base::Millis later = base::Seconds{600}) {
-    while (process->workspaces.Source().Next() != nullptr)
-      process->workspaces.Source().DeliverNext();
+    Hear();
     clock.Advance(later);
     process->Resync();
     while (process->workspace_line.Ready()) process->PassOfWorkspace();
-  }
-  size_t Count(const std::string& text) const {
-    size_t count = 0;
-    for (size_t at = trace.Text().find(text); at != std::string::npos;
-         at = trace.Text().find(text, at + 1))
-      ++count;
-    return count;
   }
 };
 
@@ -45,7 +37,7 @@ TEST_CASE("in a namespace that is being deleted nothing is made, and that is tol
   CAPTURE(with_tokens);
   Bench b;
   if (with_tokens) b.Pass();
-  REQUIRE(b.Count("create secrets") == (with_tokens ? 2 : 0));
+  REQUIRE(b.trace.Count("create secrets") == (with_tokens ? 2 : 0));
   b.in.provide = [] {
     return base::Status(
         base::MakeError(base::Code::kForbidden, "no new Pod", kube::kNamespaceTerminating));
@@ -57,7 +49,7 @@ TEST_CASE("in a namespace that is being deleted nothing is made, and that is tol
     const support::CapturedLog log;
     b.Pass();
     for (int i = 0; i < 5; ++i) b.Pass(base::Seconds{59});
-    tries = b.Count("create secrets") + b.Count("provide -> NamespaceTerminating");
+    tries = b.trace.Count("create secrets") + b.trace.Count("provide -> NamespaceTerminating");
     b.Pass(base::Seconds{6});  // Its end may be held up for long.
     told = log.Text();
   }
@@ -65,8 +57,9 @@ TEST_CASE("in a namespace that is being deleted nothing is made, and that is tol
   CAPTURE(told);
   // That is how it is found out.
   CHECK(tries == (with_tokens ? 4 : 2));
-  CHECK(b.Count("create secrets") + b.Count("provide -> NamespaceTerminating") == tries + 2);
-  CHECK(b.Count("failed:") == 0);
+  CHECK(b.trace.Count("create secrets") + b.trace.Count("provide -> NamespaceTerminating") ==
+        tries + 2);
+  CHECK(b.trace.Count("failed:") == 0);
   const size_t first = told.find("a namespace is being deleted");
   CHECK(first != std::string::npos);
   CHECK(told.find("a namespace is being deleted", first + 1) == std::string::npos);

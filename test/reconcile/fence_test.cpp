@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 
-#include "kube/client.hpp"
 #include "reconcile/simulation/one_box.hpp"
 
 using namespace simulation;
@@ -12,21 +11,9 @@ struct Bench : OneBox {
   Bench() {
     machines.at("pod")->Bring("alpha", 'a', true);
     MakeWorkspace(api::BoxType::kDirectory);
-    api::DeclaredPlugin plugin;
-    plugin.meta.name = "alpha";
-    plugin.spec.workspace_ref = api::LocalRef{"pod"};
-    plugin.spec.source = Repositories::Uri("alpha");
-    REQUIRE(
-        store.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin)));
+    Declare("alpha");
     Lead();
     Pass();  // The finalizer.
-  }
-  void Pass() {
-    while (process->workspaces.Source().Next() != nullptr)
-      process->workspaces.Source().DeliverNext();
-    clock.Advance(base::Seconds{2});
-    process->Resync();
-    process->PassOfWorkspace();
   }
   bool IsThere() const { return store.Find(WorkspaceRef("pod")) != nullptr; }
   const Machine& Box() const { return *machines.at("pod"); }

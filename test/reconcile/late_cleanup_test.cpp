@@ -9,12 +9,7 @@ TEST_CASE(
   OneBox b;
   b.machines["pod"]->Bring("alpha", 'a', true);
   b.MakeWorkspace();
-  api::DeclaredPlugin plugin;
-  plugin.meta.name = "alpha";
-  plugin.spec.workspace_ref = api::LocalRef{"pod"};
-  plugin.spec.source = Repositories::Uri("alpha");
-  REQUIRE(
-      b.store.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin)));
+  b.Declare("alpha");
   b.Lead();
   b.process->PassOfWorkspace();  // The finalizer.
   b.clock.Advance(base::Millis{1});

@@ -13,14 +13,10 @@ namespace {
 struct Bench : OneBox {
   Bench() {
     MakeWorkspace(api::BoxType::kExternal);
-    api::DeclaredPlugin plugin;
-    plugin.meta.name = "alpha";
-    plugin.spec.workspace_ref = api::LocalRef{"pod"};
-    plugin.spec.source = Repositories::Uri("alpha");
-    plugin.spec.update.policy = api::UpdatePolicy::kManual;
-    plugin.spec.update.interval_seconds = 60;
-    REQUIRE(
-        store.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin)));
+    Declare("alpha", [](api::DeclaredPluginSpec& spec) {
+      spec.update.policy = api::UpdatePolicy::kManual;
+      spec.update.interval_seconds = 60;
+    });
     Lead();
     Pass();  // The token is made.
   }

@@ -15,25 +15,14 @@ struct Bench : OneBox {
       if (starts_itself) Report("b2");
     };
     MakeWorkspace(api::BoxType::kDirectory);
-    api::DeclaredPlugin plugin;
-    plugin.meta.name = "alpha";
-    plugin.spec.workspace_ref = api::LocalRef{"pod"};
-    plugin.spec.source = Repositories::Uri("alpha");
-    REQUIRE(
-        store.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin)));
+    Declare("alpha");
     Lead();
     for (int i = 0; i < 40 && asked == 0; ++i) {
-      if (!machines.at("pod")->Token().empty()) Report(machines.at("pod")->BootId());
+      Report();
       Pass();
       process->resolver.RunDue({});
     }
     process->SendEvents();
-  }
-  void Report(const std::string& boot) {
-    protocol::Heartbeat said = machines.at("pod")->Report(Stored().meta.uid, false);
-    said.boot_id = boot;
-    const auto slot = process->fleet.Authenticate(machines.at("pod")->Token(), clock.Read().mono);
-    if (slot) (void)process->fleet.Record(*slot, said, clock.Read());
   }
   bool Says(const char* text) { return trace.Text().find(text) != std::string::npos; }
 

@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 
-#include "kube/client.hpp"
 #include "reconcile/simulation/one_box.hpp"
 
 using namespace simulation;
@@ -18,12 +17,7 @@ struct Bench : OneBox {
     MakeWorkspace(api::BoxType::kDirectory);
     const Json manual{{"restart", {{"policy", "Manual"}}}};
     REQUIRE(store.Patch(WorkspaceRef("pod"), {{"spec", manual}}));
-    api::DeclaredPlugin plugin;
-    plugin.meta.name = "alpha";
-    plugin.spec.workspace_ref = api::LocalRef{"pod"};
-    plugin.spec.source = Repositories::Uri("alpha");
-    REQUIRE(
-        store.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin)));
+    Declare("alpha");
     Lead();
     for (int i = 0; i < 20; ++i) Pass();
   }
@@ -31,17 +25,11 @@ struct Bench : OneBox {
     clock.Advance(later);
     if (asked) machines.at("pod")->Boot();
     asked = false;
-    if (!machines.at("pod")->Token().empty()) Report();
+    Report();
     process->Resync();
     process->PassOfWorkspace();
     process->resolver.RunDue({});
-    while (process->workspaces.Source().Next() != nullptr)
-      process->workspaces.Source().DeliverNext();
-  }
-  void Report() {
-    const protocol::Heartbeat said = machines.at("pod")->Report(Stored().meta.uid, false);
-    const auto slot = process->fleet.Authenticate(machines.at("pod")->Token(), clock.Read().mono);
-    if (slot) (void)process->fleet.Record(*slot, said, clock.Read());
+    Hear();
   }
   void Request(base::Millis ahead) {
     const std::string time = base::FormatTime(clock.Read().wall + ahead);

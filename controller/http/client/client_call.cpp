@@ -4,6 +4,8 @@
 
 #include <cerrno>
 
+#include "http/client/client_tls.hpp"
+
 namespace http {
 namespace {
 
@@ -24,11 +26,7 @@ base::Error FromException(const std::exception_ptr& failure, const std::string& 
     if (value == ETIMEDOUT) return base::MakeError(Code::kTimeout, what + ": no answer in time");
     if (value == ECANCELED) return base::MakeError(Code::kCancelled, what + ": cancelled");
     if (IsTlsError(value) || text.find("SSL handshake") != std::string::npos)
-      return base::MakeError(Code::kUnauthorized,
-                             what +
-                                 ": the TLS handshake failed; check the CA, the server's name, its "
-                                 "dates and this machine's clock",
-                             "TlsFailure");
+      return base::MakeError(Code::kUnauthorized, what + ": " + kTlsFailureText, "TlsFailure");
     if (value == EHOSTUNREACH || value == ECONNREFUSED)
       return base::MakeError(Code::kUnavailable, what + ": cannot connect", "ConnectFailed");
     return base::MakeError(Code::kUnavailable,

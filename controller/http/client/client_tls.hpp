@@ -19,6 +19,10 @@ struct ClientTls {
   KeyPtr key;
 };
 
+/// Of an error with reason TlsFailure: the handshake was refused by one of both sides.
+inline constexpr char kTlsFailureText[] =
+    "the TLS handshake failed; check the CA, the server's name, its dates and this machine's clock";
+
 /// Looks up where the system's roots are, before somebody hides them from OpenSSL. Once.
 void RememberSystemRoots();
 /// Errors: kInvalid with reason BadTlsMaterial.

@@ -12,6 +12,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "http/client/client_tls.hpp"
 #include "http/client/dialer.hpp"
 
 namespace http {
@@ -106,10 +107,7 @@ std::optional<base::Error> Line::ShakeHands(const std::string& what, Until until
         const unsigned long why = ERR_peek_error();
         if (why == 0 || ERR_GET_REASON(why) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
           return ConnectionBroke(what);
-        return base::MakeError(base::Code::kUnauthorized,
-                               what +
-                                   ": the TLS handshake failed; check the CA, the server's name, "
-                                   "its dates and this machine's clock",
+        return base::MakeError(base::Code::kUnauthorized, what + ": " + kTlsFailureText,
                                "TlsFailure");
       }
     }

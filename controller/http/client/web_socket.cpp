@@ -87,10 +87,7 @@ class Session {
     switch (step) {
       case Step::kTls:
         if (code.category() == net::error::get_ssl_category())
-          return Make(Code::kUnauthorized,
-                      "the TLS handshake failed; check the CA, the server's name, its dates and "
-                      "this machine's clock",
-                      "TlsFailure");
+          return Make(Code::kUnauthorized, kTlsFailureText, "TlsFailure");
         return Make(Code::kUnavailable, "the connection broke", "ConnectionLost");
       case Step::kUpgrade:
         return Make(Code::kUnavailable, "no usable answer to the upgrade: " + code.message(),

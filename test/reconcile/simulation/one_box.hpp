@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,6 +28,24 @@ struct OneBox {
     workspace.spec.box.type = type;
     if (type == api::BoxType::kPod) workspace.spec.box.pod.emplace().pod_ref = api::LocalRef{"pod"};
     REQUIRE(store.Create({kube::kWorkspaces, kNamespace}, codec::EncodeWorkspace(workspace)));
+  }
+  /// For that Workspace alone. `change` may say more.
+  void Declare(const std::string& name,
+               const std::function<void(api::DeclaredPluginSpec&)>& change = nullptr) {
+    api::DeclaredPlugin plugin;
+    plugin.meta.name = name;
+    plugin.spec.workspace_ref = api::LocalRef{"pod"};
+    plugin.spec.source = Repositories::Uri(name);
+    if (change) change(plugin.spec);
+    REQUIRE(
+        store.Create({kube::kDeclaredPlugins, kNamespace}, codec::EncodeDeclaredPlugin(plugin)));
+  }
+  /// Its agent reports, if it has a token and that is taken; of that start, or of the machine's.
+  void Report(const std::string& boot = "") {
+    protocol::Heartbeat said = machines.at("pod")->Report(Stored().meta.uid, false);
+    if (!boot.empty()) said.boot_id = boot;
+    const auto slot = process->fleet.Authenticate(machines.at("pod")->Token(), clock.Read().mono);
+    if (slot) (void)process->fleet.Record(*slot, said, clock.Read());
   }
   /// After what is there from the beginning.
   void Lead() {

@@ -47,6 +47,13 @@ class Trace {
   size_t Steps() const { return steps_; }
   const std::string& Text() const { return text_; }
   const std::vector<std::string>& Broken() const { return broken_; }
+  /// How often it says that.
+  size_t Count(std::string_view what) const {
+    size_t count = 0;
+    for (size_t at = text_.find(what); at != std::string::npos; at = text_.find(what, at + 1))
+      ++count;
+    return count;
+  }
   std::string Tail(size_t lines) const {
     size_t at = text_.size();
     for (; lines > 0 && at > 1; --lines) {
