@@ -118,7 +118,9 @@ base::Result<Change> HeartbeatTable::State::Record(Slot slot, const protocol::He
   if (!first) {
     UnpackReport(data->reported->last, data->settings, held);
     auto status = CheckOrder(held, data->reported->superseded, heartbeat);
-    if (!status && !IsSuccessor(*data, heartbeat)) {
+    const bool silent = now.mono - data->reported->seen.mono > data->settings.timeout / 2;
+    if (!status && !IsSuccessor(*data, heartbeat) &&
+        !data->reported->superseded.Returns(heartbeat, silent)) {
       ++refused;
       return status.error();
     }

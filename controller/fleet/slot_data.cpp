@@ -33,6 +33,20 @@ bool SupersededBoots::Contains(const std::string& boot_id) const {
          hashes_.end();
 }
 
+bool SupersededBoots::Returns(const protocol::Heartbeat& heartbeat, bool other_is_silent) {
+  if (!Contains(heartbeat.boot_id)) return false;
+  const uint64_t hash = std::hash<std::string>{}(heartbeat.boot_id);
+  const bool goes_on = returning_ == hash && heartbeat.sequence > sequence_;
+  if (goes_on && other_is_silent) {
+    std::erase(hashes_, hash);
+    next_ = 0;
+    return true;
+  }
+  if (returning_ != hash || goes_on) sequence_ = heartbeat.sequence;
+  returning_ = hash;
+  return false;
+}
+
 bool NamesWorkspace(const SlotSettings& settings, std::string_view id) {
   if (id == settings.uid) return true;
   const auto& [ns, name] = settings.key;

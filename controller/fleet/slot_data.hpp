@@ -20,10 +20,16 @@ class SupersededBoots {
  public:
   void Add(const std::string& boot_id);
   bool Contains(const std::string& boot_id) const;
+  /// A late report of an earlier start can be the first that a new leader hears of it: then the
+  /// start that is there is the replaced one. It is known by that it goes on reporting, with ever
+  /// higher sequences, while the other one is silent. True: from now on it counts.
+  bool Returns(const protocol::Heartbeat& heartbeat, bool other_is_silent);
 
  private:
   static constexpr size_t kMost = 16;
   std::vector<uint64_t> hashes_;  ///< None in most slots.
+  uint64_t returning_ = 0;        ///< The one that was refused last, and its sequence.
+  int64_t sequence_ = 0;
   size_t next_ = 0;
 };
 

@@ -162,6 +162,33 @@ TEST_CASE_FIXTURE(Fixture, "older never overwrites newer") {
   CHECK(table.Counts().refused == 4);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a late report of an earlier start does not keep the present one out") {
+  const auto at = [&](int64_t millis, const std::string& boot, int64_t sequence) {
+    return Record(Beat(boot, sequence), millis);
+  };
+  const int64_t half = Settings("1", "one").timeout.count() / 2;
+  // A new leader knows nothing of "a" when its last report comes after the first of "b".
+  REQUIRE(at(0, "b", 1));
+  REQUIRE(at(1, "a", 7));
+  CHECK(at(2, "b", 2).error().reason == "SupersededBoot");
+  CHECK(at(2 + half, "b", 2).error().reason == "SupersededBoot");  // A replay proves nothing.
+  const auto heard = at(3 + half, "b", 3);
+  REQUIRE(heard);
+  CHECK(heard->boot_changed);
+  CHECK(at(4 + half, "b", 4));
+  CHECK(at(5 + half, "a", 8).error().reason == "SupersededBoot");
+  CHECK(table.Snapshot("uid-1")->last->boot_id == "b");
+}
+
+TEST_CASE_FIXTURE(Fixture, "of two agents that go on reporting the newer one counts") {
+  const int64_t period = Settings("1", "one").timeout.count() / 3;
+  REQUIRE(Record(Beat("a", 1), 0));
+  for (int i = 0; i < 20; ++i) {
+    CHECK(Record(Beat("b", i), i * period + 1));
+    CHECK(Record(Beat("a", 10 + i), (i + 1) * period).error().reason == "SupersededBoot");
+  }
+}
+
 TEST_CASE_FIXTURE(Fixture, "in any order of arrival the slot only moves forward") {
   std::mt19937 random(7);
   for (int round = 0; round < 50; ++round) {
