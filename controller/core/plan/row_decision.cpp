@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/entitlement.hpp"
+#include "core/plan/row_facts.hpp"
 #include "core/reasons.hpp"
 #include "core/restart_debt.hpp"
 #include "core/status_text.hpp"
@@ -13,45 +14,6 @@ namespace core {
 namespace {
 
 using State = ResolutionView::State;
-
-/// One declared plugin with everything that bears on it.
-struct Facts {
-  const DesiredPlugin& plugin;
-  const WorkspaceObservation& observation;
-  PluginView view;
-  const api::PluginRow* row;  ///< May be null.
-  bool requested;
-  /// What is meant to be there: what the receipt says was activated, else what is found.
-  const std::string& BaseDigest() const {
-    return view.has_receipt ? view.receipt_digest : view.digest;
-  }
-  bool Installed() const { return row != nullptr && row->origin.has_value(); }
-  bool WasConverged() const {
-    return Installed() && row->loaded && row->attempts == 0 && row->reason == reason::kLoaded;
-  }
-  bool SourceEdited() const { return Installed() && row->source != plugin.source; }
-};
-
-enum class Difference { kNone, kUnknown, kDiffers };
-
-Difference Compare(const Facts& f) {
-  const ResolutionView& wanted = f.plugin.resolution;
-  if (!wanted.digest.empty() && !f.BaseDigest().empty())
-    return f.BaseDigest() == wanted.digest ? Difference::kNone : Difference::kDiffers;
-  if (!wanted.commit.empty() && f.view.has_receipt && !f.view.revision.empty())
-    return f.view.revision == wanted.commit ? Difference::kNone : Difference::kDiffers;
-  return Difference::kUnknown;
-}
-
-/// A listed file was changed in the box, or the runtime's settings lack our servers. Empty:
-/// neither.
-std::string DriftKey(const PluginView& view) {
-  if (view.has_receipt && !view.receipt_digest.empty() && !view.digest.empty() &&
-      view.digest != view.receipt_digest)
-    return view.digest;
-  if (!view.mcp_merged) return "mcp:" + view.digest;
-  return "";
-}
 
 void Deliver(TableDecision* out, const std::string& source, const std::string& revision,
              const std::string& digest) {
@@ -89,32 +51,6 @@ void Obtain(const Facts& f, TableDecision* out) {
           r.state == State::kResolved ? reason::kFetching : reason::kResolving, "");
 }
 
-/// What somebody has asked for and has not got yet.
-std::optional<Revision> Consented(const Facts& f) {
-  const bool counts = f.row != nullptr && !f.row->approved_digest.empty() &&
-                      f.plugin.update != api::UpdatePolicy::kTrack &&
-                      f.row->source == f.plugin.source;
-  if (!counts) return std::nullopt;
-  return Revision{f.row->source, f.row->approved_revision, f.row->approved_digest};
-}
-
-/// The same, if it is not what is meant to be there already.
-std::optional<Revision> Owed(const Facts& f) {
-  auto consented = Consented(f);
-  return consented && consented->digest != f.BaseDigest() ? consented : std::nullopt;
-}
-
-/// What Pin and Manual hold on to, as far as it is known.
-std::optional<Revision> Approved(const Facts& f) {
-  if (auto consented = Consented(f)) return consented;
-  const bool pinned = f.plugin.update != api::UpdatePolicy::kTrack;
-  // What an image has brought may have a digest and no revision: nobody could ask for it again.
-  if (!pinned || f.row == nullptr || f.row->digest.empty() || f.row->revision.empty() ||
-      f.row->source != f.plugin.source)
-    return std::nullopt;
-  return Revision{f.row->source, f.row->revision, f.row->digest};
-}
-
 /// A request is answered by one pass, and what it asks for may have to wait for much longer: the
 /// row remembers it, exactly.
 void NoteConsent(const Facts& f, RowDecision* d) {
@@ -131,14 +67,6 @@ void NoteConsent(const Facts& f, RowDecision* d) {
 void Take(const Facts& f, TableDecision* out) {
   NoteConsent(f, &out->decision);
   Obtain(f, out);
-}
-
-/// Its source does not give these bytes any more.
-bool IsGone(const Facts& f, const Revision& revision) {
-  const auto& known = f.plugin.put_back;
-  if (!known || known->digest == revision.digest) return false;
-  return known->state == State::kFetched || (known->state == State::kFailed && known->error &&
-                                             known->error->reason == reason::kRevisionGone);
 }
 
 /// Brings these bytes, or says what they wait for: this process may never have had them.
@@ -160,6 +88,15 @@ void PutBack(const Facts& f, const Revision& revision, TableDecision* out) {
     d.action = RowAction::kFetch;
     Explain(&d, RowHealth::kPending, reason::kFetching, "");
   }
+}
+
+/// The box holds something else than what it is to hold on to.
+void Return(const Facts& f, const Revision& owed, TableDecision* out) {
+  if (f.requested && IsGone(f, owed)) return Take(f, out);
+  // The row says what is there now; this is what outlives it.
+  out->decision.row.approved_revision = owed.commit;
+  out->decision.row.approved_digest = owed.digest;
+  PutBack(f, owed, out);
 }
 
 /// Row "any | Absent".
@@ -301,8 +238,9 @@ void DecidePresent(const Facts& f, TableDecision* out) {
       std::find(debt->plugins.begin(), debt->plugins.end(), f.plugin.name) != debt->plugins.end();
   if (record)
     d.row.origin = brought ? api::PluginOrigin::kDelivered : api::PluginOrigin::kBootInstalled;
-  if (const auto owed = Owed(f); owed && !f.requested)
-    PutBack(f, *owed, out);
+  const auto owed = Owed(f);
+  if (owed && (!f.requested || f.Holds()))
+    Return(f, *owed, out);
   else if (difference == Difference::kDiffers)
     ReplaceOrReport(f, out);
   else if (difference == Difference::kNone)
@@ -395,8 +333,7 @@ int UnknownStreak(const WorkspaceObservation& observation, const std::string& na
 
 TableDecision DecideDeclared(const DesiredPlugin& plugin, const WorkspaceObservation& observation,
                              const Policy& policy) {
-  const Facts f{plugin, observation, FindPlugin(observation.probe, plugin.name),
-                FindRow(observation, plugin.name), ReconcileRequested(observation)};
+  const Facts f = FactsOf(plugin, observation);
   TableDecision out;
   RowDecision& d = out.decision;
   d.name = plugin.name;
@@ -453,8 +390,7 @@ std::vector<const DesiredPlugin*> RecordedIfFound(const DeclaredSet& desired,
 
 std::optional<Revision> ToPutBack(const DesiredPlugin& plugin,
                                   const WorkspaceObservation& observation) {
-  const Facts f{plugin, observation, FindPlugin(observation.probe, plugin.name),
-                FindRow(observation, plugin.name), ReconcileRequested(observation)};
+  const Facts f = FactsOf(plugin, observation);
   std::optional<Revision> revision = Approved(f);
   if (f.view.presence == Presence::kPresent && !Owed(f)) {
     if (DriftKey(f.view).empty() || f.view.receipt_digest.empty()) return std::nullopt;

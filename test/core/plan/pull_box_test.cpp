@@ -136,6 +136,61 @@ TEST_SUITE("core/plan") {
       }
   }
 
+  TEST_CASE(
+      "what an agent has installed by an earlier answer does not become what is held: it is told "
+      "to go back, and comes to rest") {
+    for (const auto policy : {api::UpdatePolicy::kPin, api::UpdatePolicy::kManual}) {
+      CAPTURE(static_cast<int>(policy));
+      PullBox w;
+      w.DeclareObject("p", 'a').spec.update.policy = policy;
+      w.Hold("p", 'a');
+      w.Settle(3);
+      w.Publish(world::World::Source("p"), 'b');
+      w.Lose();
+      w.Hold("p", 'b');
+      for (int report = 0; report < 4; ++report) {  // It takes its time.
+        w.Beat();
+        w.Pass();
+        REQUIRE(w.Decision()->wanted);
+        CHECK(w.Decision()->wanted->digest == Digest('a'));
+        CHECK(w.Row("p")->digest == Digest('b'));
+        CHECK(w.Reason("p") == "AwaitingPull");
+      }
+      w.Lose();
+      w.Hold("p", 'a');
+      w.Settle(2);
+      CHECK(w.Decision()->wanted->digest == Digest('a'));
+      CHECK(w.Row("p")->digest == Digest('a'));
+      CHECK(w.Row("p")->approved_digest.empty());
+      CHECK(w.Reason("p") == "UpdateAvailable");
+    }
+  }
+
+  TEST_CASE("what an External box holds on to and its source has lost is given up on request") {
+    PullBox w;
+    w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kPin;
+    w.Hold("p", 'a');
+    w.Settle(3);
+    w.Publish(world::World::Source("p"), 'b');
+    w.Lose();
+    w.Hold("p", 'c');
+    core::ResolutionView gone;
+    gone.state = core::ResolutionView::State::kFetched;
+    gone.digest = Digest('e');
+    w.put_back["p"] = gone;
+    w.Settle(2);
+    CHECK(w.Reason("p") == "RevisionGone");
+    CHECK(w.Condition("Stalled") == "True");
+    w.ws.meta.annotations[api::kReconcileRequestedAnnotation] = base::FormatTime(w.now.wall);
+    w.Settle(2);
+    CHECK(w.Decision()->wanted->digest == Digest('b'));
+    w.Lose();
+    w.Hold("p", 'b');
+    w.Settle(2);
+    CHECK(w.Reason("p") == "Loaded");
+    CHECK(w.Condition("Ready") == "True");
+  }
+
   TEST_CASE("what is put back on a box that was emptied is what was held, for boot-install too") {
     world::World w;
     w.DeclareObject("p", 'a').spec.update.policy = api::UpdatePolicy::kPin;
