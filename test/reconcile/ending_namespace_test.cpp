@@ -13,7 +13,8 @@ struct Bench : OneBox {
     const Json held{{"name", kNamespace}, {"finalizers", {"kubernetes"}}};
     REQUIRE(store.Create({kube::kNamespaces, ""}, {{"metadata", held}}));
     MakeWorkspace();
-    machines["other"] = std::make_unique<Machine>("other", "pod:0c0ffee0/2", trace);
+    machines["other"] = std::make_unique<Machine>("other", Machine::Form::kPod, trace);
+    machines["other"]->NewContainer(true);
     api::Workspace other;
     other.meta.name = "other";
     other.spec.box.type = api::BoxType::kDirectory;

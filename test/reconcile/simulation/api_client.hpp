@@ -18,10 +18,13 @@ class ApiClient final : public kube::Client {
 
   /// Writes that have changed an object.
   size_t Writes() const { return writes_; }
+  /// The Lease of this process has run out while it was stopped.
+  void Depose() { deposed_ = true; }
+  bool Deposed() const { return deposed_; }
 
   base::Status MayWrite() const override {
     if (weather_.Dead()) return base::MakeError(base::Code::kCancelled, "this process is dead");
-    if (weather_.Leads()) return {};
+    if (!deposed_ && weather_.Leads()) return {};
     return base::MakeError(base::Code::kUnavailable, "the lease is somebody else's", "NotLeader");
   }
   base::Result<std::string> Get(const kube::ObjectRef& ref, const kube::CallOptions&) override {
@@ -98,6 +101,7 @@ class ApiClient final : public kube::Client {
   Weather& weather_;
   Trace& trace_;
   size_t writes_ = 0;
+  bool deposed_ = false;
 };
 
 }  // namespace simulation

@@ -111,21 +111,24 @@ class ApiStore {
       for (const auto& [key, object] : kind->second) call(object);
   }
 
-  /// Objects whose owner is gone wait for the garbage collector, which comes when it comes.
-  bool HasGarbage() const { return !gone_.empty(); }
+  /// Objects whose owner is gone, or never was there, wait for the garbage collector, which comes
+  /// when it comes.
+  bool HasGarbage() const {
+    bool found = false;
+    Each("secrets", [&](const Json& secret) { found = found || IsGarbage(secret); });
+    return found;
+  }
   void CollectGarbage() {
-    for (const meta::ObjectKey& key : Keys("secrets")) {
-      const kube::ObjectRef ref{kube::kSecrets, key.ns, key.name};
-      for (const Json& owner : codec::GetMember((*Find(ref))["metadata"], "ownerReferences"))
-        if (gone_.contains(codec::GetString(owner, "uid"))) {
-          objects_["secrets"].erase(key);
-          break;
-        }
-    }
-    gone_.clear();
+    std::erase_if(objects_["secrets"],
+                  [this](const auto& secret) { return IsGarbage(secret.second); });
   }
 
  private:
+  bool IsGarbage(const Json& object) const {
+    for (const Json& owner : codec::GetMember(object["metadata"], "ownerReferences"))
+      if (!uids_there_.contains(codec::GetString(owner, "uid"))) return true;
+    return false;
+  }
   static base::Error NotFound(const kube::ObjectRef& ref) {
     return base::MakeError(base::Code::kNotFound, ref.Text() + " is not there", "NotFound");
   }
@@ -164,9 +167,10 @@ class ApiStore {
     const meta::ObjectKey key{ref.ns, ref.name};
     logs_[ref.resource.plural].push_back({type, key, version_, codec::Dump(object)});
     if (type == runtime::WatchEventType::kDeleted) {
-      gone_.insert(codec::GetString(object["metadata"], "uid"));
+      uids_there_.erase(codec::GetString(object["metadata"], "uid"));
       objects_[ref.resource.plural].erase(key);
     } else {
+      uids_there_.insert(codec::GetString(object["metadata"], "uid"));
       objects_[ref.resource.plural][key] = object;
     }
     return object;
@@ -177,7 +181,7 @@ class ApiStore {
   uint64_t uids_ = 0;
   std::map<std::string, std::map<meta::ObjectKey, Json>> objects_;  ///< By plural.
   std::map<std::string, std::vector<Change>> logs_;                 ///< By plural.
-  std::set<std::string> gone_;                                      ///< UIDs.
+  std::set<std::string> uids_there_;
 };
 
 }  // namespace simulation

@@ -29,10 +29,20 @@ class Machine {
     bool boot_installed = false;
   };
 
-  Machine(std::string name, std::string identity, Trace& trace)
-      : name_(std::move(name)), identity_(std::move(identity)), trace_(trace) {}
+  /// A Pod has a UID and a container, of which both can be other ones later.
+  enum class Form { kPod, kOther };
 
-  const std::string& Identity() const { return identity_; }
+  Machine(std::string name, Form form, Trace& trace)
+      : name_(std::move(name)), form_(form), trace_(trace) {}
+
+  /// As its box reports it: "pod:UID/CONTAINER", or a name for ever.
+  std::string Identity() const {
+    return form_ == Form::kPod ? fmt::format("{}/{}", AgentIdentity(), container_) : "box:" + name_;
+  }
+  /// As its agent says it.
+  std::string AgentIdentity() const {
+    return form_ == Form::kPod ? fmt::format("pod:0c0ffee{}", pod_) : Identity();
+  }
   std::string BootId() const { return fmt::format("{}-{}", name_, boot_); }
   bool Running() const { return running_; }
   bool Has(const std::string& plugin) const { return trees_.contains(plugin); }
@@ -63,6 +73,21 @@ class Machine {
   void Stop() {
     running_ = false;
     Forgotten();
+  }
+  /// Another container in the same Pod; the plugins are on a volume, the token need not be.
+  void NewContainer(bool keeps_token) {
+    if (form_ != Form::kPod) return Boot();
+    ++container_;
+    if (!keeps_token) token_.clear();
+    Boot();
+  }
+  /// Another Pod of that name; false: with a volume of its own, which is empty.
+  void NewPod(bool keeps_volume) {
+    if (form_ != Form::kPod) return keeps_volume ? Boot() : Wipe();
+    ++pod_;
+    container_ = 1;
+    token_.clear();
+    keeps_volume ? Boot() : Wipe();
   }
   /// As a boot-install or an image leaves it, before the runtime starts.
   void Bring(const std::string& plugin, char revision, bool with_receipt) {
@@ -248,8 +273,10 @@ class Machine {
     return Repositories::ReloadNone(plugin) || (loaded_.contains(plugin) && !IsNewer(plugin));
   }
 
-  const std::string name_, identity_;
+  const std::string name_;
+  const Form form_;
   Trace& trace_;
+  int pod_ = 0, container_ = 1;
   int boot_ = 1;
   bool running_ = true;
   int64_t sequence_ = 0;

@@ -28,6 +28,7 @@ class MachineBox final : public box::Box {
     Trace& trace;
     Restarter ask_agent = nullptr;  ///< Null: restarts by itself, at once.
     Witness witness = nullptr;
+    std::function<bool()> may_act = nullptr;  ///< Of its operator, by its Lease. Null: always.
     std::function<base::Status()> provide = nullptr;  ///< Null: there is nothing to make.
   };
   explicit MachineBox(Parts parts) : on_(std::move(parts)) {}
@@ -58,7 +59,7 @@ class MachineBox final : public box::Box {
       return {};
     };
     on_.machine.Forgotten();
-    const base::Status asked = Call("probe", Names(names), look);
+    const base::Status asked = Call("probe", Names(names), look, Kind::kLooks);
     if (asked) return report;
     on_.machine.Forgotten();
     return asked.error();
@@ -130,8 +131,12 @@ class MachineBox final : public box::Box {
     if (on_.witness) on_.witness(names);
   }
 
+  enum class Kind { kLooks, kActs };
   template <typename Effect>
-  base::Status Call(const std::string& what, const std::string& about, const Effect& effect) {
+  base::Status Call(const std::string& what, const std::string& about, const Effect& effect,
+                    Kind kind = Kind::kActs) {
+    if (kind == Kind::kActs && on_.may_act && !on_.may_act())
+      on_.trace.Break(fmt::format("{}: {} by an operator without a Lease", on_.name, what));
     if (auto lost = on_.weather.Before(what)) return *lost;
     if (!on_.machine.Running())
       return base::MakeError(base::Code::kUnavailable, "the box is stopped", "BoxNotRunning");

@@ -18,7 +18,7 @@ namespace simulation {
 /// comes next. For what is to happen in one order only.
 struct OneBox {
   OneBox() {
-    machines["pod"] = std::make_unique<Machine>("pod", "pod:0c0ffee0/1", trace);
+    machines["pod"] = std::make_unique<Machine>("pod", Machine::Form::kPod, trace);
     in.witness = [](const std::string&, const std::vector<std::string>&) {};
   }
   /// The Workspace whose box that machine is: an adopted Pod, or one of another type.

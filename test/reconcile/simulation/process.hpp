@@ -258,9 +258,11 @@ class Process {
     const std::string name = workspace.meta.name;
     if (workspace.spec.box.type == api::BoxType::kExternal) return MakeExternal(workspace);
     MachineBox::Parts parts{name, *in_.machines.at(name), in_.weather, in_.trace};
+    // A call that was under way when the Lease ran out may have its effect at any time.
     parts.witness = [this, name](const std::vector<std::string>& names) {
-      in_.witness(name, names);
+      if (!client.Deposed()) in_.witness(name, names);
     };
+    parts.may_act = [this] { return !client.Deposed(); };
     parts.provide = in_.provide;
     if (workspace.spec.box.type == api::BoxType::kDirectory)
       parts.ask_agent = [this, uid = workspace.meta.uid](const std::string& boot) {
@@ -271,7 +273,7 @@ class Process {
   base::Result<std::unique_ptr<box::Box>> MakeExternal(const api::Workspace& workspace) {
     box::BoxDependencies needs;
     needs.request_restart = [this](const api::Workspace& of, const std::string& boot) {
-      in_.witness(of.meta.name, {});
+      if (!client.Deposed()) in_.witness(of.meta.name, {});
       return reconcile::AskForRestart(fleet, of.meta.uid, boot);
     };
     return box::MakeBox(workspace, needs);

@@ -59,13 +59,14 @@ class Simulation {
       CheckDebt(workspace, names);
       CheckConsent(workspace, names);
       CheckRecovery(workspace);
+      CheckEntitlement(workspace, names);
     };
     weather_.meanwhile = [this] { Meanwhile(); };
     weather_.pass_time = [this](base::Millis by) { PassTime(by); };
     trace_.Step(fmt::format("seed {}", seed_));
     for (const std::string& name : user_.Workspaces()) {
-      const std::string identity = name == "pod" ? "pod:0c0ffee0/1" : "box:" + name;
-      machines_[name] = std::make_unique<Machine>(name, identity, trace_);
+      const auto form = name == "pod" ? Machine::Form::kPod : Machine::Form::kOther;
+      machines_[name] = std::make_unique<Machine>(name, form, trace_);
       machines_[name]->Bring(Machine::kStranger, 's', false);
       for (const char* plugin : {"alpha", "beta", "common", "inner", "skill", "mgmt"})
         if (dice_.Chance(300))
@@ -90,9 +91,10 @@ class Simulation {
     late_ = dice_.Chance(500);
     trace_.Note(late_ ? "another one stands by, its watch is late" : "another one stands by");
   }
-  /// Two replicas at most, each with a disk of its own.
+  /// Each replica has a disk of its own: there is one that leads, one that stands by, and one that
+  /// has lost its Lease and does not know it yet.
   std::unique_ptr<Process> NewProcess() {
-    disk_ = 1 - disk_;
+    disk_ = (disk_ + 1) % 3;
     return std::make_unique<Process>(in_, dice_.Upto(1u << 30),
                                      folder_ / fmt::format("store-{}", disk_));
   }
@@ -107,6 +109,17 @@ class Simulation {
   }
   void RestartIfDead() {
     if (weather_.Dead()) StartProcess();
+  }
+  /// The leader is stopped in the middle of a call, another one leads and works meanwhile. Then it
+  /// goes on where it was, and ends like a process that finds its Lease gone.
+  void StopLeaderForLong() {
+    trace_.Step("the leader stops in a call, its lease runs out");
+    PassTime(base::Seconds{17});
+    process_->client.Depose();
+    stopped_ = std::move(process_);
+    StartProcess();
+    for (size_t i = 5 + dice_.Upto(60); i > 0; --i) RoughStep();
+    trace_.Step("the leader of before goes on");
   }
   void PassTime(base::Millis by) {
     clock_.Advance(by);
@@ -150,6 +163,7 @@ class Simulation {
 
   void PassOfWorkspace() {
     stamp_before_pass_ = RecoveryStamp();
+    policy_before_pass_ = in_.policy;
     process_->PassOfWorkspace();
   }
 
@@ -159,11 +173,13 @@ class Simulation {
     const base::Now now = clock_.Read();
     beats_[name] = now.mono + kBeat;
     if (name == "ext") CopyToken(machine);
-    const auto slot = process_->fleet.Authenticate(machine.Token(), now.mono);
-    std::string outcome = slot ? "" : base::CodeName(slot.error().code);
-    if (slot) outcome = Report(name, *slot, now);
-    trace_.Note(fmt::format("agent of {} reports {} -> {}", name, machine.BootId(), outcome));
-    if (!slot) return;
+    Sent sent = SayNext(name);
+    if (weather_.Rough() && dice_.Chance(80) && under_way_.size() < 4) {
+      trace_.Note(fmt::format("a report of {} is under way for long", machine.BootId()));
+      return under_way_.push_back(std::move(sent));
+    }
+    const auto slot = process_->fleet.Authenticate(sent.token, now.mono);
+    if (!Arrive(sent, slot)) return;
     const auto answer = protocol::DecodeHeartbeatAnswer(process_->fleet.Answer(*slot));
     if (answer && name == "ext")
       machine.Pull(*answer, [this] { return weather_.Rough() && dice_.Chance(200); });
@@ -179,24 +195,47 @@ class Simulation {
     const std::string text = codec::GetString(codec::GetMember(*stored, "data"), "current");
     machine.SetToken(base::DecodeBase64(text).value_or(""));
   }
-  std::string Report(const std::string& name, fleet::Slot slot, base::Now now) {
+  /// A report on its way.
+  struct Sent {
+    std::string name, token;
+    bool first = false;  ///< The agent registers.
+    protocol::Heartbeat said;
+  };
+  Sent SayNext(const std::string& name) {
     Machine& machine = *machines_.at(name);
-    const bool first = reported_[name] != machine.BootId();
-    if (first) installing_[name] = weather_.Rough() && dice_.Chance(250);
+    Sent sent{name, machine.Token(), reported_[name] != machine.BootId(), {}};
+    if (sent.first) installing_[name] = weather_.Rough() && dice_.Chance(250);
     const bool installing = installing_[name] && weather_.Rough();
-    auto said = machine.Report(std::string(kNamespace) + "." + name, installing);
-    base::Result<fleet::Change> change = [&] {
-      if (name == "pod") said.box_identity = "pod:0c0ffee0";
-      if (!first) return process_->fleet.Record(slot, said, now);
-      protocol::Register body;
-      if (name != "pod") said.box_identity = machine.Identity();
-      body.heartbeat = said;
-      return process_->fleet.RecordRegister(slot, body, now);
-    }();
-    if (!change) return base::CodeName(change.error().code);
-    reported_[name] = machine.BootId();
-    if (change->Matters()) process_->Wake(change->key);
-    return change->Matters() ? "matters" : "taken";
+    sent.said = machine.Report(std::string(kNamespace) + "." + name, installing);
+    if (sent.first || name == "pod") sent.said.box_identity = machine.AgentIdentity();
+    return sent;
+  }
+  /// False: it is refused.
+  bool Arrive(const Sent& sent, const base::Result<fleet::Slot>& slot) {
+    const auto record = [&]() -> std::string {
+      if (!slot) return std::string(base::CodeName(slot.error().code));
+      const base::Now now = clock_.Read();
+      protocol::Register body{sent.said, false, ""};
+      const auto change = sent.first && sent.name != "pod"
+                              ? process_->fleet.RecordRegister(*slot, body, now)
+                              : process_->fleet.Record(*slot, body.heartbeat, now);
+      if (!change) return std::string(base::CodeName(change.error().code));
+      if (sent.said.boot_id == machines_.at(sent.name)->BootId())
+        reported_[sent.name] = sent.said.boot_id;
+      if (change->Matters()) process_->Wake(change->key);
+      return change->Matters() ? "matters" : "taken";
+    };
+    trace_.Note(fmt::format("agent of {} reports {} #{} -> {}", sent.name, sent.said.boot_id,
+                            sent.said.sequence, record()));
+    return slot.has_value();
+  }
+  /// What was under way arrives, after others and after who has sent it; nobody reads its answer.
+  void ArriveLate() {
+    trace_.Step("a report arrives late");
+    const size_t at = dice_.Upto(under_way_.size());
+    const Sent sent = under_way_[at];
+    under_way_.erase(under_way_.begin() + static_cast<std::ptrdiff_t>(at));
+    (void)Arrive(sent, process_->fleet.Authenticate(sent.token, clock_.Read().mono));
   }
 
   /// A box loses something, stops, starts, gets work.
@@ -209,7 +248,7 @@ class Simulation {
       case 0:
       case 1:
         trace_.Note(name + " starts anew");
-        machine.Boot();
+        dice_.Chance(500) ? machine.Boot() : machine.NewContainer(dice_.Chance(500));
         return dice_.Chance(500) ? Beat(name) : void();
       case 2:
         trace_.Note(name + " stops");
@@ -222,8 +261,8 @@ class Simulation {
         return machine.ChangeFile(plugin);
       case 5:
         if (!dice_.Chance(300)) return;
-        trace_.Note(name + " gets an empty volume");
-        return machine.Wipe();
+        trace_.Note(name + " gets an empty volume, or is another Pod");
+        return dice_.Chance(300) ? machine.Wipe() : machine.NewPod(dice_.Chance(500));
       default:
         trace_.Note(name + " has other tasks");
         return machine.SetTasks(dice_.Chance(300) ? std::nullopt
@@ -235,6 +274,11 @@ class Simulation {
   void Meanwhile() {
     if (in_meanwhile_ || !dice_.Chance(60)) return;
     in_meanwhile_ = true;
+    if (!stopped_ && dice_.Chance(20 * kills_)) {
+      StopLeaderForLong();
+      in_meanwhile_ = false;
+      return;
+    }
     trace_.Note("meanwhile:");
     for (size_t i = dice_.Upto(3) + 1; i > 0; --i) OneThing();
     in_meanwhile_ = false;
@@ -291,6 +335,7 @@ class Simulation {
       trace_.Step("somebody reports");
       BeatSomebody();
     });
+    may(!under_way_.empty(), 4, [&] { ArriveLate(); });
     may(true, edits_, [&] {
       trace_.Step("the user acts");
       user_.Act();
@@ -307,9 +352,18 @@ class Simulation {
       trace_.Step("resync");
       p.Resync();
     });
+    may(edits_ > 3, 1, [&] { ReadSettings(in_.policy == policy_ ? MakePolicy(false) : policy_); });
     may(true, 2, [&] { LiveCalmly(); });
     RunOne(choices);
+    if (!in_meanwhile_) stopped_.reset();
     RestartIfDead();
+  }
+  /// An admin has edited the settings, which all operators read again.
+  void ReadSettings(std::shared_ptr<const core::Policy> policy) {
+    trace_.Step(policy == policy_ ? "the management plugin is allowed again"
+                                  : "the management plugin is not allowed any more");
+    in_.policy = std::move(policy);
+    process_->Resync();
   }
   /// Nothing goes wrong for a while: what is rough afterwards finds something that works.
   void LiveCalmly() {
@@ -334,6 +388,8 @@ class Simulation {
 
   void MakePeace() {
     late_ = false;
+    while (!under_way_.empty()) ArriveLate();
+    if (in_.policy != policy_) ReadSettings(policy_);
     user_.MakePeace();
     for (const auto& [name, machine] : machines_) {
       machine->SetTasks(0);
@@ -514,13 +570,20 @@ class Simulation {
     recovered_ = stamp;
   }
 
-  static std::shared_ptr<const core::Policy> MakePolicy() {
+  /// What is privileged comes into a box only while its bytes are allowed.
+  void CheckEntitlement(const std::string& workspace, const std::vector<std::string>& names) {
+    if (policy_before_pass_ != in_.policy || in_.policy == policy_) return;
+    const bool mgmt = std::find(names.begin(), names.end(), "mgmt") != names.end();
+    if (mgmt && machines_.at(workspace)->Has("mgmt"))
+      trace_.Break(workspace + ": the management plugin comes although it is not allowed");
+  }
+
+  static std::shared_ptr<const core::Policy> MakePolicy(bool allowed = true) {
     auto policy = std::make_shared<core::Policy>();
-    policy->privileged = {{"mgmt",
-                           Repositories::TaggedUri("mgmt"),
-                           {Repositories::Digest("mgmt", Repositories::kTagged)},
-                           true,
-                           {}}};
+    policy->privileged = {{"mgmt", Repositories::TaggedUri("mgmt"), {}, true, {}}};
+    if (allowed)
+      policy->privileged.front().allowed_digests = {
+          Repositories::Digest("mgmt", Repositories::kTagged)};
     return policy;
   }
 
@@ -540,13 +603,16 @@ class Simulation {
   User user_{store_, *repositories_, dice_, trace_};
   Convergence convergence_{store_, *repositories_, machines_};
   std::unique_ptr<Process> process_, standby_;  ///< The leader, and who may follow it.
-  int disk_ = 1;                                ///< Of the operator that was started last.
+  std::unique_ptr<Process> stopped_;            ///< Was the leader, in the middle of a call.
+  int disk_ = 2;                                ///< Of the operator that was started last.
   bool late_ = false;  ///< Of workspaces hardly anything reaches the one that stands by.
   std::map<std::string, base::MonoTime> beats_, tried_;  ///< When an agent reports next, or did.
   std::map<std::string, base::MonoTime> looks_in_;       ///< When the user looks next.
   std::map<std::string, std::string> reported_;          ///< The boot that was reported.
   std::map<std::string, bool> installing_;
+  std::vector<Sent> under_way_;  ///< Reports that have not arrived yet.
   std::optional<base::WallTime> stamp_before_pass_, recovered_;  ///< Of recovery attempts.
+  std::shared_ptr<const core::Policy> policy_before_pass_;
   base::MonoTime peace_{}, next_resync_ = clock_.Read().mono;
   size_t edits_ = 0, troubles_ = 0, kills_ = 0;  ///< Weights of the rough time.
   bool in_meanwhile_ = false;

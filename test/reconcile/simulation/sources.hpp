@@ -41,21 +41,27 @@ class Repositories final : public source::PluginSource {
   static std::string Digest(const std::string& plugin, char revision) {
     return base::DigestText(base::Sha256Of(Bytes(plugin, revision)));
   }
+  /// One repository is private: who has not its password of now gets nothing.
+  static bool Private(const std::string& plugin) { return plugin == "beta"; }
+  const std::string& Password() const { return password_; }
+  void SetPassword(std::string password) { password_ = std::move(password); }
   /// One plugin is loaded without a restart.
   static bool ReloadNone(const std::string& plugin) { return plugin == "skill"; }
 
   base::Result<source::Resolution> Resolve(const core::SourceUri& uri,
-                                           const std::optional<source::Credentials>&,
+                                           const std::optional<source::Credentials>& credentials,
                                            std::stop_token) override {
     if (auto lost = weather_.Before("resolve " + uri.text)) return *lost;
+    if (auto allowed = Admit(uri, credentials); !allowed) return allowed.error();
     const std::string commit = Commit(RevisionOf(uri));
     trace_.Note(fmt::format("resolve {} -> {}", uri.text, commit.substr(0, 4)));
     return source::Resolution{uri.ref, "Branch", commit};
   }
   base::Result<source::Artifact> Fetch(const core::SourceUri& uri, const source::Resolution& at,
-                                       const std::optional<source::Credentials>&,
+                                       const std::optional<source::Credentials>& credentials,
                                        const std::string& tar_path, std::stop_token) override {
     if (auto lost = weather_.Before("fetch " + uri.text)) return *lost;
+    if (auto allowed = Admit(uri, credentials); !allowed) return allowed.error();
     const std::string name = uri.DefaultPluginName();
     const std::string bytes = Bytes(name, at.commit.front());
     if (auto wrote = base::WriteFileAtomic(tar_path, bytes, 0600); !wrote) return wrote.error();
@@ -66,8 +72,18 @@ class Repositories final : public source::PluginSource {
   }
 
  private:
+  base::Status Admit(const core::SourceUri& uri,
+                     const std::optional<source::Credentials>& credentials) {
+    if (!Private(uri.DefaultPluginName())) return {};
+    if (credentials && credentials->password == password_) return {};
+    trace_.Note("refused: " + uri.text);
+    return base::MakeError(base::Code::kUnauthorized, uri.text + ": authentication failed",
+                           "SourceUnauthorized");
+  }
+
   Weather& weather_;
   Trace& trace_;
+  std::string password_ = "first";
   std::map<std::string, char> revisions_;
 };
 

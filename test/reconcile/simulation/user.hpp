@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/base64.hpp"
 #include "codec/resources.hpp"
 #include "reconcile/simulation/api_store.hpp"
 #include "reconcile/simulation/sources.hpp"
@@ -11,6 +12,9 @@
 namespace simulation {
 
 inline constexpr char kNamespace[] = "team";
+
+/// Of the private repository.
+inline constexpr char kSecret[] = "git-credentials";
 
 inline kube::ObjectRef WorkspaceRef(const std::string& name) {
   return {kube::kWorkspaces, kNamespace, name};
@@ -36,6 +40,7 @@ class User {
   /// The world before the operator: all workspaces, and some declarations.
   void Begin() {
     store_.Create({kube::kNamespaces, ""}, {{"metadata", {{"name", kNamespace}}}}).has_value();
+    KeepSecret();
     for (const std::string& name : workspaces_) Make(name);
     for (int i = 0; i < 5; ++i) ToggleDeclaration();
     if (dice_.Chance(500)) ToggleCommon();
@@ -43,7 +48,7 @@ class User {
 
   /// One edit.
   void Act() {
-    switch (dice_.Upto(16)) {
+    switch (dice_.Upto(18)) {
       case 0:
       case 1:
       case 2:
@@ -71,6 +76,10 @@ class User {
         return ToggleUpdate();
       case 14:
         return ToggleDeletion();
+      case 15:
+        return SpoilSecret();
+      case 16:
+        return KeepSecret();
       default:
         return dice_.Chance(400) ? ToggleWorkspace() : Publish();
     }
@@ -113,6 +122,7 @@ class User {
   /// Takes back what would keep a workspace from ever being ready.
   void MakePeace() {
     trace_.Step("the user makes peace");
+    KeepSecret();
     for (const std::string& name : workspaces_) {
       if (store_.Find(PluginRef(Rival(name))) != nullptr) Remove(PluginRef(Rival(name)));
       if (store_.Find(WorkspaceRef(name)) != nullptr)
@@ -162,6 +172,7 @@ class User {
     d.meta.name = workspace + "-" + plugin;
     d.spec.workspace_ref = api::LocalRef{workspace};
     d.spec.source = Repositories::Uri(plugin);
+    if (Repositories::Private(plugin)) d.spec.source_secret_ref = api::LocalRef{kSecret};
     d.spec.update.interval_seconds = 600;
     if (plugin == "beta" && dice_.Chance(300)) d.spec.depends_on = {"alpha"};
     if (dice_.Chance(300))
@@ -258,6 +269,32 @@ class User {
   void ToggleUpdate() {
     const auto policy = dice_.Pick<std::string>({"Track", "Pin", "Manual"});
     EditAnyPlugin({{"spec", {{"update", {{"policy", policy}}}}}});
+  }
+  /// The password of the private repository is in its Secret.
+  void KeepSecret() {
+    const kube::ObjectRef ref{kube::kSecrets, kNamespace, kSecret};
+    const Json data{{"password", base::EncodeBase64(repositories_.Password())}};
+    if (store_.Find(ref) == nullptr) {
+      trace_.Note("user creates the Secret of the repository");
+      store_
+          .Create({kube::kSecrets, kNamespace}, {{"metadata", {{"name", kSecret}}}, {"data", data}})
+          .has_value();
+    } else {
+      Edit(ref, {{"data", data}});
+    }
+  }
+  /// The repository has another password, the Secret none, or there is no Secret.
+  void SpoilSecret() {
+    const kube::ObjectRef ref{kube::kSecrets, kNamespace, kSecret};
+    switch (dice_.Upto(3)) {
+      case 0:
+        trace_.Note("the repository gets another password");
+        return repositories_.SetPassword(fmt::format("password {}", ++asked_));
+      case 1:
+        return Edit(ref, {{"data", nullptr}});
+      default:
+        if (store_.Find(ref) != nullptr) Remove(ref);
+    }
   }
   void ToggleDeletion() {
     EditAnyPlugin({{"spec", {{"deletionPolicy", dice_.Chance(500) ? "Orphan" : "Remove"}}}});
