@@ -123,6 +123,7 @@ ProbeView ProbeFromInventory(const HeartbeatView& heartbeat,
     // be both: an agent that does not say which waits for a restart at most once, see IsLoaded.
     const bool this_boot = !item.loaded && item.activated_this_boot.value_or(true);
     view.activated_boot_id = this_boot ? heartbeat.boot_id : "(earlier)";
+    view.came_after_start = this_boot && item.activated_this_boot.has_value();
     probe.plugins.push_back(std::move(view));
   }
   for (const std::string& name : names) {

@@ -78,6 +78,7 @@ struct PluginView {
   bool reload_none = false;
   bool mcp_merged = true;
   bool boot_installed = false;
+  bool came_after_start = false;  ///< An inventory says so itself, of what is not loaded.
 };
 
 struct RemovalView {

@@ -95,8 +95,12 @@ bool IsLoaded(const WorkspaceObservation& observation, const PluginView& view) {
   for (const api::PluginRow& row : observation.workspace.status.plugins) {
     if (row.name != view.name || row.digest != view.receipt_digest) continue;
     if (row.loaded && !Comparable(view.activated_boot_id, CurrentBootId(observation))) return true;
-    if (observation.probe.from_inventory && (row.loaded || RestartedFor(observation, view.name)))
-      return true;
+    if (!observation.probe.from_inventory) continue;
+    if (RestartedFor(observation, view.name)) return true;
+    // The same bytes once more (they had been lost): one restart, if it is not made already for
+    // what this agent says with every start.
+    const bool again = view.came_after_start && row.reason != reason::kReportedNotLoaded;
+    if (row.loaded && !again) return true;
   }
   return StartedSince(observation, view.name, view.activated_boot_id);
 }

@@ -219,9 +219,12 @@ void DecidePresent(const Facts& f, TableDecision* out) {
   RowDecision& d = out->decision;
   const Difference difference = Compare(f);
   if (!f.Installed()) d.row.source = f.plugin.source;
+  // Of bytes that have no receipt, and are not those of the row, nobody knows the revision.
+  const bool known = d.row.digest == f.BaseDigest();
   d.row.revision = !f.view.revision.empty()          ? f.view.revision
                    : difference == Difference::kNone ? f.plugin.resolution.commit
-                                                     : d.row.revision;
+                   : known                           ? d.row.revision
+                                                     : std::string();
   d.row.digest = f.BaseDigest();
   d.row.loaded = IsLoaded(f.observation, f.view);
   d.reload_none = f.view.reload_none;
@@ -415,7 +418,9 @@ RowDecision DecideUndeclared(const api::PluginRow& row, const WorkspaceObservati
   const PluginView view = FindPlugin(observation.probe, row.name);
   // The box removes nothing without its receipt, whatever the row says: it was recorded without its
   // bytes being known, or somebody wrote the row by hand.
-  const bool ours = view.has_receipt;
+  // An inventory does not tell: our agent says the revision of all that it has a receipt of.
+  const bool told = !view.revision.empty() || !row.revision.empty();
+  const bool ours = view.has_receipt && (told || !observation.probe.from_inventory);
   const bool wanted_gone = row.deletion_policy == api::DeletionPolicy::kRemove;
   // A receipt without its files: a removal that was cut short.
   const bool gone = view.presence == Presence::kAbsent && !view.has_receipt;

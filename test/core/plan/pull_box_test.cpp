@@ -96,6 +96,30 @@ TEST_SUITE("core/plan") {
     }
   }
 
+  TEST_CASE_FIXTURE(PullBox,
+                    "what an External box has brought itself, with bytes that nobody knows, is not "
+                    "asked away: its agent has no receipt of it") {
+    ws.spec.restart.policy = api::RestartPolicy::kManual;  // Its own bytes may not come yet.
+    Declare("p", 'a');
+    SUBCASE("from the beginning") {}
+    SUBCASE("somebody has replaced what was ours") {
+      Hold("p", 'a');
+      Settle(3);
+      REQUIRE(Row("p")->revision == std::string(40, 'a'));
+      Lose();
+    }
+    hb.inventory->push_back({"p", "", Digest('s'), true, false});
+    Settle(2);
+    REQUIRE(Row("p")->digest == Digest('s'));
+    CHECK(Row("p")->revision.empty());
+    ws.spec.plugins.clear();
+    ++ws.meta.generation;
+    Settle(2);
+    CHECK(Row("p") == nullptr);
+    CHECK_FALSE(ws.status.pending_restart);
+    CHECK(Condition("Ready") == "True");
+  }
+
   TEST_CASE_FIXTURE(PullBox, "an agent is not told to remove what its user has not consented to") {
     ws.spec.restart.policy = api::RestartPolicy::kManual;
     BeginRemoval();
