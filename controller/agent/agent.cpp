@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "agent/operator_link.hpp"
@@ -60,7 +61,8 @@ class Agent {
   Agent(const AgentOptions& options, OperatorLink& link)
       : options_(options),
         installed_(Layout(options), std::make_shared<bundle::DigestCache>(1024)),
-        installer_(link, installed_, options.root + "/configs/.molecule/incoming"),
+        installer_(link, installed_, options.root + "/configs/.molecule/incoming",
+                   [this](const protocol::PluginToFetch& plugin) { return IsWanted(plugin); }),
         runtime_(options, installed_, shared_),
         reporter_(options, link, installed_, shared_) {}
 
@@ -102,6 +104,16 @@ class Agent {
     layout.boot_install = true;
     layout.settings_file = options.settings_path.substr(layout.configs_path.size() + 1);
     return layout;
+  }
+
+  /// By the newest answer, which may be another one than is being heeded. One that is not decided
+  /// yet takes nothing back.
+  bool IsWanted(const protocol::PluginToFetch& plugin) const {
+    const auto newest = shared_.LastAnswer().answer;
+    return !newest.plugins_known ||
+           std::any_of(newest.plugins.begin(), newest.plugins.end(), [&](const auto& other) {
+             return other.name == plugin.name && other.digest == plugin.digest;
+           });
   }
 
   void HeedSignal() {

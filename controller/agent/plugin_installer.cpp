@@ -8,8 +8,16 @@
 
 namespace agent {
 
+base::Status PluginInstaller::CheckWanted(const protocol::PluginToFetch& plugin) const {
+  if (is_wanted_(plugin)) return {};
+  return base::MakeError(base::Code::kConflict,
+                         "the operator has withdrawn or replaced it meanwhile; its newest answer "
+                         "is followed next");
+}
+
 base::Status PluginInstaller::Ensure(const protocol::PluginToFetch& plugin,
                                      const std::string& boot_id, std::stop_token stop) {
+  if (auto wanted = CheckWanted(plugin); !wanted) return wanted;
   const auto inventory = installed_.Probe({plugin.name}, stop);
   if (!inventory) return inventory.error();
   const auto& there = inventory->plugins.front();
@@ -21,11 +29,13 @@ base::Status PluginInstaller::Ensure(const protocol::PluginToFetch& plugin,
   if (auto made = base::MakeDirectories(scratch_, 0700); !made) return made;
   const std::string tar = scratch_ + "/incoming.tar";
   base::Status status = link_.Download(plugin.path, plugin.digest, tar, stop);
+  if (status) status = CheckWanted(plugin);
   if (status) {
     const base::FailpointScope scope("agent.stage");
     status =
         installed_.Stage({plugin.name, plugin.source, plugin.revision, plugin.digest, tar}, stop);
   }
+  if (status) status = CheckWanted(plugin);
   if (status) {
     const base::FailpointScope scope("agent.activate");
     status = installed_.Activate(plugin.name, boot_id);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <stop_token>
 #include <string>
 
@@ -13,18 +14,28 @@ namespace agent {
 
 class PluginInstaller {
  public:
-  PluginInstaller(OperatorLink& link, bundle::InstalledPlugins& installed, std::string scratch)
-      : link_(link), installed_(installed), scratch_(std::move(scratch)) {}
+  /// `is_wanted`: whether the newest answer names it, with this digest. A fetch may take longer
+  /// than that stays so.
+  PluginInstaller(OperatorLink& link, bundle::InstalledPlugins& installed, std::string scratch,
+                  std::function<bool(const protocol::PluginToFetch&)> is_wanted)
+      : link_(link),
+        installed_(installed),
+        scratch_(std::move(scratch)),
+        is_wanted_(std::move(is_wanted)) {}
 
   /// Present with the wanted digest: nothing is fetched; without a receipt it gets one. Else
-  /// download, verify, stage, activate (recorded with `boot_id`).
+  /// download, verify, stage, activate (recorded with `boot_id`). kConflict: it is not wanted any
+  /// more; nothing was installed.
   base::Status Ensure(const protocol::PluginToFetch& plugin, const std::string& boot_id,
                       std::stop_token stop);
 
  private:
+  base::Status CheckWanted(const protocol::PluginToFetch& plugin) const;
+
   OperatorLink& link_;
   bundle::InstalledPlugins& installed_;
   std::string scratch_;  ///< Folder for the tar while it is being staged.
+  std::function<bool(const protocol::PluginToFetch&)> is_wanted_;
 };
 
 }  // namespace agent

@@ -10,15 +10,20 @@ AgentKeeper::AgentKeeper(std::string program,
     : program_(std::move(program)), settings_(std::move(settings)), supervisor_({}) {}
 
 void AgentKeeper::Look(const api::Workspace& workspace) {
+  const std::lock_guard lock(mutex_);
+  LookLocked(workspace);
+}
+
+void AgentKeeper::LookLocked(const api::Workspace& workspace) {
   const auto& box = workspace.spec.box;
   const bool ours = box.type == api::BoxType::kDirectory && box.directory &&
                     box.directory->run == api::DirectoryRun::kOperator;
-  if (!ours || workspace.meta.deletion_time) return Forget(workspace);
+  if (!ours || workspace.meta.deletion_time) return ForgetLocked(workspace);
   if (workspace.spec.suspend) return;  // The box is left alone: nothing is started nor ended.
   const auto settings = settings_();
   // What the box's own adapter refuses (and says in the status) gets no agent either.
   const auto place = box::FindDirectory(workspace, settings->directory_roots);
-  if (!place) return Forget(workspace);
+  if (!place) return ForgetLocked(workspace);
   const std::string& root = place->path;
   box::AgentSupervisor::Agent agent;
   agent.configs_path = root + "/configs";
@@ -49,6 +54,11 @@ void AgentKeeper::Look(const api::Workspace& workspace) {
 }
 
 void AgentKeeper::Forget(const api::Workspace& workspace) {
+  const std::lock_guard lock(mutex_);
+  ForgetLocked(workspace);
+}
+
+void AgentKeeper::ForgetLocked(const api::Workspace& workspace) {
   supervisor_.Remove(workspace.meta.uid);
 }
 

@@ -2,6 +2,8 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 
 #include "api/workspace.hpp"
@@ -25,11 +27,24 @@ class AgentKeeper {
   /// All of a cache: when leading begins, and when the settings have changed.
   template <class Cache>
   void LookAtAll(const Cache& workspaces) {
-    workspaces.ForEach([this](const api::Workspace& workspace) { Look(workspace); });
+    for (const auto& key : workspaces.Keys()) {
+      // A change is in the cache before anybody is told of it. So what is read here is either newer
+      // than the last Look or Forget, or that one waits and comes after it: it is never undone.
+      const std::lock_guard lock(mutex_);
+      if (const auto workspace = workspaces.Get(key)) LookLocked(*workspace);
+    }
   }
   void Forget(const api::Workspace& workspace);
+  /// Its agent, if one is kept.
+  std::optional<box::AgentSupervisor::View> Find(const std::string& uid) const {
+    return supervisor_.Find(uid);
+  }
 
  private:
+  void LookLocked(const api::Workspace& workspace);
+  void ForgetLocked(const api::Workspace& workspace);
+
+  std::mutex mutex_;  ///< From when a workspace is read until its agent is as it asks for.
   std::string program_;
   std::string url_, ca_file_;
   std::function<std::shared_ptr<const Settings>()> settings_;

@@ -71,8 +71,9 @@ base::MonoTime ProvisioningDeadline(const WorkspaceObservation& observation, bas
   base::WallTime start = w.meta.creation_time.value_or(now.wall);
   if (w.status.box && w.status.box->observed_time)
     start = std::max(start, *w.status.box->observed_time);
-  const bool new_box = w.status.box && !observation.box.identity.empty() &&
-                       w.status.box->identity != observation.box.identity;
+  // Also the first one, which may have been asked for in vain for long.
+  const bool new_box = !observation.box.identity.empty() &&
+                       (!w.status.box || w.status.box->identity != observation.box.identity);
   if (new_box) start = now.wall;
   // A start in the future (a clock that went back) waits once, not for years.
   const base::Millis left = std::min(start + allowed - now.wall, allowed);

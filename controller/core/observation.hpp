@@ -30,6 +30,8 @@ struct BoxView {
   std::string boot_id = {};
   std::optional<base::Millis> look_again = {};  ///< After this long it is to be looked at again.
   std::string reports_refused = {};  ///< Why nothing that its agent reports can be taken now.
+  /// There is none, nor will there be before the spec or the operator's settings change.
+  bool needs_mending = false;
 };
 
 struct InventoryItem {

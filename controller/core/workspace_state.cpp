@@ -161,6 +161,16 @@ void HoldLast(const Case& c, WorkspaceDecision* d) {
   }
 }
 
+/// Waiting mends nothing, so nobody is kept waiting; whoever reports is not in the box that is
+/// asked for.
+bool CannotBeHad(const Case& c, WorkspaceDecision* d) {
+  if (!c.o.box.needs_mending) return false;
+  Set(d, reason::kFailed, c.o.box.reason.c_str(), c.o.box.cause);
+  d->ready = ConditionStatus::kFalse;
+  d->stalled = true;
+  return true;
+}
+
 /// Why there may be no heartbeat yet, as far as is known: ": the box; the token", or nothing.
 std::string WhySilent(const Case& c) {
   std::string why = c.o.box.cause;
@@ -295,6 +305,7 @@ void DecideRow(const Case& c, WorkspaceDecision* d) {
     Set(d, reason::kSuspended, reason::kSuspended, "spec.suspend is true: the box is left alone");
     return;
   }
+  if (CannotBeHad(c, d)) return;
   if (GateFails(c, d)) return;
   if (NeverReported(c, d)) return;
   if (Stopped(c, d)) return;

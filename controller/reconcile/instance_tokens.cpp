@@ -4,6 +4,7 @@
 
 #include "base/base64.hpp"
 #include "base/failpoint.hpp"
+#include "base/log.hpp"
 #include "base/sha256.hpp"
 #include "box/pod/managed_pod.hpp"
 #include "codec/json.hpp"
@@ -38,6 +39,9 @@ fleet::SlotSettings SettingsOf(const api::Workspace& workspace) {
   slot.period_seconds = workspace.spec.heartbeat.period_seconds;
   return slot;
 }
+
+/// So long a failure may be a passing one.
+constexpr base::Seconds kToldAfter{60};
 
 /// The API, or the way to it, is at fault, not what is stored there: the Secret may well be good.
 bool MayBeReadLater(const base::Error& error) {
@@ -154,6 +158,7 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
     slot.previous_token_hash = known.slot.previous_token_hash;
     slot.token_unread = !slot.token_hash && MayBeReadLater(texts.error());
     on_.fleet.Upsert(slot, on_.clock->Read());
+    if (slot.token_unread) TellUnread(workspace, texts.error(), now);
     return std::move(texts).error();
   }
   slot.token_hash = base::Sha256Of(texts->current);
@@ -181,12 +186,32 @@ base::Status InstanceTokens::Ensure(const api::Workspace& workspace, box::Box* b
   }
   const std::lock_guard lock(mutex_);
   known_[uid] = known;
+  unread_.erase(uid);
   return given;
+}
+
+/// Until it is read no unknown token can be refused, whosever it is: who looks for the cause of
+/// that has to learn which Secret it is.
+void InstanceTokens::TellUnread(const api::Workspace& workspace, const base::Error& why,
+                                base::MonoTime now) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto [found, first] = unread_.try_emplace(workspace.meta.uid, Unread{now});
+    if (first || found->second.told || now - found->second.since < kToldAfter) return;
+    found->second.told = true;
+  }
+  base::LogError(
+      "a token Secret cannot be read: until it is, agents with unknown tokens are answered 503, "
+      "not 401; mend what the API says of it, or delete the Secret or its Workspace",
+      {{"secret", workspace.meta.ns + "/" + SecretName(workspace.meta.name)},
+       {"workspace", workspace.meta.Key().Text()},
+       {"error", why.message}});
 }
 
 void InstanceTokens::Forget(const std::string& uid) {
   const std::lock_guard lock(mutex_);
   known_.erase(uid);
+  unread_.erase(uid);
 }
 
 }  // namespace reconcile

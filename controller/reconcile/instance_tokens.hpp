@@ -35,6 +35,10 @@ class InstanceTokens {
     base::MonoTime read{};        ///< When the Secret was.
     std::string read_at_request;  ///< The reconcile request that this answered.
   };
+  struct Unread {
+    base::MonoTime since{};
+    bool told = false;
+  };
   struct Texts {
     std::string current;
     std::string previous;
@@ -43,9 +47,12 @@ class InstanceTokens {
   base::Result<Texts> Create(const api::Workspace& workspace, std::stop_token stop);
   base::Status Give(box::Box& box, const std::string& token, std::stop_token stop);
 
+  void TellUnread(const api::Workspace& workspace, const base::Error& why, base::MonoTime now);
+
   const Dependencies& on_;
   std::mutex mutex_;
-  std::map<std::string, Known> known_;  ///< By uid.
+  std::map<std::string, Known> known_;    ///< By uid.
+  std::map<std::string, Unread> unread_;  ///< By uid, those whose token was never read.
 };
 
 }  // namespace reconcile

@@ -179,6 +179,19 @@ void FindPutBack(const Dependencies& on, Observed& seen, std::stop_token stop) {
   }
 }
 
+/// Whether only another spec or other settings of the operator can end this refusal. Whatever waits
+/// for another object (a PodTemplate, a claim, a Pod) is not among them: that may be a moment
+/// behind, in the same push.
+bool NeedsMending(const api::Workspace& workspace, const base::Error& error) {
+  constexpr std::string_view kAlways[] = {"BoxTypeUnavailable", "BoxPathNotAllowed", "SpecInvalid",
+                                          "AgentImageMissing", "AgentURLMissing"};
+  if (error.code != base::Code::kInvalid) return false;
+  // A PodTemplate may bring the command.
+  const auto& pod = workspace.spec.box.pod;
+  if (error.reason == "RuntimeCommandUnknown") return !pod || !pod->template_ref;
+  return std::find(std::begin(kAlways), std::end(kAlways), error.reason) != std::end(kAlways);
+}
+
 /// A plugin without a row whose source nobody has looked up yet. A workspace that was never looked
 /// at has no rows: its box comes first.
 bool AwaitsSources(const api::Workspace& workspace, const core::DeclaredSet& desired) {
@@ -257,10 +270,12 @@ Observed Observe(const Dependencies& on, const ObserveRequest& request, std::sto
     if (seen.provide_error && report.state != box::BoxState::kRunning) {
       observation.box.cause = seen.provide_error->message;
       observation.box.reason = seen.provide_error->reason;
+      observation.box.needs_mending = NeedsMending(workspace, *seen.provide_error);
     }
   } else {
     observation.box.cause = seen.box_error->message;
     observation.box.reason = seen.box_error->reason;
+    observation.box.needs_mending = NeedsMending(workspace, *seen.box_error);
     // Nobody tells when the other one goes.
     if (seen.box_error->reason == kPodTaken)
       observation.box = {

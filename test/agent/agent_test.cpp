@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -58,7 +59,10 @@ class Operator {
     REQUIRE_MESSAGE(server.has_value(), (server ? "" : server.error().message));
     server_ = std::move(*server);
   }
-  ~Operator() { server_->Stop(Millis{1000}); }
+  ~Operator() {
+    HoldDownloads(false);
+    server_->Stop(Millis{1000});
+  }
   uint16_t Port() const { return server_->Port(); }
 
   void Answer(protocol::HeartbeatAnswer answer) {
@@ -99,6 +103,12 @@ class Operator {
     const std::lock_guard lock(mutex_);
     return downloads_;
   }
+  /// True: what is asked for is not sent before it is false.
+  void HoldDownloads(bool hold) {
+    const std::lock_guard lock(mutex_);
+    hold_downloads_ = hold;
+    let_go_.notify_all();
+  }
   /// Beats that were answered with nothing but that the held answer stands.
   int Unchanged() {
     const std::lock_guard lock(mutex_);
@@ -107,7 +117,7 @@ class Operator {
 
  private:
   void Handle(const http::Request& request, http::Responder& out) {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (http::FindHeader(request.headers, "Authorization") != "Bearer " + token_) {
       ++refused_;
       return out.Send({401, {}, protocol::EncodeError({"unknown_token", "not known", ""})});
@@ -137,12 +147,15 @@ class Operator {
     if (found == artifacts_.end())
       return out.Send({404, {}, protocol::EncodeError({"not_found", "no such artifact", ""})});
     ++downloads_;
+    let_go_.wait(lock, [this] { return !hold_downloads_; });
     const int fd = ::open(found->second.first.c_str(), O_RDONLY | O_CLOEXEC);
     out.SendFile({200, {{"ETag", "\"" + found->second.second + "\""}}, {}}, fd, 0,
                  fs::file_size(found->second.first));
   }
 
   std::mutex mutex_;
+  std::condition_variable let_go_;
+  bool hold_downloads_ = false;
   protocol::HeartbeatAnswer answer_;
   std::string token_ = "token";
   std::string held_;
@@ -548,6 +561,27 @@ TEST_CASE_FIXTURE(Fixture, "a pull box installs and removes after boot too") {
   REQUIRE(Eventually([&] { return operator_.Last()->boot_id != boot; }));
   operator_.Answer({.plugins_known = true});
   CHECK(Eventually([&] { return fs::is_empty(removals); }));
+}
+
+TEST_CASE_FIXTURE(Fixture, "what was withdrawn while it was fetched is not installed") {
+  options_.pull = true;
+  Serve();
+  operator_.HoldDownloads(true);
+  StartAgent();
+  REQUIRE(LastHas([](const protocol::Heartbeat& beat) { return !beat.boot_id.empty(); }));
+  const auto boot = operator_.Last()->boot_id;
+  operator_.Answer({.plugins_known = true, .plugins = {Greeter()}});
+  REQUIRE(Eventually([&] { return operator_.Downloads() == 1; }));
+  // The restart tells when the agent has done with the answer before.
+  operator_.Answer({.plugins_known = true, .restart_expected_boot_id = boot});
+  const size_t told = operator_.Beats().size();
+  REQUIRE(Eventually([&] { return operator_.Beats().size() >= told + 2; }));
+  operator_.HoldDownloads(false);
+  REQUIRE(Eventually([&] { return operator_.Last()->boot_id != boot; }));
+  CHECK_FALSE(fs::exists(root_ + "/box/configs/plugins/greeter"));
+  CHECK_FALSE(fs::exists(root_ + "/box/configs/.molecule/staging/greeter"));
+  CHECK_FALSE(fs::exists(root_ + "/box/configs/.molecule/incoming/incoming.tar"));
+  CHECK(operator_.Downloads() == 1);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a pull box removes what its image has brought, once it was declared") {

@@ -4,6 +4,9 @@
 #include <poll.h>
 #include <signal.h>
 
+#include <atomic>
+#include <thread>
+
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -65,4 +68,57 @@ TEST_CASE("the agent of a suspended workspace is left alone, that of a deleted o
   one.meta.deletion_time = base::WallTime{};
   f.keeper.Look(one);
   CHECK(Await([&] { return ::kill(pid, 0) != 0; }));
+}
+
+namespace {
+
+/// A cache of one workspace. Its deletion, and what the informer's handler then tells the keeper,
+/// comes between a look at it and what is done about it.
+struct DyingCache {
+  app::AgentKeeper& keeper;
+  api::Workspace workspace;
+  bool before_read;  ///< Else what is read is the last that there was of it.
+  mutable bool there = true;
+  mutable std::atomic<bool> forgotten = false;
+  mutable std::jthread handler = {};
+
+  void Delete() const {
+    there = false;
+    handler = std::jthread([this] {
+      keeper.Forget(workspace);
+      forgotten = true;
+    });
+  }
+  /// Whoever keeps the handler waiting is not waited for.
+  void Settle() const {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+    while (!forgotten && std::chrono::steady_clock::now() < end) ::poll(nullptr, 0, 5);
+  }
+  std::vector<meta::ObjectKey> Keys() const { return {workspace.meta.Key()}; }
+  std::shared_ptr<const api::Workspace> Get(const meta::ObjectKey&) const {
+    auto read = before_read ? nullptr : std::make_shared<const api::Workspace>(workspace);
+    Delete();
+    Settle();
+    return read;
+  }
+  void ForEach(const std::function<void(const api::Workspace&)>& look) const {
+    Delete();
+    Settle();
+    look(workspace);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a look at all never starts an agent again for a workspace that was just forgotten") {
+  bool before_read = false;
+  SUBCASE("deleted before it was read") { before_read = true; }
+  SUBCASE("deleted after it was read") {}
+  Fixture f;
+  DyingCache cache{f.keeper, f.Box("one"), before_read};
+  f.keeper.LookAtAll(cache);
+  cache.handler.join();
+  f.keeper.Look(f.Box("two"));  // What was begun before has been seen to when this one runs.
+  f.Pid("two");
+  CHECK_FALSE(f.keeper.Find("one"));
 }

@@ -91,6 +91,41 @@ TEST_SUITE("behaviour.md section 3: the ordered table") {
     w.Pass();
     CHECK(w.ws.status.state == "Online");
   }
+  TEST_CASE("a box that only another spec or other settings can bring is Failed at once") {
+    World w;
+    w.box_state = core::BoxState::kUnknown;
+    w.agent_reports = false;
+    w.hb = {};
+    const auto refused = [&] {
+      core::WorkspaceObservation o = w.Observe();
+      o.box.reason = "BoxPathNotAllowed";
+      o.box.cause = "it is not allowed";
+      o.box.needs_mending = true;
+      return core::DecideWorkspace(o, w.ws.status, w.policy, w.now);
+    };
+    const core::WorkspaceDecision d = refused();
+    CHECK(d.state == "Failed");
+    CHECK(d.ready == kFalse);
+    CHECK(d.stalled);
+    CHECK_FALSE(d.reconciling);
+    CHECK(d.reason == "BoxPathNotAllowed");
+    CHECK(d.message == "it is not allowed");
+    // Mended after the deadline: its first box has all of its time.
+    w.Advance(2000s);
+    w.box_state = core::BoxState::kRunning;
+    w.Decide();
+    CHECK(w.decision.state == "Provisioning");
+    CHECK(w.decision.reconciling);
+    CHECK_FALSE(w.decision.stalled);
+    // Who still reports is in a box that is not asked for any more.
+    w.agent_reports = true;
+    w.Beat();
+    w.Decide();
+    CHECK(w.decision.state == "Online");
+    CHECK(refused().state == "Failed");
+    w.ws.spec.suspend = true;
+    CHECK(refused().state == "Suspended");
+  }
   TEST_CASE("4: what had failed before a take-over stands through the grace after it") {
     World w;
     w.agent_reports = false;

@@ -4,6 +4,7 @@
 #include "kube/client.hpp"
 #include "reconcile/instance_tokens.hpp"
 #include "reconcile/simulation/one_box.hpp"
+#include "support/captured_log.hpp"
 
 using namespace simulation;
 
@@ -65,6 +66,39 @@ TEST_CASE("a new leader that cannot read a token yet calls no agent's token void
   b.Pass();
   CHECK(answer(token));
   CHECK(answer(kNew).error().code == base::Code::kUnauthorized);
+}
+
+TEST_CASE("a token Secret that cannot be read for a minute is named in the log, once") {
+  Bench b;
+  b.process = nullptr;
+  b.Lead();
+  const support::CapturedLog log;
+  const std::string name =
+      std::string(kNamespace) + "/" + reconcile::InstanceTokens::SecretName("pod");
+  const auto told = [&] {
+    size_t count = 0;
+    const std::string text = log.Text();
+    for (size_t at = text.find("a token Secret cannot be read"); at != std::string::npos;
+         at = text.find("a token Secret cannot be read", at + 1)) {
+      CHECK(text.find("secret=\"" + name + "\"", at) != std::string::npos);
+      ++count;
+    }
+    return count;
+  };
+  const auto fail = [&](base::Millis later) {
+    b.weather.LoseAnswerOf("get secrets");
+    b.Pass(later);
+  };
+  fail(base::Seconds{2});
+  fail(base::Seconds{30});
+  CHECK(told() == 0);
+  fail(base::Seconds{31});
+  CHECK(told() == 1);
+  fail(base::Seconds{600});
+  CHECK(told() == 1);
+  b.Pass();
+  CHECK(b.process->fleet.Authenticate(kNew, b.clock.Read().mono).error().code ==
+        base::Code::kUnauthorized);
 }
 
 TEST_CASE("a token that only a person can mend keeps nobody else's from being refused") {

@@ -429,6 +429,8 @@ def a_directory_that_is_not_allowed_has_no_agent(w):
     w.apply(a)
     running = until(20, "it is refused", lambda: (c := condition(w.workspace("a"), "BoxRunning")).get("reason") == "BoxPathNotAllowed" and c)
     expect("the setting is named", "boxes.directoryRoots" in running["message"], True)
+    seen = w.workspace("a")
+    expect("it has failed at once", (seen["status"]["state"], *(condition(seen, c)["status"] for c in ("Ready", "Stalled", "Reconciling"))), ("Failed", "False", "True", "False"))
     w.poke("a")
     expect("what an agent has left there", sorted(f.name for f in (box / "configs/.molecule").iterdir()), [])
     w.settings["boxes"]["directoryRoots"].append(str(w.folder))
