@@ -74,6 +74,22 @@ def a_template_that_goes_or_goes_wrong_is_told_and_its_pod_kept(w):
     expect("passes called failed", [line for line in w.log().splitlines() if "reconcile failed" in line], [])
 
 
+def an_authority_that_is_away_is_waited_for_and_never_replaced(w):
+    pem = w.folder / "authority.pem"
+    w.settings["boxes"]["agentCAFile"] = str(pem)
+    w.write_settings()
+    w.up()
+    w.objects(workspace("a"))
+    shown(w, "a", "Provisioning", ("False", "AgentCAUnreadable"), "put the authority's PEM there")
+    pem.write_text("-----BEGIN CERTIFICATE-----\none\n")
+    w.poke("a")
+    until(150, "Ready", lambda: is_ready(w.workspace("a")))
+    pem.unlink()
+    w.poke("a")
+    expect("what its agent trusts", w.pod("a-box")["metadata"]["annotations"]["molecule.ai/operator-ca"], "-----BEGIN CERTIFICATE-----\none\n")
+    expect("and it is well", is_ready(w.workspace("a")), True)
+
+
 def two_operators_over_one_namespace_are_told_and_do_not_write_by_turns(w):
     """The agent reports to one of them, so that each sees another Workspace; each has an authority of its own."""
     with open(w.folder / "authority.pem", "w", encoding="utf-8") as file:
