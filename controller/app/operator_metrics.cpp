@@ -50,7 +50,7 @@ class FleetCensus {
     workspaces_.Expect({"Online", "True"});
     plugins_.Expect({"true", ""});
     declared_.Expect({"True"});
-    restarts_.Expect({});
+    restarts_.Expect({"Online", "Unknown"});
     stalled_.Expect({"Workspace"});
     stalled_.Expect({"DeclaredPlugin"});
   }
@@ -71,9 +71,11 @@ class FleetCensus {
     oldest_restart_.reset();
     sources_.workspaces.Cache().ForEach([this](const api::Workspace& workspace) {
       const api::WorkspaceStatus& status = workspace.status;
-      workspaces_.Add({status.state.empty() ? "New" : status.state, ReadyOf(status.conditions)});
+      const Metrics::Labels labels{status.state.empty() ? "New" : status.state,
+                                   ReadyOf(status.conditions)};
+      workspaces_.Add(labels);
       if (status.pending_restart) {
-        restarts_.Add({});
+        restarts_.Add(labels);
         if (const auto since = status.pending_restart->since)
           oldest_restart_ = std::min(oldest_restart_.value_or(*since), *since);
       }
@@ -108,8 +110,9 @@ class FleetCensus {
   Census declared_{{"workspace_operator_declared_plugins",
                     "DeclaredPlugins by their Ready condition.",
                     {"ready"}}};
-  Census restarts_{
-      {"workspace_operator_pending_restarts", "Workspaces that owe their box a restart.", {}}};
+  Census restarts_{{"workspace_operator_pending_restarts",
+                    "Workspaces that owe their box a restart, by state and Ready condition.",
+                    {"state", "ready"}}};
   Census stalled_{{"workspace_operator_stalled",
                    "Objects that need a person: retrying cannot mend them.",
                    {"kind"}}};

@@ -42,6 +42,19 @@ def an_init_container_that_fails_or_has_no_image_says_so(w):
     shown(w, "fails", "Provisioning", ("False", "CrashLoopBackOff"), "container prepare: it ended with 3 (Error) again and again; look at its log")
 
 
+def a_sidecar_that_crashes_is_not_the_box(w):
+    """An init container that goes on beside the agent's: what it does is no word about the agent."""
+    w.up()
+    proxy = {"name": "proxy", "image": "localhost/box:1", "imagePullPolicy": "Never", "restartPolicy": "Always", "command": ["/bin/sh", "-c", "sleep 2; exit 3"]}
+    w.objects(pod_template("meshed", {"initContainers": [proxy]}), workspace("a", pod={"templateRef": {"name": "meshed"}}))
+    until(150, "Ready", lambda: is_ready(w.workspace("a")))
+    until(90, "the sidecar is given up for a while", lambda: any(
+        c["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff" for c in w.pod("a-box")["status"]["initContainerStatuses"]))
+    w.poke("a")
+    seen = w.workspace("a")
+    expect("the box", (seen["status"]["state"], condition(seen, "BoxRunning")["status"]), ("Online", "True"))
+
+
 def a_pod_that_cannot_be_scheduled_or_crashes_says_so(w):
     w.up()
     w.objects(workspace("a", pod={"templateRef": {"name": "big"}}))
@@ -72,6 +85,22 @@ def a_template_that_goes_or_goes_wrong_is_told_and_its_pod_kept(w):
     shown(w, "a", "Online", ("True", "BoxRunning"))
     expect("the Pod", w.pod("a-box")["metadata"]["uid"], uid)
     expect("passes called failed", [line for line in w.log().splitlines() if "reconcile failed" in line], [])
+
+
+def an_authority_that_is_away_is_waited_for_and_never_replaced(w):
+    pem = w.folder / "authority.pem"
+    w.settings["boxes"]["agentCAFile"] = str(pem)
+    w.write_settings()
+    w.up()
+    w.objects(workspace("a"))
+    shown(w, "a", "Provisioning", ("False", "AgentCAUnreadable"), "put the authority's PEM there")
+    pem.write_text("-----BEGIN CERTIFICATE-----\none\n")
+    w.poke("a")
+    until(150, "Ready", lambda: is_ready(w.workspace("a")))
+    pem.unlink()
+    w.poke("a")
+    expect("what its agent trusts", w.pod("a-box")["metadata"]["annotations"]["molecule.ai/operator-ca"], "-----BEGIN CERTIFICATE-----\none\n")
+    expect("and it is well", is_ready(w.workspace("a")), True)
 
 
 def two_operators_over_one_namespace_are_told_and_do_not_write_by_turns(w):

@@ -48,7 +48,8 @@ HEALTHY = {
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Failed",ready="False"}}': "0",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Offline",ready="Unknown"}}': "0",
     f'workspace_operator_stalled{{{JOB},pod="a",kind="Workspace"}}': "0",
-    f'workspace_operator_pending_restarts{{{JOB},pod="a"}}': "0",
+    f'workspace_operator_pending_restarts{{{JOB},pod="a",ready="Unknown",state="Online"}}': "0",
+    f'workspace_operator_pending_restarts{{{JOB},pod="a",ready="Unknown",state="Suspended"}}': "0",
     f'workspace_operator_oldest_pending_restart_seconds{{{JOB},pod="a"}}': "0",
     f'workspace_operator_settings_rejected{{{JOB},pod="a"}}': "0",
     f'workspace_operator_reviews_forbidden{{{JOB},pod="a"}}': "0",
@@ -79,6 +80,8 @@ CASES = [
     ("WorkspacesAwaitingAgent", {'state="AwaitingAgent"': "1"}, 31),
     ("WorkspacesNotReady", {'state="Online",ready="False"': "1"}, 31),
     ("WorkspacesNotReady", {'state="Online",ready="Unknown"': "2", "pending_restarts": "1"}, 31),
+    # What another one owes, whose agent does not report, does not make up for it.
+    ("WorkspacesNotReady", {'state="Online",ready="False"': "1", 'ready="Unknown",state="Suspended"': "1"}, 31),
     ("WorkspaceObjectsStalled", {"workspace_operator_stalled": "1"}, 16),
     ("WorkspaceRestartsPending", {"pending_restarts": "1", "oldest_pending_restart": f"{HOUR}", 'state="Online",ready="Unknown"': "1"}, 187),
 ]

@@ -11,6 +11,10 @@ namespace {
 using codec::Json;
 
 constexpr base::Seconds kBeforeEnd{2};  ///< As in kube-apiserver.
+/// For the state that a watch begins with. It may be larger than what a watcher may leave unread:
+/// who reads it as fast as it can must get all of it.
+constexpr base::Seconds kInitialState{60};
+constexpr size_t kLineBytes = 1 << 10;  ///< That a line has beyond its object.
 
 std::string Line(const char* type, const std::string& object) {
   std::string line;
@@ -59,8 +63,10 @@ bool WatchSession::SendObject(const char* type, const std::string& text) {
 
 bool WatchSession::SendInitial(const std::vector<StoredObject>& objects, int64_t version,
                                bool end_bookmark) {
+  const base::MonoTime until = std::chrono::steady_clock::now() + kInitialState;
   for (const StoredObject& object : objects) {
     if (!Selected(object.text)) continue;
+    if (!stream_->AwaitRoom(2 * object.text.size() + kLineBytes, until)) return false;
     if (!SendObject("ADDED", object.text)) return false;
   }
   sent_ = version;

@@ -31,7 +31,8 @@ class WatchSession final : public WatchSink {
   WatchSession(const Served& served, WatchOptions options, const base::Clock& clock);
   /// To be called once, before anything else.
   void Attach(std::shared_ptr<http::ResponseStream> stream);
-  /// The state from which the watch starts; false if the client is gone. With `end_bookmark` the
+  /// The state from which the watch starts; false if the client is gone, or takes more than a
+  /// minute. Waits for it to read: not on the hub's thread. With `end_bookmark` the
   /// initial-events-end mark follows.
   bool SendInitial(const std::vector<StoredObject>& objects, int64_t version, bool end_bookmark);
   /// A line of type ERROR with that Status, then the end.

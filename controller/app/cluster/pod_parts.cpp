@@ -1,13 +1,10 @@
 #include "app/cluster/pod_parts.hpp"
 
 #include "app/cluster/kube_ports.hpp"
-#include "base/file.hpp"
 #include "base/log.hpp"
 
 namespace app {
 namespace {
-
-constexpr size_t kCaBytes = 1 << 20;
 
 runtime::InformerFormat<kube::Pod> PodFormat() {
   runtime::InformerFormat<kube::Pod> format;
@@ -76,12 +73,13 @@ box::PodMaker PodParts::Maker(const Settings& settings, std::string own_ca) cons
   out.managed = {settings.agent_image, settings.agent_url, std::move(own_ca),
                  settings.command_by_runtime, settings.settings_file_by_runtime};
   if (!settings.agent_ca_file.empty()) {
-    auto pem = base::ReadFile(settings.agent_ca_file, kCaBytes);
-    if (pem)
+    auto pem = agent_ca_.Read(settings.agent_ca_file);
+    if (pem) {
       out.managed.agent_ca_pem = *std::move(pem);
-    else
-      base::LogWarning("boxes.agentCAFile cannot be read: agents will trust their system's roots",
-                       {{"error", pem.error().message}});
+    } else {  // Our own is none that a Pod's agent could trust there.
+      out.managed.agent_ca_pem.clear();
+      out.managed.agent_ca_problem = std::move(pem).error().message;
+    }
   }
   out.memory = memory_.get();
   return box::PodBoxMaker(std::move(out));

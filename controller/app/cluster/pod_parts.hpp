@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "app/cluster/agent_ca_file.hpp"
 #include "app/cluster/pod_tokens.hpp"
 #include "app/settings/settings.hpp"
 #include "box/pod/pod_box.hpp"
@@ -57,6 +58,7 @@ class PodParts {
   std::unique_ptr<runtime::ListWatch> source_;
   runtime::Informer<kube::Pod> pods_;
   PodTokens tokens_;
+  mutable AgentCaFile agent_ca_;
   const std::unique_ptr<box::PodMemory> memory_ = std::make_unique<box::PodMemory>();
 };
 

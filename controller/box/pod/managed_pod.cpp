@@ -390,6 +390,9 @@ base::Status CheckSettings(const ManagedPodSettings& settings) {
         "boxes.agentURL is not set in the operator's settings: agents would not know "
         "where to report",
         "AgentURLMissing");
+  // A Pod made without it, or with another one, would never report.
+  if (!settings.agent_ca_problem.empty())
+    return Invalid(settings.agent_ca_problem, "AgentCAUnreadable");
   return {};
 }
 
@@ -453,6 +456,11 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace, const J
 
 std::string DifferenceOf(const std::string& made_from, const Json& wanted) {
   return DifferenceIn(kParts, made_from, wanted);
+}
+
+std::string ContainerIn(const std::string& made_from) {
+  const auto parts = codec::ParseJson(made_from, {.reject_duplicate_keys = false});
+  return parts ? codec::GetString(*parts, "container") : "";
 }
 
 std::string AgentDifferenceOf(const std::string& made_from, const Json& wanted) {

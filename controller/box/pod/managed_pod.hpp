@@ -28,7 +28,8 @@ struct ManagedPodSettings {
   std::string agent_ca_pem;  ///< Whom they trust there; empty: the system's roots of their image.
   std::map<std::string, std::vector<std::string>> command_by_runtime;
   std::map<std::string, std::string> settings_file_by_runtime =
-      {};  ///< Relative to /configs; none: settings.json.
+      {};                             ///< Relative to /configs; none: settings.json.
+  std::string agent_ca_problem = {};  ///< Why agent_ca_pem is not known now; empty: it is.
 };
 
 /// The objects of a managed Pod box.
@@ -50,8 +51,8 @@ std::vector<std::string> ManagedHelperArgv();
 /// meets the Restricted Pod Security Standard wherever the template does not say otherwise; an init
 /// container copies this program into it; the container starts the agent, which starts the runtime.
 /// Pure: equal inputs give equal objects. Errors: kInvalid with reason AgentImageMissing,
-/// AgentURLMissing, RuntimeCommandUnknown, ContainerMissing, PodTemplateInvalid or StorageUnused,
-/// naming the remedy.
+/// AgentURLMissing, AgentCAUnreadable, RuntimeCommandUnknown, ContainerMissing, PodTemplateInvalid
+/// or StorageUnused, naming the remedy.
 base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace,
                                         const codec::Json* pod_template,
                                         const ManagedPodSettings& settings);
@@ -61,5 +62,7 @@ base::Result<ManagedPod> MakeManagedPod(const api::Workspace& workspace,
 std::string DifferenceOf(const std::string& made_from, const codec::Json& wanted);
 /// The same of what the operator's settings say about agents, which is no part of the inputs.
 std::string AgentDifferenceOf(const std::string& made_from, const codec::Json& wanted);
+/// The name of the agent's container in a kMadeFromAnnotation; empty: missing or unreadable.
+std::string ContainerIn(const std::string& made_from);
 
 }  // namespace box

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "box/pod/managed_pod.hpp"
+
 namespace box {
 namespace {
 
@@ -147,7 +149,13 @@ bool Mounts(const std::vector<std::string>& paths, std::string_view wanted) {
 std::string PodIdentity(const std::string& pod_uid) { return "pod:" + pod_uid; }
 
 std::string ContainerOf(const kube::Pod& pod, const std::string& wanted) {
-  return wanted.empty() && !pod.containers.empty() ? pod.containers.front().name : wanted;
+  if (!wanted.empty() || pod.containers.empty()) return wanted;
+  // Admission may have put another one (a mesh's proxy) before the one that we made it with.
+  const auto made_from = pod.meta.annotations.find(kMadeFromAnnotation);
+  const std::string ours =
+      made_from == pod.meta.annotations.end() ? "" : ContainerIn(made_from->second);
+  const bool there = FindNamed(pod.containers, ours) != pod.containers.end();
+  return there ? ours : pod.containers.front().name;
 }
 
 std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted) {
@@ -180,10 +188,12 @@ StateReport DecidePodState(const kube::Pod* pod, const std::string& wanted,
                               pod->meta.name, container),
                   identity);
   if (auto whole = DecideWhole(*pod, node, identity)) return *std::move(whole);
-  for (const kube::PodContainer& init : pod->init_statuses)
-    if (init.state == "waiting" && !IsTransient(init.reason))
-      return DecideWaiting(*pod, init, identity);
   const auto status = FindNamed(pod->statuses, container);
+  const bool runs = status != pod->statuses.end() && status->state == "running";
+  // Those that go on beside the others (restartPolicy: Always) may fail while the agent works.
+  for (const kube::PodContainer& init : pod->init_statuses)
+    if (!runs && init.state == "waiting" && !IsTransient(init.reason))
+      return DecideWaiting(*pod, init, identity);
   if (status == pod->statuses.end())
     return Report(BoxState::kUnknown, "ContainerCreating",
                   fmt::format("Pod {} is being started", pod->meta.name), identity);

@@ -13,8 +13,8 @@ std::string PodIdentity(const std::string& pod_uid);
 /// "pod:<uid>/<container>": another container of the same Pod is another box.
 std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted);
 
-/// The container that the agent runs in: `wanted`, or the first one of the spec where that is
-/// empty.
+/// The container that the agent runs in: `wanted`; where that is empty the one that a managed Pod
+/// was made with, of others the first one of the spec.
 std::string ContainerOf(const kube::Pod& pod, const std::string& wanted);
 
 // clang-format off
@@ -30,6 +30,7 @@ std::string ContainerOf(const kube::Pod& pod, const std::string& wanted);
 /// | not Ready, and its node (`node`) is not Ready either  | Unknown | NodeNotReady                |
 /// | not scheduled                                         | Stopped | Unschedulable, or the API's |
 /// | container waits: image, config, CrashLoopBackOff      | Stopped | the kubelet's               |
+/// | so does an init container, and the agent's runs not   | Stopped | the kubelet's               |
 /// | container waits: ContainerCreating, PodInitializing   | Unknown | the kubelet's               |
 /// | container terminated                                  | Stopped | OOMKilled, Error, ...       |
 /// | container runs                                        | Running | ContainerNotReady, or none  |

@@ -51,6 +51,9 @@ class ResponseStream {
   virtual ~ResponseStream() = default;
   /// Queues bytes as one chunk; false if the stream is over (peer gone, too slow, server stopping).
   virtual bool Write(std::string bytes) = 0;
+  /// Waits until `bytes` more can be queued, or nothing is unsent (a guess may be too large). False
+  /// if the stream is over, or at `until`. For worker threads.
+  virtual bool AwaitRoom(size_t bytes, base::MonoTime until) = 0;
   virtual bool Open() const = 0;
   /// Ends the body orderly.
   virtual void Finish() = 0;

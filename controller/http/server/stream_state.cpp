@@ -24,11 +24,19 @@ bool StreamState::Write(std::string_view bytes) {
   return true;
 }
 
+bool StreamState::AwaitRoom(size_t bytes, base::MonoTime until) {
+  std::unique_lock lock(mutex_);
+  const bool settled = changed_.wait_until(
+      lock, until, [&] { return !open_ || unsent_ == 0 || unsent_ + bytes <= limit_; });
+  return settled && open_;
+}
+
 void StreamState::Finish() {
   std::unique_lock lock(mutex_);
   if (!open_) return;
   open_ = false;
   finished_ = true;
+  changed_.notify_all();
   if (chunked_) queued_ += "0\r\n\r\n";
   Schedule(lock);
 }
@@ -37,6 +45,7 @@ void StreamState::Abort() {
   std::unique_lock lock(mutex_);
   if (finished_ || closed_) return;
   open_ = false;
+  changed_.notify_all();
   const auto connection = connection_;
   lock.unlock();
   if (connection) connection->AbortStream();
@@ -85,6 +94,7 @@ void StreamState::HeadQueued(size_t bytes) {
 void StreamState::Sent(size_t bytes) {
   const std::lock_guard lock(mutex_);
   unsent_ -= std::min(bytes, unsent_);
+  changed_.notify_all();
 }
 
 void StreamState::Closed() {
@@ -95,6 +105,7 @@ void StreamState::Closed() {
     if (closed_) return;
     closed_ = true;
     open_ = false;
+    changed_.notify_all();
     callback.swap(callback_);
     connection.swap(connection_);
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -18,6 +19,7 @@ class StreamState {
 
   // The handler's side.
   bool Write(std::string_view bytes);
+  bool AwaitRoom(size_t bytes, base::MonoTime until);
   void Finish();
   void Abort();
   bool Open() const;
@@ -35,6 +37,7 @@ class StreamState {
   void Schedule(std::unique_lock<std::mutex>& lock);
 
   mutable std::mutex mutex_;
+  std::condition_variable changed_;         ///< Bytes have left, or the stream is over.
   std::shared_ptr<Connection> connection_;  ///< Null when closed.
   const size_t limit_;
   const bool chunked_;
@@ -53,6 +56,9 @@ class StreamHandle final : public ResponseStream {
   explicit StreamHandle(std::shared_ptr<StreamState> state) : state_(std::move(state)) {}
   ~StreamHandle() override { state_->Abort(); }
   bool Write(std::string bytes) override { return state_->Write(bytes); }
+  bool AwaitRoom(size_t bytes, base::MonoTime until) override {
+    return state_->AwaitRoom(bytes, until);
+  }
   bool Open() const override { return state_->Open(); }
   void Finish() override { state_->Finish(); }
   void OnClosed(std::function<void()> callback) override { state_->OnClosed(std::move(callback)); }

@@ -387,6 +387,24 @@ TEST_CASE("bookmarks come on request, and a watch-list ends its first part with 
   CHECK(api.Call("GET", kWidgets + "?watch=true&sendInitialEvents=true").status == 422);
 }
 
+TEST_CASE("who reads the state that a watch begins with gets all of it, however much it is") {
+  constexpr size_t kObjects = 100;
+  ApiServerOptions options;
+  options.watch_buffer_limit = 64 << 10;
+  Fixture api(options);
+  for (size_t i = 0; i < kObjects; ++i) {
+    Json widget = Widget("w" + std::to_string(i));
+    widget["metadata"]["annotations"]["pad"] = std::string(20'000, 'x');
+    REQUIRE(api.Call("POST", kWidgets, widget).status == 201);
+  }
+  const auto lines = api.Watch(kWidgets +
+                                   "?watch=true&sendInitialEvents=true&resourceVersionMatch="
+                                   "NotOlderThan&allowWatchBookmarks=true",
+                               kObjects + 1);
+  REQUIRE(lines.size() == kObjects + 1);
+  CHECK(lines[kObjects]["type"] == "BOOKMARK");
+}
+
 TEST_CASE("a watch resumes over a restart, and from a compacted version it is 410") {
   ApiServerOptions options;
   options.store.change_log_rows = 20;

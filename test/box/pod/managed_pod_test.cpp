@@ -201,6 +201,9 @@ TEST_CASE("what is missing is named with its remedy") {
   settings.agent_url.clear();
   CHECK(ReasonOf(Workspace(), settings) == "AgentURLMissing");
   settings = Settings();
+  settings.agent_ca_problem = "boxes.agentCAFile is away";
+  CHECK(ReasonOf(Workspace(), settings) == "AgentCAUnreadable");
+  settings = Settings();
   settings.command_by_runtime.clear();
   CHECK(ReasonOf(Workspace(), settings) == "RuntimeCommandUnknown");
   const Json empty = *codec::ParseJson("{}");

@@ -36,6 +36,24 @@ struct Templated : pods::World {
 
 }  // namespace
 
+TEST_CASE("a container that admission puts before the agent's is not taken for the agent's") {
+  Templated world;
+  // As a mesh does it: its proxy comes first, and does not mount /configs.
+  Json& containers = world.Pod()["spec"]["containers"];
+  containers.insert(containers.begin(), Json{{"name", "proxy"}, {"image", "mesh:1"}});
+  Json& statuses = world.Pod()["status"]["containerStatuses"];
+  statuses.insert(statuses.begin(),
+                  Json{{"name", "proxy"},
+                       {"containerID", "containerd://p1"},
+                       {"state", {{"waiting", {{"reason", "CrashLoopBackOff"}}}}}});
+  const box::StateReport report = world.Pass();
+  CHECK(report.state == box::BoxState::kRunning);
+  CHECK(report.identity.ends_with("/c1"));
+  CHECK(report.plugins_path_persistent);
+  REQUIRE(world.Box()->Probe({}, {}, {}));
+  CHECK(world.exec.requests.back().container == "m");
+}
+
 TEST_CASE(
     "Pods that go on failing are made again ever more slowly, and at once after a good time") {
   box::PodRemakes remakes;

@@ -142,6 +142,14 @@ TEST_CASE("every way in which a Pod can be is one of Running, Stopped and Unknow
                   {"molecule-agent", "", "waiting", "ErrImagePull", 0, "op:9", false}};
             }),
        BoxState::kStopped, "ImagePullBackOff", "op:9"},
+      {"runs, beside a sidecar that crashes",
+       With(Running(),
+            [](kube::Pod& p) {
+              p.ready = false;
+              p.ready_reason = "ContainersNotReady";
+              p.init_statuses = {{"proxy", "", "waiting", "CrashLoopBackOff", 1, "mesh:1", false}};
+            }),
+       BoxState::kRunning, "", ""},
       {"out of memory",
        With(Running(),
             [](kube::Pod& p) {

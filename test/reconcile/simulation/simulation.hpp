@@ -260,7 +260,7 @@ class Simulation {
         trace_.Note(fmt::format("a file of {} changes in {}", plugin, name));
         return machine.ChangeFile(plugin);
       case 5:
-        if (!dice_.Chance(300)) return;
+        if (!dice_.Chance(500)) return;
         trace_.Note(name + " gets an empty volume, or is another Pod");
         return dice_.Chance(300) ? machine.Wipe() : machine.NewPod(dice_.Chance(500));
       default:
@@ -274,7 +274,7 @@ class Simulation {
   void Meanwhile() {
     if (in_meanwhile_ || !dice_.Chance(60)) return;
     in_meanwhile_ = true;
-    if (!stopped_ && dice_.Chance(20 * kills_)) {
+    if (!stopped_ && dice_.Chance(150 * kills_)) {
       StopLeaderForLong();
       in_meanwhile_ = false;
       return;
