@@ -56,6 +56,7 @@ protocol::BoxPlugin ToWire(const bundle::InstalledPlugin& plugin) {
     out.receipt_digest = plugin.receipt->digest;
     out.activated_boot_id = plugin.receipt->activated_boot_id;
     out.boot_installed = plugin.receipt->boot_installed;
+    out.activated_time = plugin.receipt->activated_time;
   }
   return out;
 }

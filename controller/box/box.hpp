@@ -67,6 +67,7 @@ struct PluginProbe {
   bool reload_none = false;       ///< The manifest says `reload: none`: no restart is owed for it.
   bool mcp_merged = true;  ///< Its mcpServers are in the runtime's settings as its manifest says.
   bool boot_installed = false;  ///< The receipt says that the box's own agent brought it.
+  std::optional<base::WallTime> activated_time = {};  ///< By the box's clock, where it is told.
 };
 
 /// A removal whose old code may still be loaded.

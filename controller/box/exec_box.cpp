@@ -58,7 +58,7 @@ PluginProbe FromWire(const protocol::BoxPlugin& plugin) {
           plugin.revision,       plugin.digest,
           plugin.receipt_digest, plugin.activated_boot_id,
           plugin.reload_none,    plugin.mcp_merged,
-          plugin.boot_installed};
+          plugin.boot_installed, plugin.activated_time};
 }
 
 /// A probe that records what it finds writes receipts.

@@ -50,6 +50,7 @@ PodContainer ReadStatus(const Json& item) {
     out.reason = Text(member, "reason");
     out.exit_code = codec::GetInt(member, "exitCode");
     if (out.id.empty()) out.id = Text(member, "containerID");
+    if (out.state == "running") out.started = base::ParseTime(Text(member, "startedAt"));
   }
   const Json& last = codec::GetMember(codec::GetMember(item, "lastState"), "terminated");
   if (out.id.empty()) out.id = Text(last, "containerID");
@@ -66,6 +67,7 @@ Json StatusJson(const PodContainer& container) {
   Json state = {{"reason", container.reason}};
   if (container.state != "waiting") state["exitCode"] = container.exit_code;
   if (!container.message.empty()) state["message"] = container.message;
+  if (container.started) state["startedAt"] = base::FormatTime(*container.started);
   Json out{{"name", container.name},
            {"containerID", container.id},
            {"image", container.image},

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "meta/object.hpp"
 
@@ -22,6 +23,7 @@ struct PodContainer {
   std::string last_reason = {};  ///< While it waits: how the one before ended, e.g. OOMKilled.
   bool ran_before = false;       ///< There was one before it.
   std::string message = {};      ///< Of CreateContainerConfigError, at most 256 bytes.
+  std::optional<base::WallTime> started = {};  ///< Of running; by its node's clock, in seconds.
   bool operator==(const PodContainer&) const = default;
 };
 

@@ -121,7 +121,8 @@ BoxPlugin ReadPlugin(const Json& item) {
           word("activatedBootID"),
           codec::GetBool(item, "reloadNone"),
           codec::GetBool(item, "mcpMerged", true),
-          codec::GetBool(item, "bootInstalled")};
+          codec::GetBool(item, "bootInstalled"),
+          base::ParseTime(codec::GetString(item, "activatedTime"))};
 }
 
 /// Calls `read` for each item of a bounded list.
@@ -237,7 +238,7 @@ base::Result<BoxRequest> DecodeBoxRequest(std::string_view bytes) {
 std::string EncodeBoxReply(const BoxReply& reply) {
   Json json = Json::object();
   if (reply.error) json["error"] = ErrorJson(*reply.error);
-  for (const BoxPlugin& p : reply.plugins)
+  for (const BoxPlugin& p : reply.plugins) {
     json["plugins"].push_back({{"name", p.name},
                                {"presence", p.presence},
                                {"cause", p.cause},
@@ -249,6 +250,9 @@ std::string EncodeBoxReply(const BoxReply& reply) {
                                {"reloadNone", p.reload_none},
                                {"mcpMerged", p.mcp_merged},
                                {"bootInstalled", p.boot_installed}});
+    if (p.activated_time)
+      json["plugins"].back()["activatedTime"] = base::FormatTime(*p.activated_time);
+  }
   for (const BoxRemoval& r : reply.removals)
     json["removals"].push_back({{"name", r.name}, {"bootID", r.boot_id}});
   for (const BoxResult& r : reply.results) {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 
 /// What a box adapter says to the helper that runs inside the box (`workspace-operator
@@ -95,6 +96,7 @@ struct BoxPlugin {
   bool reload_none = false;
   bool mcp_merged = true;
   bool boot_installed = false;
+  std::optional<base::WallTime> activated_time = {};  ///< By the box's clock.
   bool operator==(const BoxPlugin&) const = default;
 };
 

@@ -72,8 +72,8 @@ TEST_CASE("requests and replies survive the wire") {
   REQUIRE(back);
   CHECK(*back == request);
   protocol::BoxReply reply;
-  reply.plugins.push_back(
-      {"a", "Present", "", true, "rev", "sha256:1", "sha256:2", "b0", true, false, true});
+  reply.plugins.push_back({"a", "Present", "", true, "rev", "sha256:1", "sha256:2", "b0", true,
+                           false, true, base::ParseTime("2026-01-01T12:00:05Z")});
   reply.removals.push_back({"old", "b0"});
   reply.results.push_back({"a", base::MakeError(base::Code::kUnavailable, "disk full", "NoSpace")});
   reply.results.push_back({"b", std::nullopt});

@@ -151,8 +151,11 @@ base::Result<kube::Pod> PodTokens::BoundPod(const std::string& token, std::stop_
   const Json& status = *reviewed;
   if (!codec::GetBool(status, "authenticated"))
     return Denied("it is not valid: " + codec::GetString(status, "error").substr(0, 200));
-  // A server that does not know audiences answers without them: then it has not checked ours.
-  if (!codec::GetMember(status, "audiences").is_array())
+  // A server that does not know audiences answers without them, or with its own: then it has not
+  // checked ours, and the token may be one that any Pod has.
+  const Json& audiences = codec::GetMember(status, "audiences");
+  if (!audiences.is_array() ||
+      std::find(audiences.begin(), audiences.end(), Json(box::kTokenAudience)) == audiences.end())
     return Denied("the API server has not checked its audience");
   const Json& user = codec::GetMember(status, "user");
   const std::string name = codec::GetString(user, "username");

@@ -127,6 +127,15 @@ class PodBox final : public ExecBox {
     return report;
   }
 
+  base::Result<ProbeReport> Probe(const std::vector<std::string>& names,
+                                  const std::vector<Delivery>& record,
+                                  std::stop_token stop) override {
+    auto report = ExecBox::Probe(names, record, std::move(stop));
+    if (report)
+      for (PluginProbe& plugin : report->plugins) CorrectStart(plugin);
+    return report;
+  }
+
   base::Status Restart(const std::string& expected_boot_id, std::stop_token stop) override {
     const base::FailpointScope point("box.restart");
     if (!restart_) return Unsupported("nobody can ask the agent of this Pod for a restart");
@@ -244,6 +253,17 @@ class PodBox final : public ExecBox {
     const auto& status = workspace_.status;
     return status.agent && status.agent->boot_id == boot_id && status.box &&
            status.box->identity.starts_with(PodIdentity("")) && status.box->identity != now;
+  }
+
+  /// The kubelet tells some seconds late that a container has been started again. What was
+  /// activated meanwhile bears the start before: it is the present one that has not loaded it. In
+  /// one Pod, whose node has one clock; to the second, in doubt not loaded.
+  void CorrectStart(PluginProbe& plugin) const {
+    const std::string in_this_pod = kBoxBoot + PodIdentity((*pod_)->meta.uid) + "/";
+    const auto started = StartOf(**pod_, container_);
+    if (plugin.activated_boot_id.starts_with(in_this_pod) && plugin.activated_time && started &&
+        *plugin.activated_time >= *started)
+      plugin.activated_boot_id = kBoxBoot + PodBoxIdentity(**pod_, container_);
   }
 
   /// The last means for an adopted Pod without an agent.

@@ -158,6 +158,11 @@ std::string ContainerOf(const kube::Pod& pod, const std::string& wanted) {
   return there ? ours : pod.containers.front().name;
 }
 
+std::optional<base::WallTime> StartOf(const kube::Pod& pod, const std::string& wanted) {
+  const auto status = FindNamed(pod.statuses, ContainerOf(pod, wanted));
+  return status == pod.statuses.end() ? std::nullopt : status->started;
+}
+
 std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted) {
   const auto status = FindNamed(pod.statuses, ContainerOf(pod, wanted));
   std::string id = status == pod.statuses.end() ? "" : status->id;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "box/box.hpp"
@@ -12,6 +13,9 @@ namespace box {
 std::string PodIdentity(const std::string& pod_uid);
 /// "pod:<uid>/<container>": another container of the same Pod is another box.
 std::string PodBoxIdentity(const kube::Pod& pod, const std::string& wanted);
+
+/// When the container that runs now was started, by its node's clock; nothing: not known.
+std::optional<base::WallTime> StartOf(const kube::Pod& pod, const std::string& wanted);
 
 /// The container that the agent runs in: `wanted`; where that is empty the one that a managed Pod
 /// was made with, of others the first one of the spec.

@@ -9,6 +9,7 @@
 
 #include "app/cluster/access_review.hpp"
 #include "app/cluster/pod_tokens.hpp"
+#include "box/pod/managed_pod.hpp"
 #include "support/byte_server.hpp"
 #include "support/eventually.hpp"
 #include "support/fake_clock.hpp"
@@ -29,7 +30,8 @@ constexpr char kWho[] =
 struct ReviewApi {
   std::atomic<bool> tokens{false}, access{false};  ///< Allowed.
   std::atomic<int> asked{0}, failing{0};
-  std::string last_body;  ///< Written before the answer that a test waits for.
+  std::string who = kWho;  ///< Set before anybody asks.
+  std::string last_body;   ///< Written before the answer that a test waits for.
   support::ByteServer server{[this](ByteConnection& to, const ByteRequest& in) {
     ++asked;
     if (failing != 0) {
@@ -40,7 +42,7 @@ struct ReviewApi {
     const bool token = in.target == "/apis/authentication.k8s.io/v1/tokenreviews";
     const bool allowed = token ? tokens : access;
     to.Answer(allowed ? 201 : 403, !allowed ? kForbidden
-                                   : token  ? kWho
+                                   : token  ? who
                                             : R"({"status":{"allowed":true}})");
   }};
   std::unique_ptr<kube::Client> client = [this] {
@@ -136,6 +138,33 @@ TEST_CASE("authorizers are asked about the whole user that the token stands for"
   CHECK(codec::Dump(codec::GetMember(*review, "spec")) ==
         R"({"extra":{"scopes.example.com/names":["read"]},"groups":["g"],)"
         R"("nonResourceAttributes":{"verb":"get"},"uid":"0-1","user":"u"})");
+}
+
+TEST_CASE("a token that the API server has checked for another audience is nobody's") {
+  ReviewApi api;
+  api.tokens = true;
+  const auto answer = [](const char* audience) {
+    return fmt::format(
+        R"({{"status":{{"authenticated":true,"audiences":["{}"],"user":{{"username":)"
+        R"("system:serviceaccount:ns:sa","extra":{{"authentication.kubernetes.io/pod-name":["p"],)"
+        R"("authentication.kubernetes.io/pod-uid":["u"]}}}}}}}})",
+        audience);
+  };
+  fleet::HeartbeatTable table({}, [](const meta::ObjectKey&) {});
+  app::PodTokens tokens(
+      *api.client, api.reviews, table,
+      [](const meta::ObjectKey&) { return std::shared_ptr<const api::Workspace>(); }, [] {},
+      api.clock);
+  std::jthread reviewer([&](std::stop_token stop) { (void)tokens.Run(stop); });
+  const auto requests = [&](const char* audience, const char* token) {
+    api.who = answer(audience);
+    const int before = api.asked;
+    CHECK(tokens.Consider(token)->reason == "TokenReviewPending");
+    REQUIRE(support::Eventually([&] { return api.asked > before && !tokens.IsReviewing(); }));
+    return api.asked - before;
+  };
+  CHECK(requests(box::kTokenAudience, "eyJh.eyJi.a") == 2);  // The Pod is looked for.
+  CHECK(requests("https://kubernetes.default.svc", "eyJh.eyJi.b") == 1);
 }
 
 TEST_CASE("an agent in a Pod is told that its token cannot be checked, instead of: soon") {

@@ -536,6 +536,42 @@ TEST_CASE("a container counts as one start only where no agent has ever reported
   CHECK(world.Box()->State({}).boot_id == "");
 }
 
+TEST_CASE("what is activated before the API tells of a container's restart is not loaded by it") {
+  World world;
+  world.Adopt("a-0", true);
+  world.Pod("a-0")["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] =
+      "2026-01-01T12:00:05Z";
+  struct Row {
+    const char* recorded;
+    const char* at;
+    const char* seen;
+  };
+  const Row rows[] = {
+      // The first one had ended by then.
+      {"box:pod:adopted-uid/c0", "2026-01-01T12:00:06Z", "box:pod:adopted-uid/c1"},
+      {"box:pod:adopted-uid/c0", "2026-01-01T12:00:05Z", "box:pod:adopted-uid/c1"},
+      {"box:pod:adopted-uid/c0", "2026-01-01T12:00:04Z", "box:pod:adopted-uid/c0"},
+      {"box:pod:adopted-uid/c1", "2026-01-01T12:00:06Z", "box:pod:adopted-uid/c1"},
+      // Of another Pod, whose node may have another clock; of a helper that tells no time; of an
+      // agent, whose boot ids are its own.
+      {"box:pod:earlier-uid/c0", "2026-01-01T12:00:06Z", "box:pod:earlier-uid/c0"},
+      {"box:pod:adopted-uid/c0", "", "box:pod:adopted-uid/c0"},
+      {"boot-1", "2026-01-01T12:00:06Z", "boot-1"},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.recorded);
+    protocol::BoxPlugin plugin;
+    plugin.name = "p";
+    plugin.presence = "Present";
+    plugin.activated_boot_id = row.recorded;
+    plugin.activated_time = base::ParseTime(row.at);
+    world.exec.reply.plugins = {plugin};
+    const auto report = world.Box()->Probe({"p"}, {}, {});
+    REQUIRE(report);
+    CHECK(report->plugins[0].activated_boot_id == row.seen);
+  }
+}
+
 TEST_CASE("an adopted Pod without an agent cannot be restarted, unless its owner makes it again") {
   World world;
   world.Adopt("a-0", true);
