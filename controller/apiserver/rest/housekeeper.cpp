@@ -1,5 +1,6 @@
 #include "apiserver/rest/housekeeper.hpp"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,21 @@ constexpr size_t kExpireBatch = 200;
 
 bool Holds(const std::string& text, const char* fragment) {
   return text.find(fragment) != std::string::npos;
+}
+
+bool IsOwnedBy(const Json& object, const std::string& uid) {
+  const auto owners = OwnerUids(object);
+  return std::find(owners.begin(), owners.end(), uid) != owners.end();
+}
+
+void DropOwner(Json& object, const std::string& uid) {
+  Json kept = Json::array();
+  for (const Json& owner : codec::GetMember(MetaOf(object), "ownerReferences"))
+    if (codec::GetString(owner, "uid") != uid) kept.push_back(owner);
+  if (kept.empty())
+    MutableMeta(object).erase("ownerReferences");
+  else
+    MutableMeta(object)["ownerReferences"] = std::move(kept);
 }
 
 }  // namespace
@@ -172,8 +188,9 @@ const Served* Housekeeper::ServedOf(const std::string& store_resource) const {
   return nullptr;
 }
 
-bool Housekeeper::HasLivingOwner(const Json& object) {
+bool Housekeeper::HasLivingOwner(const Json& object, const std::string& but) {
   for (const std::string& uid : OwnerUids(object)) {
+    if (uid == but) continue;
     auto there = store_.HasUid(uid);
     if (!there || *there) return true;  // In doubt nothing is deleted.
   }
@@ -213,8 +230,16 @@ bool Housekeeper::EndForeground(const StoredObject& stored, Json object) {
   for (const StoreKey& key : DependentsOf(stored.uid)) {
     auto dependent = store_.Get(key);
     if (!dependent) continue;
+    Json child = ParseStored(dependent->text);
+    // It was one, and has been set free since.
+    if (!IsOwnedBy(child, stored.uid)) continue;
+    if (HasLivingOwner(child, stored.uid)) {  // As in Kubernetes: it stays with the other.
+      DropOwner(child, stored.uid);
+      if (!PutBack(*dependent, child)) return false;
+      continue;
+    }
     left = true;
-    if (IsDeleting(ParseStored(dependent->text))) continue;
+    if (IsDeleting(child)) continue;
     if (!DeleteObject(key, dependent->uid, "Foreground")) return false;
   }
   if (left) return true;  // The last dependent's end brings us back here.
@@ -230,15 +255,10 @@ bool Housekeeper::EndOrphan(const StoredObject& stored, Json object) {
     auto dependent = store_.Get(key);
     if (!dependent) continue;
     Json child = ParseStored(dependent->text);
-    Json kept = Json::array();
-    for (const Json& owner : codec::GetMember(MetaOf(child), "ownerReferences")) {
-      if (codec::GetString(owner, "uid") != stored.uid) kept.push_back(owner);
+    if (IsOwnedBy(child, stored.uid)) {
+      DropOwner(child, stored.uid);
+      if (!PutBack(*dependent, child)) return false;
     }
-    if (kept.empty())
-      MutableMeta(child).erase("ownerReferences");
-    else
-      MutableMeta(child)["ownerReferences"] = kept;
-    if (!PutBack(*dependent, child)) return false;
     std::lock_guard lock(mutex_);
     dependents_[stored.uid].erase(key);
   }

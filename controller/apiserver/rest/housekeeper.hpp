@@ -56,7 +56,8 @@ class Housekeeper {
   bool EndNamespace(const StoredObject& stored, const codec::Json& object);
   bool EndForeground(const StoredObject& stored, codec::Json object);
   bool EndOrphan(const StoredObject& stored, codec::Json object);
-  bool HasLivingOwner(const codec::Json& object);
+  /// Another owner than `but` that is there.
+  bool HasLivingOwner(const codec::Json& object, const std::string& but = "");
   bool DeleteObject(const StoreKey& key, const std::string& uid, const std::string& propagation);
   /// Writes the object back, or removes it when nothing holds it any more.
   bool PutBack(const StoredObject& stored, const codec::Json& object);

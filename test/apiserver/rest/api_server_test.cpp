@@ -16,6 +16,7 @@
 #include "base/sha256.hpp"
 #include "codec/json.hpp"
 #include "http/client/client.hpp"
+#include "support/eventually.hpp"
 #include "widgets.hpp"
 
 namespace apiserver {
@@ -315,6 +316,37 @@ TEST_CASE(
   const Json main = patch(kWidgets + "/a", {{"status", {{"observedGeneration", 9}}}});
   CHECK(main["status"]["observedGeneration"] == 2);
   CHECK(main["metadata"]["resourceVersion"] == status["metadata"]["resourceVersion"]);
+}
+
+TEST_CASE("a foreground deletion takes no object that is not the owner's alone") {
+  Fixture api;
+  const auto uid_of = [&](const char* name) {
+    return api.Call("POST", kWidgets, Widget(name)).body["metadata"]["uid"].get<std::string>();
+  };
+  const auto owner = [](const char* name, const std::string& uid) {
+    return Json{
+        {"apiVersion", "test.example/v1"}, {"kind", "Widget"}, {"name", name}, {"uid", uid}};
+  };
+  const Json first = owner("first", uid_of("first")), second = owner("second", uid_of("second"));
+  const auto child = [&](const char* name, const Json& owners) {
+    Json widget = Widget(name);
+    widget["metadata"]["ownerReferences"] = owners;
+    REQUIRE(api.Call("POST", kWidgets, widget).status == 201);
+  };
+  child("mine", Json::array({first}));
+  child("shared", Json::array({first, second}));
+  child("freed", Json::array({first}));
+  REQUIRE(api.Call("PATCH", kWidgets + "/freed", {{"metadata", {{"ownerReferences", nullptr}}}},
+                   "application/merge-patch+json")
+              .status == 200);
+  REQUIRE(api.Call("DELETE", kWidgets + "/first?propagationPolicy=Foreground").status == 200);
+  REQUIRE(support::Eventually([&] { return api.Call("GET", kWidgets + "/first").status == 404; }));
+  CHECK(api.Call("GET", kWidgets + "/mine").status == 404);
+  CHECK(api.Call("GET", kWidgets + "/freed").status == 200);
+  const Answer shared = api.Call("GET", kWidgets + "/shared");
+  CHECK(shared.status == 200);
+  CHECK_FALSE(shared.body["metadata"].contains("deletionTimestamp"));
+  CHECK(shared.body["metadata"]["ownerReferences"] == Json::array({second}));
 }
 
 TEST_CASE("many writers of one object lose no change") {
