@@ -17,7 +17,7 @@ std::vector<Json> Documents(const std::filesystem::path& path) {
   REQUIRE_MESSAGE(text, path.string());
   // The quickstart's own script puts a folder there.
   std::string filled = *text;
-  if (const size_t at = filled.find("${BOX}"); at != std::string::npos)
+  for (size_t at; (at = filled.find("${BOX}")) != std::string::npos;)
     filled.replace(at, 6, "/srv/box");
   const auto documents = codec::ParseYaml(filled);
   REQUIRE_MESSAGE(documents, (documents ? "" : documents.error().message));
