@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "meta/names.hpp"
 
 namespace api {
@@ -22,7 +23,7 @@ bool Holds(const LabelRequirement& r, const std::map<std::string, std::string>& 
 /// What people wrote, short enough for a message.
 std::string Quoted(const std::string& text) {
   constexpr size_t kShown = 80;
-  return "`" + (text.size() > kShown ? text.substr(0, kShown) + "..." : text) + "`";
+  return "`" + base::ShortenUtf8(text, kShown) + "`";
 }
 
 constexpr char kNameRule[] =

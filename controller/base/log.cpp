@@ -6,6 +6,8 @@
 
 #include <atomic>
 
+#include "base/utf8.hpp"
+
 namespace base {
 namespace {
 
@@ -36,21 +38,6 @@ std::string Now() {
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", parts.tm_year + 1900,
                      parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
                      now.tv_nsec / 1000);
-}
-
-/// Length of the valid UTF-8 sequence at `text[i]`, or 0.
-size_t Utf8Length(std::string_view text, size_t i) {
-  const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[k]); };
-  const unsigned char first = byte(i);
-  const size_t n = first < 0x80         ? 1
-                   : (first >> 5) == 6  ? 2
-                   : (first >> 4) == 14 ? 3
-                   : (first >> 3) == 30 ? 4
-                                        : 0;
-  if (n == 0 || i + n > text.size()) return 0;
-  for (size_t k = 1; k < n; ++k)
-    if ((byte(i + k) >> 6) != 2) return 0;
-  return n;
 }
 
 thread_local Field t_field;  ///< Of the LogScope; without a key: none.

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "base/utf8.hpp"
 #include "codec/fields.hpp"
 #include "codec/resources.hpp"
 
@@ -12,7 +13,8 @@ using wire::FieldsOf;
 using wire::WordsOf;
 
 // Values first, then containers, then structs: each overload is found by those below it.
-Json ToJson(const std::string& text) { return text; }
+/// Repaired here and not by the API server: what is compared with what it has stored must be equal.
+Json ToJson(const std::string& text) { return base::RepairUtf8(text); }
 Json ToJson(bool value) { return value; }
 Json ToJson(int32_t value) { return value; }
 Json ToJson(int64_t value) { return value; }
@@ -23,7 +25,7 @@ Json ToJson(E value) {
 }
 Json ToJson(const std::map<std::string, std::string>& map) {
   Json object = Json::object();
-  for (const auto& [key, value] : map) object[key] = value;
+  for (const auto& [key, value] : map) object[key] = ToJson(value);
   return object;
 }
 template <Described S>
@@ -39,13 +41,12 @@ Json ToJson(const std::vector<T>& list) {
   return array;
 }
 
-/// At most `limit` bytes of the text, cut between two code points.
+/// At most `limit` bytes of the text.
 Json Cut(const std::string& text, size_t limit) {
-  if (text.size() <= limit) return text;
+  std::string whole = base::RepairUtf8(text);
+  if (whole.size() <= limit) return whole;
   constexpr std::string_view kMore = "...";
-  size_t end = limit - kMore.size();
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end).append(kMore);
+  return base::ShortenUtf8(std::move(whole), limit - kMore.size());
 }
 template <class T>
 Json Cut(const std::vector<T>& list, size_t limit) {

@@ -12,8 +12,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/utf8.hpp"
 #include "codec/json.hpp"
-#include "codec/utf8.hpp"
 
 namespace codec {
 namespace {
@@ -292,7 +292,7 @@ base::Result<std::vector<Json>> ParseYaml(std::string_view text) {
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   if (const auto nul = text.find('\0'); nul != std::string_view::npos)
     return invalid(fmt::format("a NUL byte at byte {}", nul));
-  if (const auto bad = FindInvalidUtf8(text))
+  if (const auto bad = base::FindInvalidUtf8(text))
     return invalid(fmt::format("not UTF-8 at byte {}", *bad));
   try {
     return Convert(text);

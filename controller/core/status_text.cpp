@@ -1,6 +1,7 @@
 #include "core/status_text.hpp"
 
 #include "api/workspace.hpp"
+#include "base/utf8.hpp"
 
 namespace core {
 namespace {
@@ -14,11 +15,7 @@ char Capital(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' +
 }  // namespace
 
 std::string Bounded(std::string_view text, size_t limit) {
-  std::string out(text.substr(0, limit));
-  // Not in the middle of a character.
-  while (out.size() < text.size() && !out.empty() &&
-         (static_cast<unsigned char>(text[out.size()]) & 0xc0) == 0x80)
-    out.pop_back();
+  std::string out = base::CutUtf8(std::string(text), limit);
   for (char& c : out)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   return out;

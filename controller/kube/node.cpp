@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "codec/json.hpp"
 
 namespace kube {
@@ -25,7 +26,7 @@ base::Result<Node> DecodeNode(std::string_view json) {
     const std::string status = codec::GetString(condition, "status");
     out.ready = status == "True";
     out.silent = status == "Unknown";
-    out.message = codec::GetString(condition, "message").substr(0, kTextBytes);
+    out.message = base::CutUtf8(codec::GetString(condition, "message"), kTextBytes);
   }
   return out;
 }

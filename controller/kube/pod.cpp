@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/utf8.hpp"
 #include "codec/json.hpp"
 #include "codec/resources.hpp"
 
@@ -23,17 +24,13 @@ void ForEach(const Json& list, const Read& read) {
 }
 
 std::string Text(const Json& object, const char* name) {
-  return codec::GetString(object, name).substr(0, kTextBytes);
+  return base::CutUtf8(codec::GetString(object, name), kTextBytes);
 }
 
 /// Which Secret or ConfigMap is missing. Of other reasons it changes with every attempt.
 std::string MessageOf(const Json& waiting) {
   if (codec::GetString(waiting, "reason") != "CreateContainerConfigError") return "";
-  std::string text = codec::GetString(waiting, "message");
-  if (text.size() <= kMessageBytes) return text;
-  size_t end = kMessageBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return text.substr(0, end);
+  return base::CutUtf8(codec::GetString(waiting, "message"), kMessageBytes);
 }
 
 PodContainer ReadStatus(const Json& item) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/utf8.hpp"
 #include "codec/json.hpp"
 #include "http/client/web_socket.hpp"
 #include "kube/credentials.hpp"
@@ -60,7 +61,7 @@ base::Result<int> ExitCodeOf(const std::string& text, const std::string& what,
     if (!code.empty() && code.size() < 4 && code.find_first_not_of("0123456789") == code.npos)
       return std::stoi(code);
   }
-  const std::string message = codec::GetString(*status, "message").substr(0, 500);
+  const std::string message = base::CutUtf8(codec::GetString(*status, "message"), 500);
   if (SaysNotFound(message, program))
     return base::MakeError(base::Code::kNotFound, what + ": " + message, "ProgramNotFound");
   return base::MakeError(base::Code::kUnavailable, what + ": " + message, "ExecFailed");

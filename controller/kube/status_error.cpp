@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/utf8.hpp"
 #include "codec/json.hpp"
 #include "http/retry_after.hpp"
 
@@ -59,10 +60,7 @@ bool HasCause(const codec::Json& details, std::string_view reason) {
   return false;
 }
 
-std::string Short(std::string text) {
-  if (text.size() > kMessageLimit) text = text.substr(0, kMessageLimit) + "...";
-  return text;
-}
+std::string Short(std::string text) { return base::ShortenUtf8(std::move(text), kMessageLimit); }
 
 base::Error FromStatus(int http_status, const codec::Json& status, const std::string& what) {
   const int code =

@@ -6,6 +6,7 @@
 #include <array>
 #include <utility>
 
+#include "base/utf8.hpp"
 #include "codec/json.hpp"
 
 namespace protocol {
@@ -63,7 +64,7 @@ base::Code CodeOf(std::string_view name) {
 
 /// Text from inside a box, fit for a condition.
 std::string Clean(std::string text) {
-  if (text.size() > kMessageBytes) text = text.substr(0, kMessageBytes) + "...";
+  text = base::ShortenUtf8(std::move(text), kMessageBytes);
   for (char& c : text)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   return text;
@@ -79,7 +80,7 @@ std::optional<base::Error> ReadError(const Json& object) {
   if (!error.is_object()) return std::nullopt;
   return base::MakeError(CodeOf(codec::GetString(error, "code")),
                          Clean(codec::GetString(error, "message")),
-                         Clean(codec::GetString(error, "reason")).substr(0, 64));
+                         base::CutUtf8(Clean(codec::GetString(error, "reason")), 64));
 }
 
 base::Error Bad(const char* reason, std::string_view what) {
@@ -109,7 +110,7 @@ base::Status ReadDeliveries(const Json& list, BoxRequest& out) {
 
 BoxPlugin ReadPlugin(const Json& item) {
   const auto word = [&](const char* member) {
-    return Clean(codec::GetString(item, member)).substr(0, kWordBytes);
+    return base::CutUtf8(Clean(codec::GetString(item, member)), kWordBytes);
   };
   return {word("name"),
           word("presence"),

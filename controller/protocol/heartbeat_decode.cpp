@@ -4,6 +4,7 @@
 #include <cmath>
 #include <span>
 
+#include "base/utf8.hpp"
 #include "protocol/heartbeat.hpp"
 
 namespace protocol {
@@ -37,8 +38,8 @@ class Reader {
       if (too_long == TooLong::kRefuse) {
         return Fail(field, fmt::format("must be at most {} bytes long", limit));
       }
-      while (limit > 0 && (text[limit] & 0xc0) == 0x80) --limit;  // never inside a character
-      text = text.substr(0, limit);
+      out = base::CutUtf8(std::string(text), limit);
+      return true;
     }
     out.assign(text);
     return true;

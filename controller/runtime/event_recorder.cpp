@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "base/utf8.hpp"
 #include "runtime/backoff.hpp"
 #include "runtime/deadline_watch.hpp"
 #include "runtime/lru_map.hpp"
@@ -50,15 +51,6 @@ struct Item {
   Event event;
   int tries = 0;
 };
-
-/// At most `limit` bytes, not cut inside of a UTF-8 sequence.
-std::string Cut(std::string text, size_t limit) {
-  if (text.size() <= limit) return text;
-  size_t end = limit;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  text.resize(end);
-  return text;
-}
 
 std::string ObjectText(const EventObject& object) {
   return fmt::format("{}\n{}\n{}\n{}\n{}", object.api_version, object.kind, object.ns, object.name,
@@ -153,12 +145,12 @@ Event EventRecorder::State::MakeEvent(EventNote note, base::Now now) {
   event.ns = note.regarding.ns.empty() ? "default" : note.regarding.ns;
   const auto micros =
       std::chrono::duration_cast<std::chrono::microseconds>(now.wall.time_since_epoch()).count();
-  event.name =
-      fmt::format("{}.{:x}{:04x}", Cut(note.regarding.name, 220), micros, ++names & 0xffff);
+  event.name = fmt::format("{}.{:x}{:04x}", base::CutUtf8(note.regarding.name, 220), micros,
+                           ++names & 0xffff);
   event.event_time = now.wall;
   event.note = std::move(note);
-  event.reporting_controller = Cut(options.reporting_controller, 128);
-  event.reporting_instance = Cut(options.reporting_instance, 128);
+  event.reporting_controller = base::CutUtf8(options.reporting_controller, 128);
+  event.reporting_instance = base::CutUtf8(options.reporting_instance, 128);
   return event;
 }
 
@@ -206,9 +198,9 @@ bool EventRecorder::State::Combined(Key key, base::MonoTime now) {
 }
 
 void EventRecorder::State::Record(EventNote note) {
-  note.reason = Cut(std::move(note.reason), 128);
-  note.action = Cut(std::move(note.action), 128);
-  note.note = Cut(std::move(note.note), 1024);
+  note.reason = base::CutUtf8(std::move(note.reason), 128);
+  note.action = base::CutUtf8(std::move(note.action), 128);
+  note.note = base::CutUtf8(std::move(note.note), 1024);
   const std::string object = ObjectText(note.regarding);
   const std::string kind =
       fmt::format("{}\n{}\n{}\n{}\n{}\n", object, note.related ? ObjectText(*note.related) : "",
@@ -221,7 +213,7 @@ void EventRecorder::State::Record(EventNote note) {
   if (const Key similar_ones = KeyOf(kind); Combined(similar_ones, now.mono)) {
     key = similar_ones;  // No note is empty.
     if (Join(key, now)) return;
-    note.note = Cut("(combined from similar events): " + note.note, 1024);
+    note.note = base::CutUtf8("(combined from similar events): " + note.note, 1024);
   }
   if (!Allowed(KeyOf(object), now.mono)) {
     ++stats.suppressed;

@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "codec/utf8.hpp"
+#include "base/utf8.hpp"
 
 namespace {
 
@@ -89,7 +89,7 @@ TEST_CASE("Dump and ParseJson are inverse, and Dump never throws") {
       codec::Dump(Json("a\xff"
                        "b"));
   CHECK(codec::ParseJson(bad));
-  CHECK(!codec::FindInvalidUtf8(bad));
+  CHECK(!base::FindInvalidUtf8(bad));
 }
 
 TEST_CASE("readers give the fallback for absent and wrongly typed members") {
@@ -105,20 +105,6 @@ TEST_CASE("readers give the fallback for absent and wrongly typed members") {
   CHECK(codec::GetMember(json, "none").is_null());
   CHECK(codec::GetMember(Json(7), "s").is_null());
   CHECK(codec::GetString(Json::array(), "s", "no") == "no");
-}
-
-TEST_CASE("FindInvalidUtf8 finds the first bad byte") {
-  CHECK(!codec::FindInvalidUtf8(""));
-  CHECK(!codec::FindInvalidUtf8("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf"));
-  const std::vector<std::string> bad = {"\x80",
-                                        "\xc3",
-                                        "\xc1\x81",
-                                        "\xe0\x80\x80",
-                                        "\xed\xa0\x80",
-                                        "\xf4\x90\x80\x80",
-                                        "\xf8\x88\x80\x80",
-                                        "\xe2\x82"};
-  for (const std::string& text : bad) CHECK(codec::FindInvalidUtf8("ab" + text) == 2);
 }
 
 }  // namespace

@@ -154,6 +154,19 @@ TEST_CASE("a status that is longer than the schema allows is cut to what the sch
   CHECK(encoded["plugins"].size() == 256);
 }
 
+TEST_CASE("what is encoded is what an API server would store: half a character is no difference") {
+  api::WorkspaceStatus status;
+  status.state = "or here: \xc3";
+  status.plugins.resize(1);
+  status.plugins[0].name = "p";
+  status.plugins[0].message = "cut here: \xe2\x82";
+  status.box.emplace().cause = std::string(5000, '\xff');
+  const Json encoded = codec::EncodeWorkspaceStatus(status);
+  CHECK(*codec::ParseJson(codec::Dump(encoded)) == encoded);
+  const Json crd = crd::Load("workspaces");
+  CHECK(crd::Misfit(encoded, crd::Schema(crd)["properties"]["status"], "status") == "");
+}
+
 TEST_CASE("wire words") {
   CHECK(codec::WireName(api::BoxType::kSSH) == "SSH");
   CHECK(codec::WireName(api::PluginOrigin::kBootInstalled) == "BootInstalled");

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "base/result.hpp"
+#include "base/utf8.hpp"
 
 namespace {
 
@@ -101,4 +102,10 @@ TEST_CASE("broken requests and replies name the field; a box's texts are made ha
   CHECK(reply->error->code == base::Code::kInternal);
   CHECK(reply->error->message.find('\x1b') == std::string::npos);
   CHECK(reply->error->message.size() < 1100);
+  std::string accents = "x";  // So that the limit falls inside of one.
+  for (int i = 0; i < 2000; ++i) accents += "\u00e9";
+  const auto cut =
+      protocol::DecodeBoxReply(R"({"error":{"code":"internal","message":")" + accents + "\"}}");
+  REQUIRE(cut);
+  CHECK(!base::FindInvalidUtf8(cut->error->message));
 }
