@@ -245,7 +245,7 @@ class Helper {
     }
     for (const auto& plugin : found->plugins) reply_.plugins.push_back(ToWire(plugin));
     for (const auto& tombstone : found->removals)
-      reply_.removals.push_back({tombstone.name, tombstone.boot_id});
+      reply_.removals.push_back({tombstone.name, tombstone.boot_id, tombstone.removed_time});
   }
 
   const BoxHelperOptions& options_;

@@ -74,6 +74,7 @@ struct PluginProbe {
 struct UnloadedRemoval {
   std::string name;
   std::string removed_boot_id;
+  std::optional<base::WallTime> removed_time = {};  ///< By the box's clock, where it is told.
 };
 
 struct ProbeReport {

@@ -402,7 +402,7 @@ base::Result<ProbeReport> ExecBox::Probe(const std::vector<std::string>& names,
   }
   for (const auto& removal : reply->removals)
     if (bundle::IsPluginName(removal.name))
-      report.removals.push_back({removal.name, removal.boot_id});
+      report.removals.push_back({removal.name, removal.boot_id, removal.removed_time});
   return report;
 }
 

@@ -254,8 +254,10 @@ std::string EncodeBoxReply(const BoxReply& reply) {
     if (p.activated_time)
       json["plugins"].back()["activatedTime"] = base::FormatTime(*p.activated_time);
   }
-  for (const BoxRemoval& r : reply.removals)
+  for (const BoxRemoval& r : reply.removals) {
     json["removals"].push_back({{"name", r.name}, {"bootID", r.boot_id}});
+    if (r.removed_time) json["removals"].back()["removedTime"] = base::FormatTime(*r.removed_time);
+  }
   for (const BoxResult& r : reply.results) {
     Json item{{"name", r.name}};
     if (r.error) item["error"] = ErrorJson(*r.error);
@@ -275,7 +277,8 @@ base::Result<BoxReply> DecodeBoxReply(std::string_view bytes) {
                           [&](const Json& item) { out.plugins.push_back(ReadPlugin(item)); });
   if (read)
     read = ForEachItem(*json, "removals", [&](const Json& item) {
-      out.removals.push_back({codec::GetString(item, "name"), codec::GetString(item, "bootID")});
+      out.removals.push_back({codec::GetString(item, "name"), codec::GetString(item, "bootID"),
+                              base::ParseTime(codec::GetString(item, "removedTime"))});
     });
   if (read)
     read = ForEachItem(*json, "results", [&](const Json& item) {

@@ -103,6 +103,7 @@ struct BoxPlugin {
 struct BoxRemoval {
   std::string name;
   std::string boot_id;
+  std::optional<base::WallTime> removed_time = {};  ///< By the box's clock.
   bool operator==(const BoxRemoval&) const = default;
 };
 

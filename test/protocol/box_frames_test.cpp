@@ -75,7 +75,8 @@ TEST_CASE("requests and replies survive the wire") {
   protocol::BoxReply reply;
   reply.plugins.push_back({"a", "Present", "", true, "rev", "sha256:1", "sha256:2", "b0", true,
                            false, true, base::ParseTime("2026-01-01T12:00:05Z")});
-  reply.removals.push_back({"old", "b0"});
+  reply.removals.push_back({"old", "b0", base::ParseTime("2026-01-01T12:00:06Z")});
+  reply.removals.push_back({"older", "b0"});
   reply.results.push_back({"a", base::MakeError(base::Code::kUnavailable, "disk full", "NoSpace")});
   reply.results.push_back({"b", std::nullopt});
   reply.agent_running = true;

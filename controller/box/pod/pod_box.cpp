@@ -131,8 +131,10 @@ class PodBox final : public ExecBox {
                                   const std::vector<Delivery>& record,
                                   std::stop_token stop) override {
     auto report = ExecBox::Probe(names, record, std::move(stop));
-    if (report)
-      for (PluginProbe& plugin : report->plugins) CorrectStart(plugin);
+    if (!report) return report;
+    for (PluginProbe& plugin : report->plugins)
+      plugin.activated_boot_id = StartAt(plugin.activated_boot_id, plugin.activated_time);
+    CorrectRemovals(report->removals);
     return report;
   }
 
@@ -256,14 +258,28 @@ class PodBox final : public ExecBox {
   }
 
   /// The kubelet tells some seconds late that a container has been started again. What was
-  /// activated meanwhile bears the start before: it is the present one that has not loaded it. In
-  /// one Pod, whose node has one clock; to the second, in doubt not loaded.
-  void CorrectStart(PluginProbe& plugin) const {
+  /// activated or removed meanwhile bears the start before: it is the present one that has not
+  /// heard of it. In one Pod, whose node has one clock; to the second, in doubt not heard of.
+  std::string StartAt(const std::string& boot_id, const std::optional<base::WallTime>& time) const {
     const std::string in_this_pod = kBoxBoot + PodIdentity((*pod_)->meta.uid) + "/";
     const auto started = StartOf(**pod_, container_);
-    if (plugin.activated_boot_id.starts_with(in_this_pod) && plugin.activated_time && started &&
-        *plugin.activated_time >= *started)
-      plugin.activated_boot_id = kBoxBoot + PodBoxIdentity(**pod_, container_);
+    if (!boot_id.starts_with(in_this_pod) || !time || !started || *time < *started) return boot_id;
+    return kBoxBoot + PodBoxIdentity(**pod_, container_);
+  }
+
+  /// Tombstones are forgotten all at once, by the start that they bear. So that one that is
+  /// corrected stays until the restart it is owed, the settled ones beside it are not told.
+  void CorrectRemovals(std::vector<UnloadedRemoval>& removals) const {
+    std::vector<UnloadedRemoval> corrected;
+    for (const UnloadedRemoval& removal : removals)
+      if (std::string start = StartAt(removal.removed_boot_id, removal.removed_time);
+          start != removal.removed_boot_id)
+        corrected.push_back({removal.name, std::move(start), removal.removed_time});
+    if (corrected.empty()) return;
+    const std::string now = kBoxBoot + PodBoxIdentity(**pod_, container_);
+    for (UnloadedRemoval& removal : removals)
+      if (removal.removed_boot_id == now) corrected.push_back(std::move(removal));
+    removals = std::move(corrected);
   }
 
   /// The last means for an adopted Pod without an agent.

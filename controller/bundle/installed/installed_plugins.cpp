@@ -361,8 +361,9 @@ base::Status InstalledPlugins::Remove(const std::string& name, const std::string
   }
   if (inode != 0 || !own.Stat(TombstonePath(name))) {
     const base::FailpointScope point("box.remove.tombstone");
-    if (auto ok = own.WriteAtomic(TombstonePath(name),
-                                  EncodeTombstone({name, session->BootId(boot_id), inode}), 0644);
+    if (auto ok = own.WriteAtomic(
+            TombstonePath(name),
+            EncodeTombstone({name, session->BootId(boot_id), inode, clock_.Read().wall}), 0644);
         !ok)
       return ok;
   }

@@ -95,16 +95,19 @@ base::Result<Receipt> ParseReceipt(std::string_view json) {
 }
 
 std::string EncodeTombstone(const Tombstone& tombstone) {
-  return codec::Dump(Json{{"name", tombstone.name},
-                          {"bootID", tombstone.boot_id},
-                          {"treeInode", std::to_string(tombstone.tree_inode)}});
+  Json json{{"name", tombstone.name},
+            {"bootID", tombstone.boot_id},
+            {"treeInode", std::to_string(tombstone.tree_inode)}};
+  if (tombstone.removed_time) json["removedTime"] = base::FormatTime(*tombstone.removed_time);
+  return codec::Dump(json);
 }
 
 base::Result<Tombstone> ParseTombstone(std::string_view json) {
   auto parsed = codec::ParseJson(json, {.bytes = 64 << 10, .depth = 4});
   if (!parsed) return Invalid("removal", parsed.error().message);
   Tombstone out{codec::GetString(*parsed, "name"), codec::GetString(*parsed, "bootID"),
-                ParseInode(codec::GetString(*parsed, "treeInode"))};
+                ParseInode(codec::GetString(*parsed, "treeInode")),
+                base::ParseTime(codec::GetString(*parsed, "removedTime"))};
   if (!IsPluginName(out.name)) return Invalid("removal", "has no right name");
   return out;
 }

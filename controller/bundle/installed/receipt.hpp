@@ -53,6 +53,7 @@ struct Tombstone {
   std::string boot_id;  ///< Boot id current at the removal.
   uint64_t tree_inode =
       0;  ///< Of the folder that goes away: while it is still there the removal has not happened.
+  std::optional<base::WallTime> removed_time = {};  ///< Absent: written by an earlier version.
 };
 std::string EncodeTombstone(const Tombstone& tombstone);
 base::Result<Tombstone> ParseTombstone(std::string_view json);

@@ -572,6 +572,31 @@ TEST_CASE("what is activated before the API tells of a container's restart is no
   }
 }
 
+TEST_CASE("what is removed before the API tells of a container's restart is still loaded by it") {
+  World world;
+  world.Adopt("a-0", true);
+  world.Pod("a-0")["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] =
+      "2026-01-01T12:00:05Z";
+  const auto before = base::ParseTime("2026-01-01T12:00:04Z");
+  const auto after = base::ParseTime("2026-01-01T12:00:06Z");
+  const std::string c0 = "box:pod:adopted-uid/c0", c1 = "box:pod:adopted-uid/c1";
+  const auto told = [&](std::vector<protocol::BoxRemoval> removals) {
+    world.exec.reply.removals = std::move(removals);
+    const auto report = world.Box()->Probe({}, {}, {});
+    REQUIRE(report);
+    std::string text;
+    for (const auto& r : report->removals) text += r.name + " " + r.removed_boot_id + "; ";
+    return text;
+  };
+  CHECK(told({{"p", c0, before}}) == "p " + c0 + "; ");
+  CHECK(told({{"p", c0, after}}) == "p " + c1 + "; ");
+  CHECK(told({{"p", c0, std::nullopt}}) == "p " + c0 + "; ");
+  CHECK(told({{"p", "box:pod:earlier-uid/c0", after}}) == "p box:pod:earlier-uid/c0; ");
+  // Forgetting is by the start alone: it would take the corrected one, too.
+  CHECK(told({{"old", c0, before}, {"p", c0, after}, {"q", c1, after}}) ==
+        "p " + c1 + "; q " + c1 + "; ");
+}
+
 TEST_CASE("an adopted Pod without an agent cannot be restarted, unless its owner makes it again") {
   World world;
   world.Adopt("a-0", true);

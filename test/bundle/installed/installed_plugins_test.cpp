@@ -193,6 +193,7 @@ TEST_CASE("removing withdraws settings and leaves a tombstone; what is not ours 
   CHECK(ReadText(box.Path("settings.json")).find("dark") != std::string::npos);
   REQUIRE(box.Removals().size() == 1);
   CHECK(box.Removals()[0].boot_id == "boot-1");
+  CHECK(box.Removals()[0].removed_time);
   REQUIRE(box.Open().ClearRemovals("boot-1"));
   CHECK(box.Removals().size() == 1);
   REQUIRE(box.Open().ClearRemovals("boot-2"));
