@@ -67,6 +67,8 @@ class MachineBox final : public box::Box {
   base::Result<std::vector<box::StepResult>> Deliver(const std::vector<box::Delivery>& deliveries,
                                                      std::stop_token) override {
     return Steps("deliver", deliveries, [&](const box::Delivery& d) -> base::Status {
+      // Under way when the Lease ran out: another operator has looked since.
+      if (on_.may_act && !on_.may_act()) on_.machine.Forgotten();
       on_.machine.Stage(d);
       return {};
     });

@@ -61,7 +61,7 @@ class Simulation {
       CheckRecovery(workspace);
       CheckEntitlement(workspace, names);
     };
-    weather_.meanwhile = [this] { Meanwhile(); };
+    weather_.meanwhile = [this](const std::string& call) { Meanwhile(call); };
     weather_.pass_time = [this](base::Millis by) { PassTime(by); };
     trace_.Step(fmt::format("seed {}", seed_));
     for (const std::string& name : user_.Workspaces()) {
@@ -270,11 +270,13 @@ class Simulation {
     }
   }
 
-  /// While a call of a pass is under way, others go on.
-  void Meanwhile() {
-    if (in_meanwhile_ || !dice_.Chance(60)) return;
+  /// While a call of a pass is under way, others go on. Leaders stop more often while they change a
+  /// box: what the pass would do to it next is what they must not do when they go on.
+  void Meanwhile(const std::string& call) {
+    const bool changes_box = call == "deliver" || call == "activate" || call == "remove";
+    if (in_meanwhile_ || !dice_.Chance(changes_box ? 150 : 60)) return;
     in_meanwhile_ = true;
-    if (!stopped_ && dice_.Chance(150 * kills_)) {
+    if (!stopped_ && dice_.Chance((changes_box ? 500 : 150) * kills_)) {
       StopLeaderForLong();
       in_meanwhile_ = false;
       return;

@@ -24,7 +24,7 @@ class Weather {
   std::optional<base::Error> Before(const std::string& call) {
     if (dead_) return Dead(call);
     if (!rough_) return std::nullopt;
-    if (meanwhile) meanwhile();
+    if (meanwhile) meanwhile(call);
     if (dice_.Chance(2 * strength_)) return Die("before", call);
     if (!dice_.Chance(14 * strength_)) return std::nullopt;
     trace_.Note("lost on its way: " + call);
@@ -46,7 +46,7 @@ class Weather {
     if (dice_.Chance(2 * strength_)) return Die("after", call);
     if (dice_.Chance(14 * strength_) && pass_time)
       pass_time(base::Millis{500 + 500 * static_cast<int64_t>(dice_.Upto(16))});
-    if (meanwhile) meanwhile();
+    if (meanwhile) meanwhile(call);
     return dice_.Chance(14 * strength_) ? std::optional(Lose(call)) : std::nullopt;
   }
   /// Between two parts of one call: true if the process died there.
@@ -72,8 +72,8 @@ class Weather {
   /// A new process.
   void Revive() { dead_ = false; }
 
-  std::function<void()> meanwhile;              ///< Others act while a call is under way.
-  std::function<void(base::Millis)> pass_time;  ///< A call that takes long.
+  std::function<void(const std::string&)> meanwhile;  ///< Others act while a call is under way.
+  std::function<void(base::Millis)> pass_time;        ///< A call that takes long.
 
  private:
   base::Error Die(const char* when, const std::string& call) {
