@@ -135,6 +135,12 @@ void CollectCounts(Metrics& metrics, const MetricSources& sources) {
   set("workspace_operator_sweep_examined",
       "Workspaces that the declared plugins' sweep has examined since the start.",
       static_cast<double>(sources.sweep.Examined()));
+  set("workspace_operator_sweep_examined_time_seconds",
+      "When the declared plugins' sweep has last examined a workspace, since 1970; before it has: "
+      "when the operator started.",
+      static_cast<double>(sources.sweep.ExaminedTime().time_since_epoch().count()) / 1000);
+  set("workspace_operator_resync_seconds", "How often every object is looked at without a cause.",
+      static_cast<double>(sources.settings.Current()->policy.resync.count()) / 1000);
   set("workspace_operator_source_fetches", "Fetches of plugin sources since the start.",
       static_cast<double>(sources.artifacts.FetchCount()));
   set("workspace_operator_settings_rejected",

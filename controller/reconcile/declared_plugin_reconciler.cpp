@@ -85,9 +85,10 @@ base::Result<runtime::Requeue> DeclaredPluginReconciler::Reconcile(const meta::O
   }
   const auto selected = SelectedBy(on_, *plugin, &observation.workspaces_examined);
   for (const auto& workspace : selected) observation.matched.push_back(workspace.get());
-  examined_ += observation.workspaces_examined;
-
   const base::Now now = on_.clock->Read();
+  examined_ += observation.workspaces_examined;
+  if (observation.workspaces_examined > 0) examined_time_ = now.wall;
+
   const core::DeclaredPluginSummary summary =
       core::SummariseDeclaredPlugin(observation, *policy, now);
   if (const auto until = WaitUntil(*plugin, summary.may_wait, now.mono))

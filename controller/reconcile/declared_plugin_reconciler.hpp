@@ -14,7 +14,8 @@ namespace reconcile {
 /// box: that is the workspaces' pass.
 class DeclaredPluginReconciler final : public runtime::Reconciler {
  public:
-  explicit DeclaredPluginReconciler(Dependencies on) : on_(std::move(on)) {}
+  explicit DeclaredPluginReconciler(Dependencies on)
+      : on_(std::move(on)), examined_time_(on_.clock->Read().wall) {}
   base::Result<runtime::Requeue> Reconcile(const meta::ObjectKey& key,
                                            std::stop_token stop) override;
   /// The first status of each of `waiting` new DeclaredPlugins may come this much later than the
@@ -29,6 +30,8 @@ class DeclaredPluginReconciler final : public runtime::Reconciler {
   static constexpr base::Millis kStatusInterval{1'000};
   /// Workspaces examined by all passes so far (SC-8).
   uint64_t Examined() const { return examined_.load(); }
+  /// When a pass has last examined one; before any has: when this was made.
+  base::WallTime ExaminedTime() const { return examined_time_.load(); }
 
  private:
   std::optional<base::MonoTime> WaitUntil(const api::DeclaredPlugin& plugin, bool may_wait,
@@ -45,6 +48,7 @@ class DeclaredPluginReconciler final : public runtime::Reconciler {
   std::unordered_map<meta::ObjectKey, base::MonoTime> written_;
   size_t sweep_at_ = 64;  ///< Entries, before those of the past are dropped. By mutex_.
   std::atomic<uint64_t> examined_{0};
+  std::atomic<base::WallTime> examined_time_;
 };
 
 }  // namespace reconcile

@@ -36,8 +36,10 @@ HEALTHY = {
     f'controller_runtime_reconcile_errors_total{{{JOB},pod="a",controller="workspace"}}': "0+1x{n}",
     f'rest_client_requests_total{{{JOB},pod="a",code="200",method="GET"}}': "0+60x{n}",
     f'rest_client_requests_total{{{JOB},pod="a",code="503",method="GET"}}': "0+1x{n}",
-    f'workspace_operator_sweep_examined{{{JOB},pod="a"}}': "0+5x{n}",
-    f'workspace_operator_sweep_examined{{{JOB},pod="b"}}': "0",
+    f'workspace_operator_sweep_examined_time_seconds{{{JOB},pod="a"}}': "0+60x{n}",
+    f'workspace_operator_sweep_examined_time_seconds{{{JOB},pod="b"}}': "0",
+    f'workspace_operator_resync_seconds{{{JOB},pod="a"}}': "300",
+    f'workspace_operator_resync_seconds{{{JOB},pod="b"}}': "300",
     f'workspace_operator_declared_plugins{{{JOB},pod="a",ready="True"}}': "3",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="True"}}': "20",
     f'workspace_operator_workspaces{{{JOB},pod="a",state="Online",ready="False"}}': "0",
@@ -71,7 +73,8 @@ CASES = [
     ("WorkspaceOperatorQueueStuck", {"longest_running": "0+60x{n}"}, 22),
     ("WorkspaceOperatorReconcileErrors", {"reconcile_errors_total": "0+20x{n}"}, 17),
     ("WorkspaceOperatorApiErrors", {'code="503"': "0+20x{n}"}, 17),
-    ("WorkspaceOperatorSweepEmpty", {"sweep_examined": "7"}, 32),
+    ("WorkspaceOperatorSweepEmpty", {"sweep_examined_time": "7"}, 52),
+    ("WorkspaceOperatorSweepEmpty", {"sweep_examined_time": "7", "resync_seconds": "3600"}, 162),
     ("WorkspaceOperatorQuarantine", {"quarantined": "2"}, 11),
     ("WorkspaceOperatorSettingsRejected", {"settings_rejected": "1"}, 11),
     ("WorkspaceOperatorReviewsForbidden", {"reviews_forbidden": "1"}, 11),
@@ -90,6 +93,7 @@ CASES = [
 HARMLESS = [
     ("much memory, without a limit", {"process_resident_memory_bytes": "900000000", "process_memory_limit_bytes": "+Inf"}),
     ("much memory, with a limit for it", {"process_resident_memory_bytes": "300000000", "process_memory_limit_bytes": "402653184"}),
+    ("a sweep in three hours", {"sweep_examined_time": "7", "resync_seconds": "10800"}),
     # At every moment somebody owes a restart, and nobody for longer than an hour.
     ("restarts that take turns", {"pending_restarts": "1", 'state="Online",ready="Unknown"': "1", "oldest_pending_restart": "1+60x{n}"}),
 ]
