@@ -245,7 +245,7 @@ class Operator {
     scrapes_ = std::make_unique<ScrapeAccess>(*reviews_, clock_);
     own_metrics_ =
         AddOperatorMetrics(metrics_, {*workspaces_, *plugins_, *fleet_, *plugin_reconciler_,
-                                      *artifacts_, *settings_, *reviews_});
+                                      *artifacts_, *settings_, *reviews_, pods_.get()});
   }
 
   runtime::ControllerOptions ControllerOptionsFor(const char* name) {

@@ -118,6 +118,24 @@ class FleetCensus {
                    {"kind"}}};
 };
 
+void CollectTokens(Metrics& metrics, const PodTokens::Counts& counts) {
+  const auto set = [&](Metrics::Family family, Metrics::Labels labels, size_t value) {
+    metrics.GaugeOf(family, labels).Set(static_cast<double>(value));
+  };
+  set({"workspace_operator_pod_tokens_waiting",
+       "Tokens of Pods' agents that the API server has not vouched for yet."},
+      {}, counts.waiting);
+  const Metrics::Family reviews{"workspace_operator_pod_token_reviews",
+                                "Tokens of Pods' agents that were found out since the start.",
+                                {"outcome"}};
+  set(reviews, {"accepted"}, counts.accepted);
+  set(reviews, {"denied"}, counts.denied);
+  set(reviews, {"unanswered"}, counts.unanswered);
+  set({"workspace_operator_pod_tokens_turned_away",
+       "Times that a token of a Pod's agent found no room to wait, since the start."},
+      {}, counts.turned_away);
+}
+
 void CollectCounts(Metrics& metrics, const MetricSources& sources) {
   const fleet::TableCounts counts = sources.fleet.Counts();
   const auto set = [&](const char* name, const char* help, double value) {
@@ -157,6 +175,7 @@ void CollectCounts(Metrics& metrics, const MetricSources& sources) {
 Metrics::Collector AddOperatorMetrics(Metrics& metrics, const MetricSources& sources) {
   return metrics.OnScrape([&metrics, sources, census = std::make_shared<FleetCensus>(sources)] {
     CollectCounts(metrics, sources);
+    if (sources.pods != nullptr) CollectTokens(metrics, sources.pods->TokenCounts());
     census->Collect(metrics);
   });
 }

@@ -4,6 +4,7 @@
 
 #include "api/declared_plugin.hpp"
 #include "api/workspace.hpp"
+#include "app/cluster/pod_parts.hpp"
 #include "app/cluster/reviews.hpp"
 #include "app/settings/settings_file.hpp"
 #include "box/metered_box.hpp"
@@ -24,6 +25,7 @@ struct MetricSources {
   const source::ArtifactStore& artifacts;
   const SettingsFile& settings;
   const Reviews& reviews;
+  const PodParts* pods;  ///< Null: no Pod boxes.
 };
 
 /// workspace_operator_*: the names are listed in docs/reference/metrics.md.

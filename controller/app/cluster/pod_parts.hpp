@@ -46,6 +46,7 @@ class PodParts {
   /// The informer's end of the start-up, and the reviewer. Before the controllers.
   void AddTo(runtime::Manager& manager);
   bool HasSynced() const { return pods_.HasSynced(); }
+  PodTokens::Counts TokenCounts() const { return tokens_.Count(); }
   runtime::InformerStats Stats() const { return pods_.Stats(); }
 
  private:

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
+#include <vector>
 
 #include "base/base64.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include "box/pod/managed_pod.hpp"
 #include "box/pod/pod_box.hpp"
 #include "codec/json.hpp"
@@ -15,7 +18,6 @@ namespace {
 
 using codec::Json;
 
-constexpr size_t kMostWaiting = 1024;
 constexpr size_t kMostDenied = 10'000;
 constexpr base::Millis kDeniedFor{10'000};
 constexpr base::Millis kCall{10'000};
@@ -85,9 +87,13 @@ std::optional<base::Error> PodTokens::Consider(std::string_view token) {
     denied_.erase(denied);
   }
   if (auto refused = reviews_.TokenRefusal()) return refused;
-  if (!pending_.contains(hash) && waiting_.size() < kMostWaiting) {
+  if (pending_.contains(hash)) {  // It keeps its place.
+  } else if (waiting_.size() >= kMostWaiting || waiting_bytes_ + token.size() > kMostBytes) {
+    ++counts_.turned_away;
+  } else {
     pending_.insert(hash);
     waiting_.emplace_back(token);
+    waiting_bytes_ += token.size();
     changed_.notify_one();
   }
   base::Error pending = base::MakeError(
@@ -96,23 +102,36 @@ std::optional<base::Error> PodTokens::Consider(std::string_view token) {
   return pending;
 }
 
-bool PodTokens::IsReviewing() {
+PodTokens::Counts PodTokens::Count() const {
   const std::lock_guard lock(mutex_);
-  return !pending_.empty();
+  Counts counts = counts_;
+  counts.waiting = pending_.size();
+  return counts;
 }
 
 base::Status PodTokens::Run(std::stop_token stop) {
+  std::vector<std::jthread> others;  // They end with `stop`, as this one.
+  for (int i = 1; i < kReviewers; ++i)
+    others.emplace_back([this, stop] {
+      base::NameThread("pod-tokens");
+      Work(stop);
+    });
+  Work(stop);
+  return {};
+}
+
+void PodTokens::Work(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     std::string token;
     {
       std::unique_lock lock(mutex_);
-      if (!changed_.wait(lock, stop, [this] { return !waiting_.empty(); })) return {};
+      if (!changed_.wait(lock, stop, [this] { return !waiting_.empty(); })) return;
       token = std::move(waiting_.front());
       waiting_.pop_front();
+      waiting_bytes_ -= token.size();
     }
     Review(token, stop);
   }
-  return {};
 }
 
 void PodTokens::Review(const std::string& token, std::stop_token stop) {
@@ -128,19 +147,22 @@ void PodTokens::Review(const std::string& token, std::stop_token stop) {
   const std::lock_guard lock(mutex_);
   pending_.erase(hash);
   // What cannot be checked now is not denied: the agent sends it again.
-  if (verdict || verdict.error().code != base::Code::kUnauthorized) return;
+  const bool denied = !verdict && verdict.error().code == base::Code::kUnauthorized;
+  ++(verdict ? counts_.accepted : denied ? counts_.denied : counts_.unanswered);
+  if (!denied) return;
   if (denied_.size() >= kMostDenied) denied_.clear();
   denied_[hash] = clock_.Read().mono + kDeniedFor;
 }
 
 void PodTokens::TellRefused(bool refused) {
   const base::MonoTime now = clock_.Read().mono;
-  if (!refused) {
-    if (!reviews_.TokenProblem()) told_refused_.reset();
-  } else if (!told_refused_ || now >= *told_refused_ + Reviews::kRemembered) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!refused && !reviews_.TokenProblem()) told_refused_.reset();
+    if (!refused || (told_refused_ && now < *told_refused_ + Reviews::kRemembered)) return;
     told_refused_ = now;
-    refused_();
   }
+  refused_();
 }
 
 /// The live Pod that the token is bound to.
