@@ -1,7 +1,6 @@
 #include "http/client/dialer.hpp"
 
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/connect.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/write.hpp>
 #include <cstdlib>
@@ -19,7 +18,7 @@ constexpr size_t kProxyHeadLimit = 16 << 10;
 
 void Dialer::Run(Tcp::socket& socket, Done done) {
   const Place& first = route_.proxy ? route_.proxy->place : route_.place;
-  auto connected = [this, &socket, &first, done](const ErrorCode& code, auto&&...) {
+  auto connected = [this, &socket, &first, done](const ErrorCode& code) {
     if (!code) return Connected(socket, done);
     const std::string whom = route_.proxy ? " to the proxy " + first.Authority() : "";
     done("cannot connect" + whom + ": " + code.message());
@@ -28,15 +27,14 @@ void Dialer::Run(Tcp::socket& socket, Done done) {
   const auto address = net::ip::make_address(first.host, not_numeric);
   if (!not_numeric) {
     const auto port = static_cast<uint16_t>(std::strtoul(first.port.c_str(), nullptr, 10));
-    return socket.async_connect({address, port}, std::move(connected));
+    return race_.Run({{address, port}}, socket, std::move(connected));
   }
   resolver_.async_resolve(first.host, first.port,
                           [this, &socket, connected = std::move(connected)](
                               const ErrorCode& code, Tcp::resolver::results_type found) {
-                            // A connect would open the socket that has been closed.
                             if (code || cancelled_)
                               return connected(code ? code : net::error::operation_aborted);
-                            net::async_connect(socket, found, connected);
+                            race_.Run({found.begin(), found.end()}, socket, connected);
                           });
 }
 

@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 
+#include "http/client/address_race.hpp"
 #include "http/client/route.hpp"
 
 /// Inside this folder only: a connection that one call has for itself, on an io_context of its own.
@@ -17,13 +18,15 @@ class Dialer {
   using Done = std::function<void(const std::string& why)>;  ///< Empty: the way is open.
 
   /// Both outlive it.
-  Dialer(boost::asio::io_context& io, const Route& route) : route_(route), resolver_(io) {}
+  Dialer(boost::asio::io_context& io, const Route& route)
+      : route_(route), resolver_(io), race_(io) {}
   /// Connects `socket`, and has the proxy open a tunnel if the route has one. Then calls `done`
   /// once. Closing the socket and Cancel() end it.
   void Run(boost::asio::ip::tcp::socket& socket, Done done);
   void Cancel() {
     cancelled_ = true;
     resolver_.cancel();
+    race_.Cancel();
   }
 
  private:
@@ -31,6 +34,7 @@ class Dialer {
 
   const Route& route_;
   boost::asio::ip::tcp::resolver resolver_;
+  AddressRace race_;
   std::string talk_;  ///< With the proxy.
   bool cancelled_ = false;
 };
