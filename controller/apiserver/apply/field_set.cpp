@@ -9,27 +9,27 @@ using codec::Json;
 
 constexpr int kMaxDepth = 64;
 
-void Describe(const FieldSet& set, const std::string& path, std::vector<std::string>& texts) {
-  if (set.member) texts.push_back(path);
-  for (const auto& [element, child] : set.children) {
-    std::string below = path;
-    const std::string rest = element.substr(2);
-    if (element[0] == 'f') {
-      below += "." + rest;
-    } else if (element[0] == 'k') {
-      const Json key = Json::parse(rest, nullptr, false);
-      std::string parts;
-      if (key.is_object()) {
-        for (auto it = key.begin(); it != key.end(); ++it) {
-          parts += fmt::format("{}{}={}", parts.empty() ? "" : ",", it.key(), codec::Dump(*it));
-        }
-      }
-      below += "[" + parts + "]";
-    } else {
-      below += element[0] == 'v' ? "[=" + rest + "]" : "[" + rest + "]";
-    }
-    Describe(child, below, texts);
+/// As Kubernetes writes one element of a path.
+std::string ElementText(const std::string& element) {
+  const std::string rest = element.substr(2);
+  if (element[0] == 'f') return "." + rest;
+  if (element[0] == 'v') return "[=" + rest + "]";
+  if (element[0] != 'k') return "[" + rest + "]";
+  const Json key = Json::parse(rest, nullptr, false);
+  std::string parts;
+  if (key.is_object()) {
+    for (auto it = key.begin(); it != key.end(); ++it)
+      parts += fmt::format("{}{}={}", parts.empty() ? "" : ",", it.key(), codec::Dump(*it));
   }
+  return "[" + parts + "]";
+}
+
+/// What is below `path`: the members here first, then what is in them, as Kubernetes orders it.
+void Describe(const FieldSet& set, const std::string& path, std::vector<std::string>& texts) {
+  for (const auto& [element, child] : set.children)
+    if (child.member) texts.push_back(path + ElementText(element));
+  for (const auto& [element, child] : set.children)
+    if (!child.children.empty()) Describe(child, path + ElementText(element), texts);
 }
 
 base::Result<FieldSet> Decode(const Json& fields, int depth) {

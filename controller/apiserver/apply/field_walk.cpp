@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+#include <unordered_map>
 
 #include "apiserver/apply/field_set.hpp"
 #include "apiserver/schema/object_walk.hpp"
@@ -53,7 +55,6 @@ class Collector {
     } else if (shape == Shape::kMap) {
       CollectMap(schema, json, path, set);
     } else {
-      if (json.empty()) set.member = true;
       for (size_t i = 0; i < json.size(); ++i) CollectItem(*schema, json[i], path.Item(i), set);
     }
   }
@@ -164,7 +165,12 @@ void CompareLists(const SchemaNode& list, const Json& before, const Json& after,
 
 void Compare(const SchemaNode* schema, const Json& before, const Json& after, const Cursor& at) {
   const Shape shape = ShapeOf(schema, after);
-  if (shape == Shape::kLeaf || shape != ShapeOf(schema, before)) {
+  const Shape old_shape = ShapeOf(schema, before);
+  if (shape != old_shape) {
+    at.modified.member = true;
+    if (old_shape != Shape::kLeaf) Everything(schema, before, at.removed);
+    if (shape != Shape::kLeaf) Everything(schema, after, at.added);
+  } else if (shape == Shape::kLeaf) {
     at.modified.member = before != after;
   } else if (shape == Shape::kMap) {
     CompareMaps(schema, before, after, at);
@@ -187,12 +193,19 @@ void RemoveMember(const SchemaNode* schema, Json& json, const std::string& name,
   RemoveBelow(MemberOf(schema, name), *it, *sets.first, sets.second ? *sets.second : kNothing);
 }
 
+/// A member that the schema names, which is there with the object that it is a member of.
+bool IsNamed(const SchemaNode* schema, const std::string& element) {
+  return element[0] == 'f' && schema && schema->properties.contains(element.substr(2));
+}
+
 void RemoveBelow(const SchemaNode* schema, Json& json, const FieldSet& last,
                  const FieldSet& owned) {
   for (const auto& [element, below] : last.children) {
     const auto other = owned.children.find(element);
     const FieldSet* kept = other == owned.children.end() ? nullptr : &other->second;
     if (kept && below == *kept) continue;  // All of it stays.
+    // Who owns only something in it does not hold it: an item would be left without its key.
+    if (kept && !kept->member && !IsNamed(schema, element)) kept = nullptr;
     if (element[0] == 'f') {
       if (json.is_object()) RemoveMember(schema, json, element.substr(2), {&below, kept});
       continue;
@@ -209,17 +222,54 @@ void RemoveBelow(const SchemaNode* schema, Json& json, const FieldSet& last,
   }
 }
 
-Json MergeLists(const SchemaNode& list, const Json& live, const Json& config) {
-  Json merged = live;
-  for (size_t i = 0; i < config.size(); ++i) {
-    const Json* found = FindItem(list, merged, config[i], i);
-    if (!found) {
-      merged.push_back(config[i]);
-    } else if (list.list_type == ListType::kMap) {
-      Json& item = merged[static_cast<size_t>(found - &merged[0])];
-      item = MergeFields(list.items.get(), item, config[i]);
-    }
+/// Where each item of a list is, by its name.
+class Places {
+ public:
+  Places(const SchemaNode& list, const Json& items) : list_(list) {
+    for (size_t i = 0; i < items.size(); ++i) by_name_.emplace(ElementOf(list, items[i]), i);
   }
+  std::optional<size_t> Of(const Json& item) const {
+    const auto found = by_name_.find(ElementOf(list_, item));
+    return found == by_name_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+ private:
+  const SchemaNode& list_;
+  std::unordered_map<std::string, size_t> by_name_;
+};
+
+/// All items of both. The order is the applied one; what only the live list has stays behind what
+/// it followed there, as far as that order allows.
+Json MergeLists(const SchemaNode& list, const Json& live, const Json& config) {
+  const Places in_live(list, live), in_config(list, config);
+  Json merged = Json::array();
+  const auto put_config = [&](size_t at) {
+    const auto old = in_live.Of(config[at]);
+    merged.push_back(old && list.list_type == ListType::kMap
+                         ? MergeFields(list.items.get(), live[*old], config[at])
+                         : config[at]);
+  };
+  /// The first item from `at` on that the live list has, too.
+  const auto next_shared = [&](size_t at) {
+    while (at < config.size() && !in_live.Of(config[at])) ++at;
+    return at;
+  };
+  size_t next = 0, shared = next_shared(0);
+  const auto put_next = [&] {
+    put_config(next++);
+    if (next > shared) shared = next_shared(next);
+  };
+  for (const Json& item : live) {
+    const auto at = in_config.Of(item);
+    if (!at) {
+      merged.push_back(item);
+    } else if (*at == shared) {
+      // It and what is new before it.
+      while (next <= *at) put_next();
+    }
+    // Any other has been put already, or comes where the applied order has it.
+  }
+  while (next < config.size()) put_next();
   return merged;
 }
 
@@ -230,6 +280,7 @@ base::Result<FieldSet> FieldsOf(const SchemaNode& schema, const Json& document) 
   Collector collector;
   collector.Collect(&schema, document, FieldPath{}, set);
   if (!collector.Error().empty()) return base::MakeError(base::Code::kInvalid, collector.Error());
+  set.Compact();  // A list of named items that has none is nobody's.
   return set;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "apiserver/apply/managed_entries.hpp"
 
@@ -129,6 +130,19 @@ std::vector<ApplyConflict> FindConflicts(const ManagedEntries& entries, const Ma
   return conflicts;
 }
 
+/// What nobody's ownership was kept of is owned by somebody all the same, lest the first apply
+/// takes it all.
+std::optional<ManagedEntry> BeforeFirstApply(const ResourceDefinition& definition,
+                                             const Json& object, const FieldManager& manager) {
+  FieldSet fields = CompareFields(*definition.schema, Json::object(), object).added;
+  StripSystemFields(fields);
+  StripOtherSubresource(definition, manager.subresource, fields);
+  if (fields.Empty()) return std::nullopt;
+  return ManagedEntry{"before-first-apply",          "Update",
+                      definition.ApiVersion(),       manager.subresource,
+                      base::FormatTime(manager.now), std::move(fields)};
+}
+
 }  // namespace
 
 base::Result<ApplyOutcome> ServerSideApply(const ResourceDefinition& definition, const Json& live,
@@ -144,6 +158,11 @@ base::Result<ApplyOutcome> ServerSideApply(const ResourceDefinition& definition,
   if (!entries)
     entries =
         ManagedEntries{};  // Stored by nobody's fault: ownership starts anew, as in Kubernetes.
+  Json before = live.is_object() ? live : Json::object();
+  if (before.contains("metadata")) before["metadata"].erase("managedFields");
+  if (live.is_object() && entries->empty())
+    if (auto earlier = BeforeFirstApply(definition, before, manager))
+      entries->push_back(*std::move(earlier));
 
   ManagedEntry self{manager.name,
                     "Apply",
@@ -158,8 +177,6 @@ base::Result<ApplyOutcome> ServerSideApply(const ResourceDefinition& definition,
   else
     entries->push_back(self);
 
-  Json before = live.is_object() ? live : Json::object();
-  if (before.contains("metadata")) before["metadata"].erase("managedFields");
   Json merged = MergeFields(definition.schema.get(), before, effective);
   FieldSet owned;
   for (const ManagedEntry& entry : *entries) owned = Union(owned, entry.fields);
@@ -222,6 +239,8 @@ void UpdateManagedFields(const ResourceDefinition& definition, const Json& live,
   auto entries = DecodeManaged(sent);
   if (!entries || entries->empty()) entries = DecodeManaged(ManagedOf(live));
   if (!entries) entries = ManagedEntries{};
+  // Ownership that was cleared stays so until somebody applies.
+  if (entries->empty() && live.is_object()) return SetManaged(updated, Json::array());
 
   Json before = live.is_object() ? live : Json::object();
   if (before.contains("metadata")) before["metadata"].erase("managedFields");

@@ -30,10 +30,21 @@ size_t CountNodes(const Json& json, int depth = 0) {
   return count;
 }
 
+/// Kubernetes takes the replacement of a member that an object does not have, although RFC 6902
+/// (4.3) does not.
+bool ReplacesNothing(const Json& document, const Json& operation) {
+  if (!operation.is_object() || codec::GetString(operation, "op") != "replace") return false;
+  const Json::json_pointer path(codec::GetString(operation, "path"));
+  if (path.empty() || document.contains(path) || !document.contains(path.parent_pointer()))
+    return false;
+  return document.at(path.parent_pointer()).is_object();
+}
+
 /// One operation; nlohmann's exceptions end here.
-std::string ApplyOperation(Json& document, const Json& operation) {
+std::string ApplyOperation(Json& document, Json operation) {
   try {
-    document.patch_inplace(Json::array({operation}));
+    if (ReplacesNothing(document, operation)) operation["op"] = "add";
+    document.patch_inplace(Json::array({std::move(operation)}));
     return "";
   } catch (const Json::other_error&) {
     return "the value tested for is not there";

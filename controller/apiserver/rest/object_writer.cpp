@@ -72,6 +72,16 @@ void KeepServerMetadata(const Json& current, Json& next) {
   MutableMeta(next).erase("selfLink");
 }
 
+/// Lists and maps of metadata that have nothing in them are not kept, as in Kubernetes, where
+/// metadata has a type of its own.
+void DropEmptyMetadata(Json& object) {
+  for (const char* member : {"labels", "annotations", "finalizers", "ownerReferences"}) {
+    const auto found = MutableMeta(object).find(member);
+    if (found != MutableMeta(object).end() && found->is_structured() && found->empty())
+      MutableMeta(object).erase(found);
+  }
+}
+
 /// Which part of `next` this endpoint may write.
 void KeepOtherParts(const WriteRequest& request, const Json& current, Json& next) {
   const ResourceDefinition& definition = request.served->definition;
@@ -248,6 +258,7 @@ Outcome<Written> ObjectWriter::Insert(const WriteRequest& request, Json object,
   metadata["creationTimestamp"] = base::FormatTime(request.manager.now);
   if (definition.custom) metadata["generation"] = 1;
   if (definition.has_status_subresource && definition.custom) object.erase("status");
+  DropEmptyMetadata(object);
   ApplyBuiltinRules(*request.served, nullptr, object);
   ApplyDefaults(definition, object);
   if (const FieldErrors errors = Validate(definition, object); !errors.empty()) {
@@ -305,6 +316,7 @@ Outcome<Written> ObjectWriter::Finish(const WriteRequest& request, const Live& l
   if (auto fault = UidFault(request, live.object, next)) return *std::move(fault);
   KeepServerMetadata(live.object, next);
   KeepOtherParts(request, live.object, next);
+  DropEmptyMetadata(next);
   ApplyBuiltinRules(*request.served, &live.object, next);
   ApplyDefaults(definition, next);
   if (definition.custom && SpecOnly(next, definition) != SpecOnly(live.object, definition)) {
@@ -329,10 +341,6 @@ Outcome<Written> ObjectWriter::Finish(const WriteRequest& request, const Live& l
 
 Outcome<Written> ObjectWriter::Update(const WriteRequest& request, Json body) {
   if (auto checked = CheckIdentity(request, body); !checked) return checked.failure();
-  if (VersionOf(body).empty() && request.served->definition.custom) {
-    return InvalidField(request, "metadata.resourceVersion", FieldErrorType::kInvalid,
-                        "must be specified for an update");
-  }
   if (const std::string fault = CheckManagedFields(codec::GetMember(MetaOf(body), "managedFields"));
       !fault.empty()) {
     return InvalidField(request, "metadata.managedFields", FieldErrorType::kInvalid, fault);
@@ -340,6 +348,9 @@ Outcome<Written> ObjectWriter::Update(const WriteRequest& request, Json body) {
   auto warnings = PruneBody(request, body);
   if (!warnings) return warnings.failure();
   return Modify(request, false, std::move(*warnings), [&](const Json& live) -> Outcome<Json> {
+    if (VersionOf(body).empty() && request.served->definition.custom)
+      return InvalidField(request, "metadata.resourceVersion", FieldErrorType::kInvalid,
+                          "must be specified for an update");
     // Whoever replaces an object means that very one: a precondition.
     if (const std::string uid = UidOf(body); !uid.empty() && uid != UidOf(live))
       return UidConflict(request, uid, UidOf(live));

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <string>
+#include <vector>
+
 #include "apiserver/apply/managed_fields.hpp"
 #include "apiserver/apply/patch.hpp"
 
@@ -171,8 +174,71 @@ TEST_CASE(
   CHECK_FALSE(third["metadata"].contains("managedFields"));
 }
 
+TEST_CASE("the applied order of a list counts; what is only in the live one keeps its place") {
+  struct Row {
+    const char *live, *applied, *merged;
+  };
+  const std::vector<Row> rows = {
+      {"d", "adb", "adb"},    {"xdy", "adb", "xadyb"}, {"ba", "ab", "ab"},
+      {"baz", "abn", "azbn"}, {"xyz", "", "xyz"},      {"", "ba", "ba"},
+      {"ab", "ab", "ab"},     {"abc", "cxa", "bcxa"},  {"pabq", "ba", "pbqa"},
+  };
+  const auto list = [](const std::string& names) {
+    Json set = Json::array(), plugins = Json::array();
+    for (const char name : names) {
+      set.push_back(std::string(1, name));
+      plugins.push_back({{"name", std::string(1, name)}, {"source", "s"}});
+    }
+    return Json{{"set", std::move(set)}, {"plugins", std::move(plugins)}}.dump();
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.live);
+    CAPTURE(row.applied);
+    const Json live = Apply(Json(), list(row.live).c_str(), By("one")).object;
+    const Json merged = Apply(live, list(row.applied).c_str(), By("two")).object;
+    CHECK(merged["spec"].dump() == list(row.merged));
+  }
+}
+
+TEST_CASE("an item goes with the last who holds it, whoever owns something in it") {
+  Json live = Apply(Json(), R"({"a":"1","plugins":[{"name":"x","source":"s"}]})", By("one")).object;
+  Json next = live;
+  next["spec"]["plugins"][0]["extra"] = "e";
+  UpdateManagedFields(Thing(), live, next, By("ed"));
+  CHECK(Apply(next, R"({"a":"1"})", By("one")).object["spec"] ==
+        Json::parse(R"({"a":"1","plugins":[]})"));
+}
+
+TEST_CASE("a list of named items without any has no owner") {
+  const auto outcome = Apply(Json(), R"({"a":"1","plugins":[],"set":[],"atomic":[]})", By("one"));
+  CHECK(FieldsBy(outcome.object, "one")["f:spec"] == Json::parse(R"({"f:a":{},"f:atomic":{}})"));
+  CHECK(outcome.object["spec"]["plugins"] == Json::array());
+}
+
+TEST_CASE("a first apply to what nobody owns shares it with before-first-apply") {
+  Json live = Config(R"({"a":"1","b":"2"})");
+  Json next = Config(R"({"a":"3","b":"2"})");
+  UpdateManagedFields(Thing(), live, next, By("ed"));
+  CHECK_FALSE(next["metadata"].contains("managedFields"));
+  const Json applied = Apply(live, R"({"a":"1"})", By("one")).object;
+  CHECK(FieldsBy(applied, "before-first-apply", "Update")["f:spec"] ==
+        Json::parse(R"({".":{},"f:a":{},"f:b":{}})"));
+  CHECK(Apply(live, R"({"a":"4"})", By("one")).conflicts.size() == 1);
+}
+
+TEST_CASE("conflicts are told level by level") {
+  const Json live =
+      Apply(Json(), R"({"a":"1","b":"1","sub":{"p":"1"},"ref":{"name":"r"}})", By("one")).object;
+  const auto outcome =
+      Apply(live, R"({"a":"2","b":"2","sub":{"p":"2"},"ref":{"name":"q"}})", By("two"));
+  std::string fields;
+  for (const ApplyConflict& conflict : outcome.conflicts) fields += conflict.field + " ";
+  CHECK(fields == ".spec.a .spec.b .spec.ref .spec.sub.p ");
+}
+
 TEST_CASE("at most ten Update managers are kept; the oldest merge") {
   Json live = Config("{}");
+  UpdateManagedFields(Thing(), Json(), live, By("m0"));
   for (int i = 0; i < 30; ++i) {
     Json next = live;
     next["metadata"]["labels"]["l" + std::to_string(i)] = "v";
@@ -193,11 +259,15 @@ TEST_CASE("JSON patch does RFC 6902 and is bounded") {
       Json::parse(R"({"a":[1,2,3]})"));
   for (const char* bad : {R"([{"op":"test","path":"/b","value":"y"}])",
                           R"([{"op":"remove","path":"/zz"}])", R"([{"op":"frob","path":"/b"}])",
-                          R"({})", R"([1])", R"([{"op":"replace","path":"/zz","value":1}])",
+                          R"({})", R"([1])", R"([{"op":"replace","path":"/a/9","value":1}])",
+                          R"([{"op":"replace","path":"/zz/y","value":1}])",
                           R"([{"op":"add","path":"/a/9","value":1}])"}) {
     INFO(bad);
     CHECK_FALSE(JsonPatch(target, Json::parse(bad)));
   }
+  // As Kubernetes, not as the RFC.
+  CHECK((*JsonPatch(target, Json::parse(R"([{"op":"replace","path":"/zz","value":1}])")))["zz"] ==
+        1);
   Json bomb = Json::array();
   for (int i = 0; i < 40; ++i)
     bomb.push_back({{"op", "copy"}, {"from", ""}, {"path", "/x" + std::to_string(i)}});

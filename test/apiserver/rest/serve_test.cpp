@@ -19,13 +19,15 @@ TEST_CASE("serves until its standard input ends, when asked to") {
   ApiServerOptions options;
   options.data_dir = data_dir;
   options.crds = {kWidgetCrd};
-  for (const auto& entry :
-       std::filesystem::directory_iterator(std::string(WO_SOURCE_DIR) + "/crds")) {
-    if (entry.path().extension() != ".yaml") continue;
+  const auto read = [&](const std::filesystem::path& file) {
     std::ostringstream text;
-    text << std::ifstream(entry.path()).rdbuf();
+    text << std::ifstream(file).rdbuf();
     options.crds.push_back(text.str());
-  }
+  };
+  const std::string source = WO_SOURCE_DIR;
+  read(source + "/test/crds/thing.yaml");
+  for (const auto& entry : std::filesystem::directory_iterator(source + "/crds"))
+    if (entry.path().extension() == ".yaml") read(entry.path());
   auto server = ApiServer::Start(options);
   REQUIRE_MESSAGE(server.has_value(), (server ? "" : server.error().message));
   std::cout << "serving " << (*server)->Url() << std::endl;
