@@ -175,7 +175,7 @@ void CollectCounts(Metrics& metrics, const MetricSources& sources) {
 Metrics::Collector AddOperatorMetrics(Metrics& metrics, const MetricSources& sources) {
   return metrics.OnScrape([&metrics, sources, census = std::make_shared<FleetCensus>(sources)] {
     CollectCounts(metrics, sources);
-    if (sources.pods != nullptr) CollectTokens(metrics, sources.pods->TokenCounts());
+    CollectTokens(metrics, sources.pods ? sources.pods->TokenCounts() : PodTokens::Counts{});
     census->Collect(metrics);
   });
 }

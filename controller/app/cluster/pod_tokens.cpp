@@ -141,7 +141,7 @@ void PodTokens::Review(const std::string& token, std::stop_token stop) {
   // That we may not ask is no fault of this token's: Reviews says it, once.
   const bool refused = !verdict && verdict.error().reason == "ReviewsForbidden";
   TellRefused(refused);
-  if (!verdict && !refused)
+  if (!verdict && !refused && !stop.stop_requested())
     base::LogWarning("a service account's token was not accepted",
                      {{"cause", verdict.error().message}});
   const std::lock_guard lock(mutex_);
